@@ -1,0 +1,177 @@
+"""The job: a frozen record of one request to run a task, and everything known about it."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from heavylift.core.options import Options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class State(StrEnum):
+    """Where a job stands. Scheduled and retrying are views of `queued` with a future `run_at`."""
+
+    BLOCKED = "blocked"
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        """Whether a job in this state is over."""
+        return self in FINAL
+
+
+FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
+
+
+@dataclass(frozen=True, slots=True)
+class Error:
+    """Why an attempt, or the job, did not succeed.
+
+    `code` is one of failed, gave-up, unserialisable-result, result-too-large, timed-out, crashed, lost, cancelled, unknown-task,
+    invalid-arguments, memory-limit, cpu-limit. `exception` is the qualified class name. `traceback` is text, shown to permitted readers only.
+    `exit_code` and `signal` (its name, such as SIGSEGV) say how the host died; `stderr` is the tail of what it wrote there.
+    """
+
+    code: str
+    message: str
+    exception: str | None = None
+    traceback: str | None = None
+    exit_code: int | None = None
+    signal: str | None = None
+    stderr: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job is. `percent` 0-100 or None; `at` Unix seconds."""
+
+    done: float | None = None
+    total: float | None = None
+    percent: float | None = None
+    message: str | None = None
+    phase: str | None = None
+    unit: str | None = None
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequest:
+    """Somebody asked a running job to stop. `at` Unix seconds; `grace` seconds or None for the job's own;
+    `force` kills at once."""
+
+    at: float
+    grace: float | None = None
+    force: bool = False
+    reason: str | None = None
+
+
+class Stopped(StrEnum):
+    """How a cancelled job came to its end."""
+
+    BEFORE_START = "before-start"
+    SOFT = "soft"
+    """Its clean-up code ran, and it ended by itself within the grace."""
+    KILLED = "killed"
+    """Its processes were killed."""
+    BETWEEN_ATTEMPTS = "between-attempts"
+    """The running attempt ended for a reason of its own; the job was not started again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One request to run a task. Times are Unix seconds; `args`, `result` and `checkpoint` are JSON bytes.
+
+    `attempt` grows at every claim and is the fence of every write; `failures`, `crashes` and `losses` are the three
+    budgets. (`worker`, `epoch`) holds the job while it runs. `seq` is the number of its last event. `cancel` stands
+    from the request on; `stopped` says how a cancelled job ended. `log_bytes` counts what its log has taken.
+    """
+
+    id: str
+    task: str
+    args: bytes
+    options: Options
+    state: State
+    created_at: float
+    run_at: float
+    attempt: int = 0
+    failures: int = 0
+    crashes: int = 0
+    losses: int = 0
+    worker: str | None = None
+    epoch: int | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+    cancel: CancelRequest | None = None
+    stopped: Stopped | None = None
+    progress: Progress | None = None
+    checkpoint: bytes | None = None
+    result: bytes | None = None
+    error: Error | None = None
+    log_bytes: int = 0
+    seq: int = 0
+
+    @property
+    def queue(self) -> str:
+        """The queue that it stands in."""
+        return self.options.queue
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is to be alone in its host: its worker vanished under it three times."""
+        return self.losses >= ALONE_AFTER
+
+
+ALONE_AFTER = 3
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """A fact to be written with a change; the store gives it its number. `kind` as in `core.event`."""
+
+    kind: str
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is to become of one job: written only while the fence (`state`, `attempt`) matches, else refused whole.
+
+    `fields` holds the new values of the changed fields alone, so that a cancel request and a progress report never
+    overwrite each other. A change to `queued` is also refused when a cancel was requested that it does not know of
+    (`knows_cancel` False): a job whose cancel was requested never goes back.
+    """
+
+    id: str
+    state: State
+    attempt: int
+    fields: Mapping[str, Any]
+    events: tuple[NewEvent, ...] = ()
+    at: float = 0.0
+    knows_cancel: bool = False
+    queue: str = field(default="default")
+
+    def apply(self, job: Job) -> Job:
+        """The job after this change; `seq` counts the events on."""
+        return replace(job, seq=job.seq + len(self.events), **self.fields)
+
+
+def new_id(now: float | None = None) -> str:
+    """A UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then random bits, ten of which name the shard (0)."""
+    milliseconds = int((time.time() if now is None else now) * 1000)
+    # The twelve bits of rand_a: ten for the virtual shard, 0 while there is one store, and two random ones.
+    random = int.from_bytes(os.urandom(9), "big")
+    rand_a = random & 0x3
+    rand_b = (random >> 2) & ((1 << 62) - 1)
+    number = (milliseconds << 80) | (0x7 << 76) | (rand_a << 64) | (0b10 << 62) | rand_b
+    text = f"{number:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -1,0 +1,215 @@
+"""The rules: what each request and each outcome does to a job. The only place that knows them.
+
+Pure functions from a job (and the time, and a random number) to a Change, which a store writes under its fence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, assert_never
+
+from heavylift.core import event
+from heavylift.core.errors import JobFinished, JobNotFinished
+from heavylift.core.job import CancelRequest, Change, Error, Job, NewEvent, State, Stopped
+from heavylift.core.options import Options
+from heavylift.core.outcome import (
+    Cancelled,
+    Crashed,
+    Failed,
+    Interrupted,
+    Outcome,
+    Snoozed,
+    Succeeded,
+    TimedOut,
+)
+from heavylift.core.retry import Exponential
+
+LOSS_BACKOFF = Exponential(base=5.0, factor=2.0, maximum=300.0)
+FREE_LOSSES = 2
+"""Losses without a wait: a restart of the worker must not delay what it ran."""
+
+
+def submit(job_id: str, task: str, args: bytes, options: Options, now: float) -> tuple[Job, NewEvent]:
+    """A new job, and its first event."""
+    run_at = options.run_at if options.run_at is not None else now + options.delay
+    job = Job(job_id, task, args, options, State.QUEUED, created_at=now, run_at=run_at, seq=1)
+    return job, _state(State.QUEUED, 0, **_later(run_at, now))
+
+
+def claim(job: Job, worker: str, epoch: int, now: float) -> Change:
+    """A queued job begins an attempt: its number grows before anything runs. Stores do this inside `claim`."""
+    attempt = job.attempt + 1
+    fields = {"state": State.RUNNING, "attempt": attempt, "worker": worker, "epoch": epoch, "started_at": now}
+    return _change(job, fields, now, _state(State.RUNNING, attempt, worker=worker))
+
+
+def settle(job: Job, outcome: Outcome, now: float, random: float = 0.5) -> Change:
+    """What an attempt's outcome makes of a running job; `random` in [0, 1) spreads the retries."""
+    match outcome:
+        case Succeeded():
+            return _finish(job, State.SUCCEEDED, outcome, now, result=outcome.result, error=None)
+        case Cancelled():
+            return _cancelled(job, outcome, now)
+        case Failed() | TimedOut():
+            failures = job.failures + 1
+            again = failures < job.options.retry.attempts and not (isinstance(outcome, Failed) and not outcome.retryable)
+            delay = _failure_delay(job, outcome, failures, random)
+            return _again_or_fail(job, outcome, now, again=again, delay=delay, failures=failures)
+        case Crashed():
+            crashes = job.crashes + 1
+            delay = job.options.retry.backoff.delay(crashes, random)
+            return _again_or_fail(
+                job, outcome, now, again=crashes < job.options.crashes, delay=delay, crashes=crashes
+            )
+        case Interrupted(lost=True):
+            losses = job.losses + 1
+            delay = 0.0 if losses <= FREE_LOSSES else LOSS_BACKOFF.delay(losses - FREE_LOSSES, random)
+            return _again_or_fail(job, outcome, now, again=losses < job.options.losses, delay=delay, losses=losses)
+        case Interrupted():
+            return _again_or_fail(job, outcome, now, again=True, delay=0.0)
+        case Snoozed():
+            return _again_or_fail(job, outcome, now, again=True, delay=outcome.delay)
+    assert_never(outcome)
+
+
+def cancel(job: Job, request: CancelRequest) -> Change:
+    """A waiting job ends at once; a running one is asked to stop, and a repeated request may only sharpen the first.
+
+    Raises JobFinished for a job that is over.
+    """
+    if job.state.final:
+        raise JobFinished(job.id, job.state)
+    if job.state is not State.RUNNING:
+        fields = {
+            "state": State.CANCELLED,
+            "finished_at": request.at,
+            "cancel": request,
+            "stopped": Stopped.BEFORE_START if job.attempt == 0 else Stopped.BETWEEN_ATTEMPTS,
+        }
+        data = _reason(request)
+        return _change(job, fields, request.at, _state(State.CANCELLED, job.attempt, **data), knows_cancel=True)
+    merged = request if job.cancel is None else _sharper(job.cancel, request)
+    if merged == job.cancel:
+        return _change(job, {}, request.at, knows_cancel=True)
+    data = {"grace": merged.grace, "force": merged.force, "reason": merged.reason}
+    return _change(job, {"cancel": merged}, request.at, NewEvent(event.CANCEL, data), knows_cancel=True)
+
+
+def retry(job: Job, now: float) -> Change:
+    """A job that is over starts anew with new budgets; its attempts go on counting and its checkpoint stays.
+
+    Raises JobNotFinished for a job that is not over.
+    """
+    if not job.state.final:
+        raise JobNotFinished(job.id, job.state, "only a job that is over can be retried.")
+    fields = _requeued(now) | {
+        "failures": 0,
+        "crashes": 0,
+        "losses": 0,
+        "finished_at": None,
+        "cancel": None,
+        "stopped": None,
+        "result": None,
+        "error": None,
+        "progress": None,
+    }
+    return _change(job, fields, now, _state(State.QUEUED, job.attempt, retry=True), knows_cancel=True)
+
+
+def _again_or_fail(
+    job: Job, outcome: Outcome, now: float, *, again: bool, delay: float, **budgets: int
+) -> Change:
+    """Back to the queue, unless a budget is used up (then it failed) or the cancel was requested (then it ends so)."""
+    error = _error(outcome)
+    if not again:
+        return _finish(job, State.FAILED, outcome, now, error=error, **budgets)
+    if job.cancel is not None:
+        return _finish(job, State.CANCELLED, outcome, now, stopped=Stopped.BETWEEN_ATTEMPTS, **budgets)
+    fields = _requeued(now + delay) | budgets
+    if error is not None:
+        fields["error"] = error
+    data = _ended(outcome) | _later(now + delay, now)
+    return _change(job, fields, now, _state(State.QUEUED, job.attempt, **data))
+
+
+def _cancelled(job: Job, outcome: Cancelled, now: float) -> Change:
+    if not outcome.started:
+        stopped = Stopped.BEFORE_START
+    else:
+        stopped = Stopped.KILLED if outcome.killed else Stopped.SOFT
+    return _finish(job, State.CANCELLED, outcome, now, stopped=stopped)
+
+
+def _finish(job: Job, state: State, outcome: Outcome, now: float, **fields: Any) -> Change:
+    changed = {"state": state, "finished_at": now, "worker": None, "epoch": None} | fields
+    data = _ended(outcome)
+    if state is State.CANCELLED:
+        data |= {"stopped": fields["stopped"]} | (_reason(job.cancel) if job.cancel else {})
+    return _change(job, changed, now, _state(state, job.attempt, **data))
+
+
+def _failure_delay(job: Job, outcome: Failed | TimedOut, failures: int, random: float) -> float:
+    if isinstance(outcome, Failed) and outcome.delay is not None:
+        return outcome.delay
+    return job.options.retry.backoff.delay(failures, random)
+
+
+def _error(outcome: Outcome) -> Error | None:
+    if isinstance(outcome, Failed | TimedOut | Crashed):
+        return outcome.error
+    if isinstance(outcome, Interrupted) and outcome.lost:
+        return Error("lost", outcome.reason)
+    return None
+
+
+def _requeued(run_at: float) -> dict[str, Any]:
+    return {"state": State.QUEUED, "run_at": run_at, "worker": None, "epoch": None, "started_at": None}
+
+
+def _ended(outcome: Outcome) -> dict[str, Any]:
+    data: dict[str, Any] = {"outcome": OUTCOME_NAMES[type(outcome)]}
+    error = _error(outcome)
+    if error is not None:
+        data["error"] = {name: value for name, value in asdict(error).items() if value is not None}
+    if isinstance(outcome, Interrupted):
+        data["reason"] = outcome.reason
+    usage = outcome.usage
+    if usage.wall:
+        data["usage"] = {"wall": usage.wall, "cpu": usage.cpu, "peak_rss": usage.peak_rss}
+    return data
+
+
+OUTCOME_NAMES: dict[type[Outcome], str] = {
+    Succeeded: "succeeded",
+    Failed: "failed",
+    TimedOut: "timed-out",
+    Crashed: "crashed",
+    Cancelled: "cancelled",
+    Interrupted: "interrupted",
+    Snoozed: "snoozed",
+}
+
+
+def _sharper(old: CancelRequest, new: CancelRequest) -> CancelRequest:
+    """The earlier request, with the shorter grace of the two, forced if either was."""
+    graces = [grace for grace in (old.grace, new.grace) if grace is not None]
+    return CancelRequest(old.at, min(graces) if graces else None, old.force or new.force, old.reason or new.reason)
+
+
+def _reason(request: CancelRequest) -> dict[str, Any]:
+    return {"reason": request.reason} if request.reason else {}
+
+
+def _later(run_at: float, now: float) -> dict[str, Any]:
+    return {"run_at": run_at} if run_at > now else {}
+
+
+def _state(state: State, attempt: int, **data: Any) -> NewEvent:
+    return NewEvent(event.STATE, {"state": state, "attempt": attempt} | data)
+
+
+def _change(
+    job: Job, fields: dict[str, Any], at: float, *events: NewEvent, knows_cancel: bool = False
+) -> Change:
+    knows = knows_cancel or job.cancel is not None
+    return Change(job.id, job.state, job.attempt, fields, events, at, knows, job.queue)

@@ -1,0 +1,174 @@
+"""How a job is to be run: one frozen object that travels whole."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
+from typing import Any
+
+from heavylift.core.errors import ConfigError, did_you_mean
+from heavylift.core.retry import Backoff, Exponential, Fixed, Retry
+from heavylift.core.units import seconds, size
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The options of a task or of one job. Durations in seconds, sizes in bytes, times in Unix seconds.
+
+    `run_at` wins over `delay`. `timeout` is per attempt; `grace` is what task code gets to clean up in before it is
+    killed. `crashes` and `losses` are budgets like `retry.attempts`: starts that end with a dead host, and with a
+    dead worker. `memory` bounds the resident set of the host, `cpu_time` the CPU seconds of one attempt.
+    """
+
+    queue: str = "default"
+    priority: int = 0
+    delay: float = 0.0
+    run_at: float | None = None
+    timeout: float | None = None
+    grace: float = 5.0
+    retry: Retry = field(default_factory=Retry)
+    crashes: int = 3
+    losses: int = 20
+    unique: str | None = None
+    on_conflict: str = "existing"
+    labels: Mapping[str, str] = field(default_factory=dict)
+    memory: int | None = None
+    cpu_time: float | None = None
+
+    def using(self, **changes: Any) -> Options:
+        """A copy with `changes` as people write them ("10m", timedelta, "1GiB", a datetime).
+
+        Raises ConfigError that names the option, with "did you mean" for one that does not exist.
+        """
+        clean = {}
+        for name, value in changes.items():
+            if name == "max_attempts":
+                # The short form of retry=Retry(n), as URLs and command lines can give it.
+                clean["retry"] = replace(self.retry, attempts=_integer(1, 1000)(value, name))
+                continue
+            check = _CHECKS.get(name)
+            if check is None:
+                known = ", ".join(sorted(_CHECKS))
+                message = f"There is no option {name!r}.{did_you_mean(name, _CHECKS)} (options: {known})"
+                raise ConfigError(message)
+            clean[name] = check(value, name)
+        return replace(self, **clean)
+
+
+def to_data(options: Options) -> dict[str, Any]:
+    """The options that differ from the defaults, as JSON values. Exception classes and functions stay behind:
+    they are the task's own and are asked where it runs, in the host."""
+    data = {f.name: getattr(options, f.name) for f in fields(Options) if getattr(options, f.name) != _DEFAULTS[f.name]}
+    if "retry" in data:
+        data["retry"] = [options.retry.attempts, _backoff_data(options.retry.backoff)]
+    if "labels" in data:
+        data["labels"] = dict(options.labels)
+    return data
+
+
+def from_data(data: Mapping[str, Any]) -> Options:
+    """The inverse of `to_data`."""
+    values = dict(data)
+    if "retry" in values:
+        attempts, backoff = values["retry"]
+        values["retry"] = Retry(attempts, Fixed(*backoff) if len(backoff) == 1 else Exponential(*backoff))
+    return Options(**values)
+
+
+def _backoff_data(backoff: Backoff) -> list[Any]:
+    if isinstance(backoff, Fixed):
+        return [backoff.seconds]
+    return [backoff.base, backoff.factor, backoff.maximum, backoff.jitter]
+
+
+def _name(value: Any, name: str) -> str:
+    if isinstance(value, str) and NAME.fullmatch(value):
+        return value
+    message = f"{name}: {value!r} is no name; give 1-128 letters, digits, '.', '_', ':' or '-'."
+    raise ConfigError(message)
+
+
+def _key(value: Any, name: str) -> str | None:
+    if value is None or (isinstance(value, str) and 0 < len(value) <= 512):
+        return value
+    message = f"{name}: {value!r} is no key; give 1-512 characters."
+    raise ConfigError(message)
+
+
+def _integer(low: int, high: int) -> Callable[[Any, str], int]:
+    def check(value: Any, name: str) -> int:
+        if isinstance(value, str) and re.fullmatch(r"-?\d+", value.strip()):
+            value = int(value)
+        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+            return value
+        message = f"{name}: {value!r} is out of range; give an integer from {low} to {high}."
+        raise ConfigError(message)
+
+    return check
+
+
+def _optional(check: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
+    return lambda value, name: None if value is None else check(value, name)
+
+
+def _moment(value: Any, name: str) -> float:
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            message = f"{name}: {value!r} is no time; give RFC 3339, such as '2026-01-31T09:00:00Z'."
+            raise ConfigError(message) from None
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            message = f"{name}: {value} has no time zone; add one, such as '+00:00'."
+            raise ConfigError(message)
+        return value.timestamp()
+    return seconds(value, name)
+
+
+def _retry(value: Any, name: str) -> Retry:
+    if isinstance(value, Retry):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Retry(value)
+    message = f"{name}: {value!r} is no Retry; give Retry(attempts, delay) or a number of starts."
+    raise ConfigError(message)
+
+
+def _conflict(value: Any, name: str) -> str:
+    if value in ("existing", "reject"):
+        return str(value)
+    message = f"{name}: {value!r} is unknown; give 'existing' (return that job) or 'reject' (raise DuplicateJob)."
+    raise ConfigError(message)
+
+
+def _labels(value: Any, name: str) -> dict[str, str]:
+    if isinstance(value, Mapping) and len(value) <= 32:
+        labels = {_name(key, f"{name} key"): str(text) for key, text in value.items()}
+        if all(len(text) <= 256 for text in labels.values()):
+            return labels
+    message = f"{name}: {value!r} are no labels; give at most 32 names with texts of at most 256 characters."
+    raise ConfigError(message)
+
+
+_CHECKS: dict[str, Callable[[Any, str], Any]] = {
+    "queue": _name,
+    "priority": _integer(0, 9),
+    "delay": seconds,
+    "run_at": _optional(_moment),
+    "timeout": _optional(seconds),
+    "grace": seconds,
+    "retry": _retry,
+    "crashes": _integer(1, 1000),
+    "losses": _integer(1, 1000),
+    "unique": _key,
+    "on_conflict": _conflict,
+    "labels": _labels,
+    "memory": _optional(size),
+    "cpu_time": _optional(seconds),
+}
+_DEFAULTS = {f.name: getattr(Options(), f.name) for f in fields(Options)}

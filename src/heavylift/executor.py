@@ -1,0 +1,104 @@
+"""CONTRACT Executor: turns one attempt into one outcome, and can stop it.
+
+An executor never raises for what a task did: every attempt that it took ends in exactly one Outcome. Timeout, cancel
+and drain are one path: ask, wait for the grace, kill. The prose here is the case list of
+`heavylift.testing.ExecutorContract`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol
+
+from heavylift.core.job import Progress
+
+if TYPE_CHECKING:
+    from asyncio import Future
+    from collections.abc import Callable, Mapping, Sequence
+
+    from heavylift.core.job import Job
+    from heavylift.core.options import Options
+    from heavylift.core.outcome import Outcome
+
+
+class StopReason(StrEnum):
+    """Why an attempt is stopped; decides its outcome: Cancelled, TimedOut, Interrupted, Failed (a limit)."""
+
+    CANCEL = "cancel"
+    TIMEOUT = "timeout"
+    DRAIN = "drain"
+    MEMORY = "memory"
+    CPU = "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A value to resume from, as JSON bytes."""
+
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LogLines:
+    """Lines of the job's log, each {at, level, message}; `size` bytes they count for; `dropped` lines beyond the limit."""
+
+    lines: Sequence[Mapping[str, Any]]
+    size: int
+    dropped: int = 0
+
+
+Report = Progress | Checkpoint | LogLines
+
+
+@dataclass(frozen=True, slots=True)
+class TaskInfo:
+    """What the process that imported the application tells of a task to one that did not."""
+
+    name: str
+    options: Options
+    kind: str = "exclusive"
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """Where to find the application: a module's name or a file's path, the attribute, and further modules to import."""
+
+    target: str
+    attribute: str
+    imports: tuple[str, ...] = ()
+    path: tuple[str, ...] = ()
+
+
+class Executor(Protocol):
+    """The contract. One event loop owns it."""
+
+    tasks: Mapping[str, TaskInfo]
+    """The application's tasks, known after `start`."""
+
+    @property
+    def free(self) -> int:
+        """How many more attempts it would take now: free hosts, and as much depth as very short tasks allow."""
+
+    async def start(self) -> None:
+        """Be ready to run; raises ConfigError when the application cannot be imported (with its traceback)."""
+
+    def run(self, job: Job, report: Callable[[Job, Report], None]) -> Future[Outcome]:
+        """Run a claimed job; the future gets its outcome and never an exception.
+
+        `report` is called in order with what the running code reports, and never after the outcome.
+        A job of an unknown task, or whose arguments no longer fit, ends Failed without a start and not retryable.
+        The timeout of its options counts from its start.
+        """
+
+    def stop(self, job: str, attempt: int, reason: StopReason, grace: float, *, force: bool = False) -> None:
+        """Ask the attempt to stop, and kill it and all its processes when `grace` seconds are over (`force`: now).
+
+        One that never started ends at once. One that is over, or unknown, is left alone. No other job is touched. An
+        answer that came before the kill wins: its outcome is what really happened.
+        """
+
+    async def close(self, grace: float) -> None:
+        """Stop for good: no new attempts, running ones get `grace` seconds in all to end, then are asked to stop with
+        their own grace's share of what remains, then killed: those end Interrupted, without cost. No process of any
+        kind is left behind."""

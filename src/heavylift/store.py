@@ -1,0 +1,270 @@
+"""CONTRACT Store: keeps jobs and their events, and decides who may run what.
+
+A store holds one truth: a job, its events, its result and the right to run it are written together, in one
+transaction, or not at all. The prose of each method is the list of cases of `heavylift.testing.StoreContract`;
+what passes that suite is a store.
+
+Rules for all of them:
+
+- Every method takes and returns many, and answers per item: one duplicate, full queue or stale fence never fails its
+  neighbours, and a refused item writes nothing. Concurrent calls of one process share transactions (group commit).
+- What a call returned is durable: it survives the death of any process.
+- Every write of a job raises `seq` by the number of its events, which get the numbers in between: 1, 2, 3, … without
+  a gap.
+- Methods raise StoreUnavailable when the store cannot be reached or written (nothing was changed; try again is safe),
+  never an error of a driver.
+- Hints (`watch`) only save time. Nothing depends on one arriving.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from heavylift.core.errors import StoreError
+from heavylift.core.job import CancelRequest, Job, State
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    from heavylift.core.errors import SubmitError
+    from heavylift.core.event import Event
+    from heavylift.core.job import Change, NewEvent
+
+
+class Clock(Protocol):
+    """Where a store takes its time from, so that tests own it."""
+
+    def wall(self) -> float:
+        """Unix seconds: for `run_at`, `created_at` and other times that people read."""
+
+    def monotonic(self) -> float:
+        """Seconds that never jump and are the same in all processes of one boot: for leases."""
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A job that is in the store. `created` False: it was there before (same id), or its unique key's holder is."""
+
+    job: Job
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRecord:
+    """A worker and its lease. `id` names it for its life; `epoch` grows when it begins anew after it was declared dead.
+
+    (`boot_id`, `pid_namespace`, `pid`, `process_started`) identify its process on this machine; `process_started` is
+    the kernel's start time in clock ticks. `concurrency` hosts; `queues` empty for all. `started_at` Unix seconds.
+    """
+
+    id: str
+    epoch: int
+    hostname: str
+    pid: int
+    process_started: int
+    boot_id: str
+    pid_namespace: str
+    concurrency: int
+    queues: tuple[str, ...] = ()
+    started_at: float = 0.0
+    running: int = 0
+    draining: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """A worker as others see it. `beat_age` seconds since its last beat; `dead`: its lease is over."""
+
+    worker: WorkerRecord
+    beat_age: float
+    dead: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CancelOrder:
+    """A job that this worker runs is to be stopped."""
+
+    job: str
+    attempt: int
+    request: CancelRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """What a beat brings back. `alive` False: this epoch was declared dead, so stop everything and begin a new one."""
+
+    alive: bool
+    cancels: tuple[CancelOrder, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which jobs to find; newest first. Empty means any. `page_token` as a page returned it; `limit` 1-1000."""
+
+    states: tuple[State, ...] = ()
+    task: str | None = None
+    queue: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    limit: int = 50
+    page_token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Found jobs, and the token of the next page, None at the end."""
+
+    jobs: tuple[Job, ...]
+    next_page_token: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue's settings and what stands in it. `concurrency` and `max_size` None: without limit.
+
+    `counts` has every state that any job of the queue is in. `oldest_wait`: seconds that the job at its head has
+    been due, None when no job is due.
+    """
+
+    name: str
+    paused: bool = False
+    concurrency: int | None = None
+    max_size: int | None = None
+    counts: Mapping[State, int] = field(default_factory=dict)
+    oldest_wait: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Which finished jobs to keep: `age` seconds; of each queue at most `succeeded` and `failed` (with cancelled)
+    newest ones, None for all. Jobs finished less than 60 s ago are always kept."""
+
+    age: float = 7 * 86400.0
+    succeeded: int | None = None
+    failed: int | None = None
+
+
+class LeaseLost(StoreError):
+    """This epoch of the worker was declared dead: whatever it runs may be running elsewhere by now."""
+
+    code = "lease-lost"
+
+
+class Hints(Protocol):
+    """Wake-ups of one waiter. An async context manager; entering it makes the store send hints here."""
+
+    async def __aenter__(self) -> Hints: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    async def wait(self, timeout: float) -> bool:
+        """True when a hint came since the last call, or comes within `timeout` seconds; several count as one."""
+
+
+class Store(Protocol):
+    """The contract. One object per process and store; safe to use from several tasks of one event loop."""
+
+    url: str
+
+    async def open(self) -> None:
+        """Connect; create the schema of an empty store, migrate an older one; idempotent.
+
+        Raises ConfigError for a URL that cannot be used, SchemaTooNew, StoreUnavailable (read-only, no directory).
+        """
+
+    async def close(self) -> None:
+        """Finish what was begun and let go of everything; idempotent."""
+
+    async def add(self, jobs: Sequence[tuple[Job, NewEvent]]) -> list[Added | SubmitError]:
+        """Keep new queued jobs, each with its first event, in order.
+
+        - A job whose id exists changes nothing and returns the stored one (`created` False): submits can be repeated.
+        - `options.unique`: when that key belongs to a job that is not over, that job is returned, or DuplicateJob with
+          `on_conflict="reject"`. The key is free when its job is over.
+        - A queue with `max_size`: QueueFull when as many jobs are queued (due or not); `retry_after` 1-300 whole
+          seconds from the rate of the last minute at which its jobs finished, 300 when none did.
+        - A refused job leaves no trace; its neighbours are kept.
+        - After the write, one idle worker gets a hint if a job is due now.
+        """
+
+    async def claim(self, worker: str, epoch: int, limit: int, queues: Sequence[str] = ()) -> list[Job]:
+        """Begin attempts of up to `limit` due jobs for this worker: state running, attempt + 1, its event, its holder.
+
+        - Order: lanes in turn, least recently served first; within a lane by rank = run_at − 60 s × priority, then
+          by order of arrival.
+        - Never a job with a future `run_at`, of a paused queue, or beyond its queue's concurrency; `queues` non-empty
+          names the only ones to serve.
+        - Two claims, of whatever processes, never return the same attempt.
+        - Costs depend on the jobs returned, never on the jobs waiting, scheduled, or behind closed gates.
+        - LeaseLost when this epoch was declared dead or the worker never beat.
+        """
+
+    async def save(self, changes: Sequence[Change]) -> list[int | None]:
+        """Write changes with their events; each answer is the job's new `seq`, or None when the fence refused it.
+
+        - Refused: another state or attempt than `change.state` and `change.attempt`, no such job, or a change to
+          queued that does not know of the job's cancel request. It changes nothing and is counted (`refused`).
+        - Only `change.fields` are written. A job that becomes queued stands in its lane again, by its new run_at; one
+          that stops running frees its queue's slot; one that is over frees its unique key and gets its retention.
+        - Progress events are thinned to at most 256 a job: the newest is always kept.
+        - Several changes of one job in one call are written in order.
+        - Followers get a hint; the worker of a job whose cancel was requested gets one; a queued job wakes a worker.
+        """
+
+    async def beat(self, worker: WorkerRecord, lease: float) -> Mailbox:
+        """Renew the worker's lease for `lease` seconds (registering it at first) and bring back its mailbox.
+
+        - `alive` False when this epoch was declared dead; a higher epoch registers anew.
+        - `cancels`: every job that it holds and whose cancel was requested, at each beat until it is settled.
+        """
+
+    async def retire(self, worker: str, epoch: int) -> None:
+        """A worker that stops says good-bye: its record goes. What it still holds counts as lost at the next sweep."""
+
+    async def sweep(self, worker: str, *, others: bool) -> list[Job]:
+        """Declare workers dead, and return up to 200 running jobs whose worker is dead or unknown.
+
+        - Dead: with `others`, one whose lease ran out; always, one of this boot and pid namespace whose process is
+          gone (same pid with another start time counts as gone). Never `worker` itself.
+        - Declaring is one write; a dead epoch's claims, beats and saves are refused from then on (its jobs are
+          settled by whoever swept, under the fence).
+        - The jobs are returned again by each sweep until somebody settled them.
+        """
+
+    async def get(self, ids: Sequence[str]) -> list[Job | None]:
+        """The jobs, in the order of `ids`, None for an unknown one. Raises JobPruned when one id alone was asked for
+        and its record was pruned less than a day ago."""
+
+    async def find(self, query: Query) -> Page:
+        """Jobs by state, task, queue and labels (all must match), newest first. A bad page token: ConfigError."""
+
+    async def events(self, cursors: Mapping[str, int], limit: int = 1000) -> list[Event]:
+        """Events of the given jobs with `seq` above each cursor, by job and seq; at most `limit`."""
+
+    async def queues(self) -> list[Queue]:
+        """All queues that have settings or jobs, by name. Reads counters, never the jobs."""
+
+    async def set_queue(
+        self,
+        name: str,
+        *,
+        paused: bool | None = None,
+        concurrency: int | None = None,
+        max_size: int | None = None,
+        unlimited: Sequence[str] = (),
+    ) -> Queue:
+        """Change what is given of a queue's settings, creating its record. `unlimited` names limits to lift
+        ("concurrency", "max_size"). Resuming or raising a limit wakes workers; running jobs are never touched."""
+
+    async def workers(self) -> list[WorkerStatus]:
+        """All known workers, by start; dead ones until their jobs are settled."""
+
+    async def prune(self, retention: Retention) -> int:
+        """Remove up to 200 finished jobs that retention lets go, with events; returns how many. Their ids raise
+        JobPruned for a day. Also folds counters and forgets old records of pruned ids and dead workers."""
+
+    def watch(self, *, worker: str | None = None) -> Hints:
+        """Hints for a worker (claimable jobs, cancels), or without `worker` for a follower (any job changed)."""
