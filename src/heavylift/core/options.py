@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from heavylift.core.errors import ConfigError, did_you_mean
 from heavylift.core.retry import Backoff, Exponential, Fixed, Retry
-from heavylift.core.units import seconds, size
+from heavylift.core.units import Duration, Size, seconds, size
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
@@ -57,6 +57,26 @@ class Options:
                 raise ConfigError(message)
             clean[name] = check(value, name)
         return replace(self, **clean)
+
+
+class OptionValues(TypedDict, total=False):
+    """The options as people write them: what `using` and `@task` take."""
+
+    queue: str
+    priority: int
+    delay: Duration
+    run_at: datetime | str | float | None
+    timeout: Duration | None
+    grace: Duration
+    retry: Retry | int
+    crashes: int
+    losses: int
+    unique: str | None
+    on_conflict: Literal["existing", "reject"]
+    labels: Mapping[str, str]
+    memory: Size | None
+    cpu_time: Duration | None
+    max_attempts: int
 
 
 def to_data(options: Options) -> dict[str, Any]:

@@ -1,0 +1,90 @@
+"""What `@lift.task` makes of a function: still callable, and able to submit itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack
+
+from heavylift.client import Handle
+from heavylift.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from heavylift.client import Client
+    from heavylift.core.job import Job
+    from heavylift.core.options import Options, OptionValues
+    from heavylift.core.task import Task
+
+F = ParamSpec("F")
+P = ParamSpec("P")
+C = TypeVar("C")
+R = TypeVar("R")
+
+
+class BoundTask(Generic[F, P, C, R]):
+    """A task and the client that submits it. `F` are the function's parameters, `P` those without the Context;
+    a call returns `C`, a job's result is `R`."""
+
+    def __init__(self, task: Task, client: Client, options: Options | None = None) -> None:
+        self.task = task
+        self.options = task.options if options is None else options
+        self._client = client
+        self.__doc__ = task.function.__doc__
+        self.__wrapped__ = task.function
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}>"
+
+    @property
+    def name(self) -> str:
+        """The name under which it is registered."""
+        return self.task.name
+
+    def __call__(self, *args: F.args, **kwargs: F.kwargs) -> C:
+        """Call the function itself, here and now, without any job."""
+        result: C = self.task.function(*args, **kwargs)
+        return result
+
+    def using(self, **options: Unpack[OptionValues]) -> BoundTask[F, P, C, R]:
+        """The same task with other options for what is submitted next: `using(priority=5, delay="10m")`.
+
+        Raises ConfigError for an unknown option or value.
+        """
+        changed = self.options.using(**options)
+        mine, default = changed.retry, self.task.options.retry
+        if mine is not default and (callable(mine.delay) or (mine.on, mine.but) not in _RETRIES | {(default.on, default.but)}):
+            message = (
+                f"Task {self.name!r}: exception classes and functions cannot travel with a job;"
+                " give them to @task(retry=…), and here only attempts and a backoff."
+            )
+            raise ConfigError(message)
+        return BoundTask(self.task, self._client, changed)
+
+    async def submit(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
+        """Queue a job with these arguments; it is durable when this returns.
+
+        Raises InvalidArguments, PayloadTooLarge, QueueFull or DuplicateJob: then nothing was queued.
+        """
+        [job] = await self._client.submit([(self.name, self._bind(args, kwargs), self.options)])
+        return self._handle(job)
+
+    async def submit_many(
+        self, args: Sequence[Sequence[Any]] = (), *, kwargs: Sequence[Mapping[str, Any]] = ()
+    ) -> list[Handle[R]]:
+        """Queue a job for each tuple of positional arguments, then for each mapping of named ones: one write.
+
+        Everything is checked before anything is queued.
+        """
+        calls: list[tuple[Sequence[Any], Mapping[str, Any]]] = [(item, {}) for item in args]
+        calls += [((), item) for item in kwargs]
+        requests = [(self.name, self._bind(positional, named), self.options) for positional, named in calls]
+        return [self._handle(job) for job in await self._client.submit(requests)]
+
+    def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
+        return self.task.bind(args, kwargs, self._client.max_payload)
+
+    def _handle(self, job: Job) -> Handle[R]:
+        return Handle(self._client, job, self.task)
+
+
+_RETRIES = {((Exception,), ())}

@@ -1,0 +1,309 @@
+"""What callers do with jobs: submit, get, find, follow, cancel, retry; and the Handle of one job."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from heavylift.core import codec, event, lifecycle
+from heavylift.core.errors import (
+    HeavyliftError,
+    JobCancelled,
+    JobCrashed,
+    JobError,
+    JobFailed,
+    JobNotFinished,
+    JobNotFound,
+    JobTimedOut,
+)
+from heavylift.core.job import CancelRequest, Job, State, Stopped, new_id
+from heavylift.core.units import Duration, seconds
+from heavylift.store import Query
+from heavylift.tail import Tail
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+
+    from heavylift.core.event import Event
+    from heavylift.core.job import Change
+    from heavylift.core.options import Options
+    from heavylift.core.task import Task
+    from heavylift.store import Clock, Page, Queue, Store, WorkerStatus
+
+R = TypeVar("R")
+
+KILL_MARGIN = 10.0
+"""Seconds beyond the grace for which a cancel waits to see what really happened."""
+MAX_RACES = 100
+"""How often a decision is made anew because the job changed meanwhile; each time means that somebody else got on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a cancel did. `state` and `stopped` say how the job ended (`final` False: it has not, yet), `after_ms`
+    milliseconds from the request to its end, `checkpoint` whether there is one to resume from."""
+
+    job_id: str
+    state: State
+    final: bool
+    stopped: Stopped | None
+    after_ms: float | None
+    checkpoint: bool
+    reason: str | None = None
+
+    @classmethod
+    def of(cls, job: Job) -> Receipt:
+        """The receipt of a job whose cancel was requested."""
+        after = None
+        if job.finished_at is not None and job.cancel is not None:
+            after = max(0.0, (job.finished_at - job.cancel.at) * 1000)
+        reason = job.cancel.reason if job.cancel else None
+        kept = job.checkpoint is not None
+        return cls(job.id, job.state, job.state.final, job.stopped, after, kept, reason)
+
+
+class Client:
+    """The verbs, on one store. Opens itself at its first use."""
+
+    def __init__(self, store: Store, clock: Clock, max_payload: int = 2**20) -> None:
+        self.store = store
+        self.max_payload = max_payload
+        self._clock = clock
+        self._tail = Tail(store)
+        self._opened = False
+
+    async def open(self) -> None:
+        """Open the store; the other verbs do so by themselves."""
+        if not self._opened:
+            await self.store.open()
+            self._opened = True
+
+    async def close(self) -> None:
+        """End all streams, then close the store."""
+        await self._tail.close()
+        if self._opened:
+            self._opened = False
+            await self.store.close()
+
+    async def submit(self, requests: Sequence[tuple[str, bytes, Options]], ids: Sequence[str] = ()) -> list[Job]:
+        """Queue jobs of (task name, arguments as JSON bytes, options): one write for all.
+
+        Raises the first SubmitError of a refused one; then its neighbours may have been queued: their ids are known
+        to the caller if given as `ids`, and submitting them again is safe.
+        """
+        for result in (results := await self.add(requests, ids)):
+            if isinstance(result, HeavyliftError):
+                raise result
+        return [result for result in results if isinstance(result, Job)]
+
+    async def add(
+        self, requests: Sequence[tuple[str, bytes, Options]], ids: Sequence[str] = ()
+    ) -> list[Job | HeavyliftError]:
+        """Like `submit`, with an answer per item: the job (an existing one for a taken unique key) or its error."""
+        await self.open()
+        now = self._clock.wall()
+        names = ids or [new_id(now) for _ in requests]
+        jobs = [
+            lifecycle.submit(name, task, args, options, now)
+            for name, (task, args, options) in zip(names, requests, strict=True)
+        ]
+        return [item if isinstance(item, HeavyliftError) else item.job for item in await self.store.add(jobs)]
+
+    async def get(self, job_id: str) -> Job:
+        """The job's record; raises JobNotFound (JobPruned when it is past its retention)."""
+        await self.open()
+        job = (await self.store.get([job_id]))[0]
+        if job is None:
+            raise JobNotFound(job_id)
+        return job
+
+    async def page(self, query: Query) -> Page:
+        """One page of jobs, newest first."""
+        await self.open()
+        return await self.store.find(query)
+
+    async def find(
+        self,
+        *,
+        state: str | Sequence[str] = (),
+        task: str | None = None,
+        queue: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[Job]:
+        """All matching jobs, newest first, read page by page."""
+        states = tuple(State(name) for name in ([state] if isinstance(state, str) else state))
+        token = None
+        while True:
+            query = Query(states, task, queue, labels or {}, limit=200, page_token=token)
+            page = await self.page(query)
+            for job in page.jobs:
+                yield job
+            token = page.next_page_token
+            if token is None:
+                return
+
+    async def events(self, job_id: str, after: int = 0) -> AsyncGenerator[Event, None]:
+        """The job's events above `after`, live, until its final state. Of progress reports that were made before
+        the reader came, only the last is given."""
+        job = await self.get(job_id)
+        async with contextlib.aclosing(self._follow(job, after)) as events:
+            async for item in events:
+                yield item
+
+    async def finished(self, job_id: str, timeout: float | None = None) -> Job:
+        """The job when it is over; raises JobNotFinished after `timeout` seconds."""
+        job = await self.get(job_id)
+        if job.state.final:
+            return job
+        try:
+            async with asyncio.timeout(timeout):
+                async with contextlib.aclosing(self._follow(job, job.seq)) as events:
+                    async for _ in events:
+                        pass
+        except TimeoutError:
+            job = await self.get(job_id)
+            if not job.state.final:
+                raise JobNotFinished(job.id, job.state, f"it is not over after {timeout:g} s.") from None
+            return job
+        job = await self.get(job_id)
+        # A manual retry may have begun it anew since: then this is the record of its new life.
+        return job if job.state.final else await self.finished(job_id, timeout)
+
+    async def cancel(
+        self,
+        job_id: str,
+        *,
+        grace: Duration | None = None,
+        force: bool = False,
+        reason: str | None = None,
+        wait: float | None = None,
+    ) -> Receipt:
+        """Stop a job and say what really happened, waiting until it did (`wait` seconds at most; 0: at once).
+
+        Raises JobNotFound, and JobFinished when it was over before.
+        """
+        limit = None if grace is None else seconds(grace, "grace")
+        job = await self.get(job_id)
+        request = CancelRequest(self._clock.wall(), limit, force, reason)
+        job = await self._decide(job, lambda current: lifecycle.cancel(current, request))
+        if not job.state.final and wait != 0:
+            patience = (job.options.grace if limit is None else limit) + KILL_MARGIN if wait is None else wait
+            with contextlib.suppress(JobNotFinished):
+                job = await self.finished(job_id, patience)
+        return Receipt.of(job)
+
+    async def retry(self, job_id: str) -> Job:
+        """Start a job that is over anew, from its checkpoint, with new budgets; raises JobNotFinished."""
+        now = self._clock.wall()
+        return await self._decide(await self.get(job_id), lambda current: lifecycle.retry(current, now))
+
+    async def queues(self) -> list[Queue]:
+        """All queues, their settings and what stands in them."""
+        await self.open()
+        return await self.store.queues()
+
+    async def pause(self, queue: str) -> Queue:
+        """Start no more jobs of this queue; running ones go on."""
+        await self.open()
+        return await self.store.set_queue(queue, paused=True)
+
+    async def resume(self, queue: str) -> Queue:
+        """Start jobs of this queue again."""
+        await self.open()
+        return await self.store.set_queue(queue, paused=False)
+
+    async def workers(self) -> list[WorkerStatus]:
+        """All workers that the store knows."""
+        await self.open()
+        return await self.store.workers()
+
+    async def _decide(self, job: Job, rule: Callable[[Job], Change]) -> Job:
+        """Write what a rule makes of the job; made anew from the record as it is now when somebody was faster."""
+        for _ in range(MAX_RACES):
+            change = rule(job)
+            if not change.fields:
+                return job
+            seq = (await self.store.save([change]))[0]
+            if seq is not None:
+                return change.apply(job)
+            job = await self.get(job.id)
+        message = f"Job {job.id} changed {MAX_RACES} times while it was to be changed; try again."
+        raise HeavyliftError(message)
+
+    async def _follow(self, job: Job, after: int) -> AsyncGenerator[Event, None]:
+        """Events until the final one. The first batch is what was there: stale progress in it is left out."""
+        async with self._tail.follow(job.id, after) as follower:
+            while (item := await follower.next()) is not None:
+                if item.kind == event.PROGRESS and item.seq < job.seq and item.at < (job.progress.at if job.progress else 0):
+                    continue
+                yield item
+                if item.kind == event.STATE and State(item.data["state"]).final and item.seq >= job.seq:
+                    return
+
+
+class Handle(Generic[R]):
+    """One submitted job."""
+
+    def __init__(self, client: Client, job: Job, task: Task | None) -> None:
+        self._client = client
+        self._task = task
+        self.job = job
+        """The record as it was last read."""
+
+    def __repr__(self) -> str:
+        return f"<Handle {self.job.id} {self.job.task} {self.job.state}>"
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self.job.id
+
+    @property
+    def state(self) -> State:
+        """The state as it was last read; `refresh` reads anew."""
+        return self.job.state
+
+    async def refresh(self) -> Job:
+        """The record as it is now."""
+        self.job = await self._client.get(self.id)
+        return self.job
+
+    async def result(self, timeout: Duration | None = None) -> R:
+        """Wait for the result.
+
+        Raises JobFailed, JobTimedOut, JobCrashed or JobCancelled, and JobNotFinished after `timeout`.
+        """
+        limit = None if timeout is None else seconds(timeout, "timeout")
+        self.job = await self._client.finished(self.id, limit)
+        result: R = result_of(self.job, self._task)
+        return result
+
+    async def cancel(self, *, grace: Duration | None = None, force: bool = False, reason: str | None = None) -> Receipt:
+        """Stop it; the receipt says what really happened. Raises JobFinished when it was over before."""
+        return await self._client.cancel(self.id, grace=grace, force=force, reason=reason)
+
+    async def retry(self) -> None:
+        """Start it anew; raises JobNotFinished when it is not over."""
+        self.job = await self._client.retry(self.id)
+
+    def events(self, after: int = 0) -> AsyncIterator[Event]:
+        """Its events above `after`, live, until it is over."""
+        return self._client.events(self.id, after)
+
+
+def result_of(job: Job, task: Task | None) -> Any:
+    """The result of a job that is over, as the task's own type; raises the JobError that fits its end."""
+    if job.state is State.SUCCEEDED:
+        data = job.result if job.result is not None else b"null"
+        return task.decode_result(data) if task is not None else codec.decode(data)
+    raise job_error(job)
+
+
+def job_error(job: Job) -> JobError:
+    """The error that says how a job ended that did not succeed."""
+    if job.state is State.CANCELLED:
+        return JobCancelled(job)
+    code = job.error.code if job.error else ""
+    return {"timed-out": JobTimedOut, "crashed": JobCrashed, "lost": JobCrashed}.get(code, JobFailed)(job)

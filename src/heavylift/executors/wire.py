@@ -1,0 +1,266 @@
+"""What worker, nanny and hosts say to each other: messages, frames, and the page that a worker shares with a host.
+
+A *message* is one packet of a SOCK_SEQPACKET socket: whole or not at all. The worker's requests to a host are
+messages, so the kernel decides who gets one: the host, when it is ready to start it, or the worker, which takes back
+what was not started. A *frame* is a header and a body in the stream from a host to the worker.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+import socket
+import struct
+from array import array
+from dataclasses import dataclass
+from enum import IntEnum
+
+STOP_SIGNAL = signal.SIGRTMIN + 3
+"""Asks a host to look at its page: is the run that it runs to be stopped?"""
+HIGH_DESCRIPTORS = 64
+"""A host keeps its own descriptors from here on, out of the way of code that closes what it did not open."""
+CLOSED_BY_TASK = 97
+"""Exit code of a host that found its own descriptors closed."""
+COULD_NOT_START = 98
+"""Exit code of a host whose start hooks failed."""
+
+INLINE = 60 * 1024
+"""Larger messages travel beside the packet, in a memfd: a socket's buffer would refuse them."""
+_PLAIN, _BESIDE = b"\x00", b"\x01"
+_DESCRIPTOR = struct.calcsize("i")
+
+
+class Kind(IntEnum):
+    """What a frame says."""
+
+    READY = 0
+    BROKEN = 1
+    """The host cannot start; the body says why."""
+    PROGRESS = 2
+    CHECKPOINT = 3
+    LOG = 4
+    # Answers from here on; their body begins with a USAGE.
+    SUCCEEDED = 8
+    FAILED = 9
+    CANCELLED = 10
+    SNOOZED = 11
+
+
+HEADER = struct.Struct("<IBBxxQ")
+"""Length of the body, kind, flags, number of the run."""
+USAGE = struct.Struct("<ddQ")
+"""Wall and CPU seconds, peak resident bytes (0: not measured)."""
+NUMBERED = struct.Struct("<Q")
+"""Before the body of PROGRESS: its number; of LOG: the number of its first line."""
+LAST = 1
+"""Flag of an answer: the host goes after it."""
+NOT_STARTED = 2
+"""Flag of CANCELLED: the stop came before the task's code."""
+
+_REQUEST = struct.Struct("<QIIQHHIi")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One attempt as a host needs it. `number` is the run's, unique in the worker's life."""
+
+    number: int
+    job: str
+    task: str
+    attempt: int
+    failures: int
+    log_bytes: int
+    args: bytes
+    checkpoint: bytes | None
+
+
+def pack_request(request: Request) -> bytes:
+    """A request as bytes."""
+    job, task, checkpoint = request.job.encode(), request.task.encode(), request.checkpoint
+    header = _REQUEST.pack(
+        request.number,
+        request.attempt,
+        request.failures,
+        request.log_bytes,
+        len(job),
+        len(task),
+        len(request.args),
+        -1 if checkpoint is None else len(checkpoint),
+    )
+    return b"".join((header, job, task, request.args, checkpoint or b""))
+
+
+def unpack_request(data: bytes) -> Request:
+    """The inverse of `pack_request`."""
+    number, attempt, failures, log_bytes, job, task, args, checkpoint = _REQUEST.unpack_from(data)
+    at_job = _REQUEST.size
+    at_task = at_job + job
+    at_args = at_task + task
+    at_checkpoint = at_args + args
+    return Request(
+        number,
+        data[at_job:at_task].decode(),
+        data[at_task:at_args].decode(),
+        attempt,
+        failures,
+        log_bytes,
+        data[at_args:at_checkpoint],
+        None if checkpoint < 0 else data[at_checkpoint : at_checkpoint + checkpoint],
+    )
+
+
+def send_message(to: socket.socket, data: bytes, descriptors: tuple[int, ...] = ()) -> None:
+    """Send one message, beside the packet if it is large; raises BlockingIOError when a non-blocking socket is full."""
+    if len(data) <= INLINE:
+        if descriptors:
+            _send_with(to, _PLAIN + data, descriptors)
+        else:
+            to.send(_PLAIN + data)
+        return
+    beside = os.memfd_create("heavylift", os.MFD_CLOEXEC)
+    try:
+        with open(beside, "wb", closefd=False) as file:
+            file.write(data)
+        _send_with(to, _BESIDE, (beside, *descriptors))
+    finally:
+        os.close(beside)
+
+
+def receive_message(source: socket.socket) -> tuple[bytes, list[int]] | None:
+    """One message and its descriptors, which are the caller's to close; None at the end of file."""
+    data, ancillary, _, _ = source.recvmsg(INLINE + 1, 128, socket.MSG_CMSG_CLOEXEC)
+    if not data:
+        return None
+    descriptors = _descriptors(ancillary) if ancillary else []
+    if data[0] == 0:
+        return data[1:], descriptors
+    beside = descriptors.pop(0)
+    os.lseek(beside, 0, os.SEEK_SET)
+    with open(beside, "rb") as file:
+        return file.read(), descriptors
+
+
+def _send_with(to: socket.socket, data: bytes, descriptors: tuple[int, ...]) -> None:
+    to.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))])
+
+
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    found = array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            found.frombytes(data[: len(data) - len(data) % _DESCRIPTOR])
+    return list(found)
+
+
+class Page:
+    """Memory that a worker shares with one host.
+
+    `started` is the number of the run that the host took on and has not answered, or 0; `stop` the number of the run
+    that is to stop. Each is written by one side alone, in one store. Besides: when the run started (monotonic clock)
+    and the CPU time of the host at that moment, the latest progress, and log lines that were not sent yet.
+    """
+
+    SIZE = 5 * 4096
+    _STARTED, _STOP, _DROPPED = 0, 1, 2
+    _STARTED_AT, _CPU_AT_START = 3, 4
+    _PROGRESS, _LINES = 8, 16  # where the heads of the two areas begin, in words
+    _PROGRESS_DATA, _LINES_DATA = 256, 4096  # where their data begin, in bytes
+    PROGRESS_ROOM, LINES_ROOM = 3 * 1024, 4 * 4096
+
+    def __init__(self, memory: int) -> None:
+        self._map = mmap.mmap(memory, self.SIZE)
+        self._words = memoryview(self._map).cast("Q")
+        self._floats = memoryview(self._map).cast("d")
+
+    @classmethod
+    def create(cls) -> tuple[Page, int]:
+        """A new page, and the memfd by which another process maps it."""
+        memory = os.memfd_create("heavylift-page", os.MFD_CLOEXEC)
+        os.ftruncate(memory, cls.SIZE)
+        return cls(memory), memory
+
+    @property
+    def started(self) -> int:
+        """The run that the host took on and has not answered."""
+        return self._words[self._STARTED]
+
+    @property
+    def stop(self) -> int:
+        """The run that is to stop."""
+        return self._words[self._STOP]
+
+    @stop.setter
+    def stop(self, number: int) -> None:
+        self._words[self._STOP] = number
+
+    @property
+    def dropped(self) -> int:
+        """Lines of the started run's log that were beyond its limit."""
+        return self._words[self._DROPPED]
+
+    @dropped.setter
+    def dropped(self, count: int) -> None:
+        self._words[self._DROPPED] = count
+
+    @property
+    def started_at(self) -> float:
+        """When the started run started, on the monotonic clock."""
+        return self._floats[self._STARTED_AT]
+
+    @property
+    def cpu_at_start(self) -> float:
+        """The CPU time that the host had taken then."""
+        return self._floats[self._CPU_AT_START]
+
+    def start(self, number: int, at: float, cpu: float) -> None:
+        """The host takes on a run."""
+        words, floats = self._words, self._floats
+        floats[self._STARTED_AT] = at
+        floats[self._CPU_AT_START] = cpu
+        words[self._DROPPED] = 0
+        words[self._STARTED] = number
+
+    def clear(self) -> None:
+        """The host has answered."""
+        self._words[self._STARTED] = 0
+
+    def write_progress(self, run: int, number: int, data: bytes) -> None:
+        """The latest progress, at most PROGRESS_ROOM bytes; `number` grows with each."""
+        self._write(self._PROGRESS, self._PROGRESS_DATA, (run, number, len(data)), 0, data)
+
+    def read_progress(self) -> tuple[int, int, bytes] | None:
+        """(run, number, data) of the latest progress; None while it is written."""
+        return self._read(self._PROGRESS, self._PROGRESS_DATA)
+
+    def write_lines(self, run: int, first: int, length: int, added: bytes) -> None:
+        """Log lines that were not sent yet, at most LINES_ROOM bytes: `added` goes behind the `length` bytes there."""
+        self._write(self._LINES, self._LINES_DATA, (run, first, length + len(added)), length, added)
+
+    def read_lines(self) -> tuple[int, int, bytes] | None:
+        """(run, number of the first line, lines); None while they are written."""
+        return self._read(self._LINES, self._LINES_DATA)
+
+    def _write(self, head: int, data_at: int, values: tuple[int, int, int], offset: int, data: bytes) -> None:
+        words = self._words
+        version = words[head] | 1  # odd: being written (a writer that was interrupted left it odd)
+        words[head] = version
+        words[head + 1], words[head + 2], words[head + 3] = values
+        begin = data_at + offset
+        self._map[begin : begin + len(data)] = data
+        words[head] = version + 1
+
+    def _read(self, head: int, data_at: int) -> tuple[int, int, bytes] | None:
+        words = self._words
+        version = words[head]
+        run, number, length = words[head + 1], words[head + 2], words[head + 3]
+        data = self._map[data_at : data_at + length]
+        if version % 2 or words[head] != version:
+            return None
+        return run, number, data
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._words.release()
+        self._floats.release()
+        self._map.close()

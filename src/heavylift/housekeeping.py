@@ -1,0 +1,41 @@
+"""The pass that every worker makes now and then: jobs of dead workers, and records whose time is over."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import structlog
+
+from heavylift.core import lifecycle
+from heavylift.core.outcome import Interrupted
+from heavylift.store import Retention
+
+if TYPE_CHECKING:
+    from heavylift.settings import Settings
+    from heavylift.store import Clock, Store
+
+BATCH = 200
+"""What one sweep or prune returns at most: a full one means that there may be more."""
+
+log = structlog.get_logger("heavylift.housekeeping")
+
+
+async def keep_house(store: Store, worker: str, settings: Settings, clock: Clock, *, others: bool) -> None:
+    """Settle what dead workers left (`others`: also of workers whose lease ran out), then prune.
+
+    Several workers may do so at once: every write is fenced, the slower one's is refused.
+    """
+    while orphans := await store.sweep(worker, others=others):
+        lost = Interrupted("its worker vanished", lost=True)
+        changes = [
+            lifecycle.settle(job, lost, clock.wall(), random.random())  # noqa: S311  spreads retries, guards nothing
+            for job in orphans
+        ]
+        settled = sum(seq is not None for seq in await store.save(changes))
+        log.warning("jobs of a dead worker were settled", jobs=settled)
+        if len(orphans) < BATCH:
+            break
+    retention = Retention(settings.keep, settings.keep_succeeded or None, settings.keep_failed or None)
+    while await store.prune(retention) >= BATCH:
+        pass

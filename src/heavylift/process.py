@@ -1,0 +1,150 @@
+"""The worker's own process: `python -m heavylift.process CONFIG`. Imports no user code.
+
+CONFIG is JSON: application (see `executor.Application`), settings, and two optional descriptors: `alive`, a pipe whose
+end of file means that the parent is gone, and `ready`, which gets "ready" when the worker is warm, or the error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import platform
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from heavylift.core.errors import ConfigError, HeavyliftError
+from heavylift.core.job import new_id
+from heavylift.executor import Application
+from heavylift.executors import Nanny, Pool
+from heavylift.settings import Settings
+from heavylift.store import WorkerRecord
+from heavylift.stores import open_store
+from heavylift.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SAME_SIGNAL = 1.0
+"""Signals within so many seconds count as one: a Ctrl-C may reach the process twice."""
+
+log = structlog.get_logger("heavylift.worker")
+
+
+def main(argument: str | None = None) -> int:
+    """Run a worker until it is told to stop; the exit code: 0 drained, 2 it could not start."""
+    config = json.loads(sys.argv[1] if argument is None else argument)
+    ready = config.get("ready")
+    try:
+        asyncio.run(_work(config, ready))
+    except HeavyliftError as error:
+        if ready is not None:
+            with contextlib.suppress(OSError):
+                os.write(ready, str(error).encode()[:60000])
+        else:
+            print(f"heavylift: {error}", file=sys.stderr)  # noqa: T201  the program's own voice
+        return 2
+    return 0
+
+
+async def _work(config: dict[str, Any], ready: int | None) -> None:
+    stop_early = _Signals()
+    application = Application(**{name: _tupled(value) for name, value in config["application"].items()})
+    nanny = await Nanny.start(application)
+    settings = Settings.load(**(nanny.settings | config["settings"]))
+    store = open_store(settings.store, inline=True)
+    pool = Pool(nanny, settings)
+    clock = store.clock
+    try:
+        await store.open()
+        await pool.start()
+        worker = Worker(store, pool, settings, _record(settings, config), clock)
+        stop_early.listen(worker.drain)
+        if config.get("alive") is not None:
+            _when_closed(config["alive"], worker.drain)
+        warm = asyncio.get_running_loop().create_future()
+        warm.add_done_callback(lambda _: _tell(ready))
+        await worker.run(warm)
+    finally:
+        await pool.close(0.0)
+        await store.close()
+
+
+def _record(settings: Settings, config: dict[str, Any]) -> WorkerRecord:
+    return WorkerRecord(
+        id=new_id(),
+        epoch=1,
+        hostname=platform.node(),
+        pid=os.getpid(),
+        process_started=_process_started(),
+        boot_id=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        pid_namespace=os.readlink("/proc/self/ns/pid"),
+        concurrency=settings.concurrency or len(os.sched_getaffinity(0)),
+        queues=tuple(config.get("queues", ())),
+        started_at=time.time(),
+    )
+
+
+def _process_started() -> int:
+    """The kernel's start time of this process in clock ticks: field 22 of proc_pid_stat(5)."""
+    after_name = Path("/proc/self/stat").read_text().rpartition(")")[2]
+    return int(after_name.split()[19])
+
+
+class _Signals:
+    """TERM, INT and HUP ask for a drain; the second one, a second later or more, cuts it short."""
+
+    def __init__(self) -> None:
+        self._last = float("-inf")
+        self._call: Callable[[], None] | None = None
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, self._received, number)
+
+    def listen(self, call: Callable[[], None]) -> None:
+        """Call this from now on."""
+        self._call = call
+
+    def _received(self, number: int) -> None:
+        now = time.monotonic()
+        if now - self._last < SAME_SIGNAL:
+            return
+        self._last = now
+        log.info("asked to stop", signal=signal.Signals(number).name)
+        if self._call is None:
+            os._exit(0)  # nothing runs yet: the nanny goes with its control socket
+        self._call()
+
+
+def _when_closed(fd: int, call: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+
+    def gone() -> None:
+        loop.remove_reader(fd)
+        log.warning("the web process is gone")
+        call()
+
+    loop.add_reader(fd, gone)
+
+
+def _tell(ready: int | None) -> None:
+    if ready is not None:
+        with contextlib.suppress(OSError):
+            os.write(ready, b"ready\n")
+            os.close(ready)
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+if __name__ == "__main__":
+    # The default of 5 ms would make the store's thread wait that long behind a busy loop.
+    sys.setswitchinterval(0.0005)
+    sys.exit(main())

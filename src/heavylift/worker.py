@@ -1,0 +1,317 @@
+"""The worker: claims jobs, runs them and settles them; keeps its lease; drains on stop.
+
+One job's way: `_claim` → `_start` → the executor runs it → `_finished` settles it → `_save` writes it, fenced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar, assert_never
+
+import structlog
+
+from heavylift import housekeeping
+from heavylift.core import event, lifecycle
+from heavylift.core.errors import StoreUnavailable
+from heavylift.core.job import Change, Job, NewEvent, Progress, State
+from heavylift.core.outcome import Interrupted
+from heavylift.executor import Checkpoint, LogLines, Report, StopReason
+from heavylift.store import LeaseLost
+
+if TYPE_CHECKING:
+    from asyncio import Future
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from heavylift.core.outcome import Outcome
+    from heavylift.executor import Executor
+    from heavylift.settings import Settings
+    from heavylift.store import Clock, Mailbox, Store, WorkerRecord
+
+T = TypeVar("T")
+
+BATCH = 200
+"""Jobs of one claim, and changes of one save, at most."""
+AWAY = (0.1, 5.0)
+"""Seconds between two tries while the store is away: at first, and at most."""
+
+log = structlog.get_logger("heavylift.worker")
+
+
+@dataclass(slots=True)
+class Running:
+    """A claimed job whose outcome is not written yet."""
+
+    job: Job
+    log_bytes: int
+    stopping: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A change on its way to the store, and what it was made of; a report has no outcome."""
+
+    change: Change
+    job: Job
+    outcome: Outcome | None
+
+
+class Worker:
+    """One worker on one store with one executor. `run` lives until `drain`."""
+
+    def __init__(
+        self, store: Store, executor: Executor, settings: Settings, record: WorkerRecord, clock: Clock
+    ) -> None:
+        self.record = record
+        self._store = store
+        self._executor = executor
+        self._settings = settings
+        self._clock = clock
+        self._running: dict[str, Running] = {}
+        self._unsaved: list[Settled] = []
+        self._contact_since: float | None = None
+        self._work = asyncio.Event()
+        self._save_now = asyncio.Event()
+        self._beat_now = asyncio.Event()
+        self._drain_now = asyncio.Event()
+        self._drain_grace = settings.drain
+        self._cut = asyncio.Event()
+        self._saved = asyncio.Event()
+        self._saving = False
+
+    def drain(self, grace: float | None = None) -> None:
+        """Take no more jobs, let the running ones end within `grace` seconds (default: the setting), hand back the
+        others at no cost, and let `run` return. A second call cuts the grace to zero."""
+        if self._drain_now.is_set():
+            self._cut.set()
+        elif grace is not None:
+            self._drain_grace = grace
+        self._drain_now.set()
+
+    async def run(self, ready: Future[None] | None = None) -> None:
+        """Work until drained; `ready` is done when the first claim was made."""
+        await self._until_available(self._beat)
+        async with asyncio.TaskGroup() as group:
+            claims = group.create_task(self._claim_loop(ready), name="claim")
+            others = [
+                group.create_task(self._hint_loop(), name="hints"),
+                group.create_task(self._beat_loop(), name="beat"),
+                group.create_task(self._housekeeping_loop(), name="housekeeping"),
+                group.create_task(self._save_loop(), name="save"),
+            ]
+            await self._drain_now.wait()
+            await self._wind_down(claims, others)
+
+    # --- claim -> run -> settle -> save ------------------------------------------------------------------------
+
+    async def _claim_loop(self, ready: Future[None] | None) -> None:
+        while not self._drain_now.is_set():
+            self._work.clear()
+            limit = min(self._executor.free, BATCH)
+            jobs = await self._claim(limit) if limit > 0 else []
+            for job in jobs:
+                self._start(job)
+            if ready is not None and not ready.done():
+                ready.set_result(None)
+            if limit <= 0 or len(jobs) < limit:
+                await self._work.wait()
+
+    async def _claim(self, limit: int) -> Sequence[Job]:
+        record = self.record
+        try:
+            return await self._until_available(
+                lambda: self._store.claim(record.id, record.epoch, limit, record.queues)
+            )
+        except LeaseLost:
+            await self._begin_new_epoch()
+            return []
+
+    def _start(self, job: Job) -> None:
+        if self._drain_now.is_set():
+            # Claimed while the drain began: it never started, so it goes back at no cost.
+            self._settle(job, Interrupted("not started"))
+            return
+        self._running[job.id] = Running(job, job.log_bytes)
+        self._executor.run(job, self._report).add_done_callback(lambda future: self._finished(job, future.result()))
+
+    def _finished(self, claimed: Job, outcome: Outcome) -> None:
+        running = self._running.get(claimed.id)
+        if running is None or running.job.attempt != claimed.attempt:
+            return  # the lease was lost meanwhile: this attempt is not ours to settle
+        del self._running[claimed.id]
+        self._settle(running.job, outcome)
+        self._work.set()
+
+    def _settle(self, job: Job, outcome: Outcome) -> None:
+        now = self._clock.wall()
+        change = lifecycle.settle(job, outcome, now, random.random())  # noqa: S311  spreads retries, guards nothing
+        self._unsaved.append(Settled(change, job, outcome))
+        self._save_now.set()
+        run_at = change.fields.get("run_at")
+        if run_at is not None and run_at > now:
+            # Its own retries need no poll to be found in time.
+            asyncio.get_running_loop().call_later(run_at - now, self._work.set)
+
+    async def _save_loop(self) -> None:
+        while True:
+            await self._save_now.wait()
+            self._save_now.clear()
+            while self._unsaved:
+                batch, self._unsaved = self._unsaved[:BATCH], self._unsaved[BATCH:]
+                self._saving = True
+                await self._save(batch)
+                self._saving = False
+            self._saved.set()
+
+    async def _save(self, batch: list[Settled]) -> None:
+        changes = [settled.change for settled in batch]
+        seqs = await self._until_available(lambda: self._store.save(changes))
+        refused = [settled for settled, seq in zip(batch, seqs, strict=True) if seq is None and settled.outcome]
+        if refused:
+            await self._settle_anew(refused)
+
+    async def _settle_anew(self, refused: list[Settled]) -> None:
+        """A refused settle is either stale, or it did not know that the job's cancel was requested meanwhile."""
+        ids = [settled.job.id for settled in refused]
+        for settled, current in zip(refused, await self._until_available(lambda: self._store.get(ids)), strict=True):
+            mine = (State.RUNNING, settled.job.attempt)
+            if settled.outcome and current and current.cancel and (current.state, current.attempt) == mine:
+                self._settle(current, settled.outcome)
+            else:
+                log.warning("a stale outcome was refused", job=settled.job.id, attempt=settled.job.attempt)
+
+    def _report(self, job: Job, report: Report) -> None:
+        """What running code reported becomes a change of its own, in order, and never one that ends the attempt."""
+        running = self._running.get(job.id)
+        if running is None or running.job.attempt != job.attempt:
+            return
+        fields: dict[str, Any]
+        match report:
+            case Progress():
+                fields = {"progress": report}
+                fact = NewEvent(event.PROGRESS, _progress_data(report))
+            case Checkpoint(value):
+                running.job = replace(running.job, checkpoint=value)
+                fields = {"checkpoint": value}
+                fact = NewEvent(event.CHECKPOINT, {"attempt": job.attempt, "size": len(value)})
+            case LogLines(lines, size, dropped):
+                running.log_bytes += size
+                fields = {"log_bytes": running.log_bytes}
+                fact = NewEvent(event.LOG, {"lines": list(lines)} | ({"dropped": dropped} if dropped else {}))
+            case _:
+                assert_never(report)
+        change = Change(
+            job.id, State.RUNNING, job.attempt, fields, (fact,), self._clock.wall(), knows_cancel=True, queue=job.queue
+        )
+        self._unsaved.append(Settled(change, job, None))
+        self._save_now.set()
+
+    # --- lease, cancels, house ---------------------------------------------------------------------------------
+
+    async def _hint_loop(self) -> None:
+        async with self._store.watch(worker=self.record.id) as hints:
+            while True:
+                hinted = await hints.wait(self._settings.poll)
+                self._work.set()
+                if hinted and self._running:
+                    self._beat_now.set()  # the hint may be a cancel: the beat brings it
+
+    async def _beat_loop(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.beat):
+                    await self._beat_now.wait()
+            self._beat_now.clear()
+            try:
+                await self._beat()
+            except StoreUnavailable as error:
+                self._contact_since = None
+                log.warning("the store is away", error=str(error))
+
+    async def _beat(self) -> None:
+        self.record = replace(self.record, running=len(self._running), draining=self._drain_now.is_set())
+        mailbox = await self._store.beat(self.record, self._settings.lease)
+        if self._contact_since is None:
+            self._contact_since = self._clock.monotonic()
+        if not mailbox.alive:
+            await self._begin_new_epoch()
+            return
+        self._deliver(mailbox)
+
+    def _deliver(self, mailbox: Mailbox) -> None:
+        for order in mailbox.cancels:
+            running = self._running.get(order.job)
+            if running is None or running.job.attempt != order.attempt or running.job.cancel == order.request:
+                continue
+            running.job = replace(running.job, cancel=order.request)
+            grace = running.job.options.grace if order.request.grace is None else order.request.grace
+            self._executor.stop(order.job, order.attempt, StopReason.CANCEL, grace, force=order.request.force)
+
+    async def _begin_new_epoch(self) -> None:
+        """Others may run by now what this worker ran: stop all of it, and settle none of it."""
+        lost = list(self._running.values())
+        self._running.clear()
+        log.error("the lease was lost; everything that ran is stopped", jobs=len(lost), epoch=self.record.epoch)
+        for running in lost:
+            self._executor.stop(running.job.id, running.job.attempt, StopReason.DRAIN, 0.0, force=True)
+        self.record = replace(self.record, epoch=self.record.epoch + 1)
+        self._contact_since = None
+        self._beat_now.set()
+
+    async def _housekeeping_loop(self) -> None:
+        while True:
+            try:
+                # Other workers' leases only after a whole lease of contact: after an outage everybody looks dead.
+                since = self._contact_since
+                others = since is not None and self._clock.monotonic() - since > self._settings.lease
+                await housekeeping.keep_house(self._store, self.record.id, self._settings, self._clock, others=others)
+            except StoreUnavailable as error:
+                log.warning("no housekeeping while the store is away", error=str(error))
+            await asyncio.sleep(self._settings.sweep)
+
+    async def _until_available(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Try again, with growing pauses, while the store is away: running jobs go on meanwhile."""
+        delay = AWAY[0]
+        while True:
+            try:
+                return await call()
+            except StoreUnavailable as error:
+                self._contact_since = None
+                log.warning("the store is away", error=str(error), seconds=delay)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, AWAY[1])
+
+    # --- the end -----------------------------------------------------------------------------------------------
+
+    async def _wind_down(self, claims: asyncio.Task[None], others: Sequence[asyncio.Task[None]]) -> None:
+        """No claim is cut off half-way: what it brought goes back. Then the jobs end or are interrupted, and every
+        outcome is written before the lease is given up."""
+        log.info("draining", jobs=len(self._running), seconds=self._drain_grace)
+        self._work.set()
+        self._beat_now.set()
+        await claims
+        closing = asyncio.create_task(self._executor.close(self._drain_grace))
+        cut = asyncio.create_task(self._cut.wait())
+        await asyncio.wait([closing, cut], return_when="FIRST_COMPLETED")
+        cut.cancel()
+        if not closing.done():
+            await self._executor.close(0.0)
+        await closing
+        await self._flushed()
+        for task in others:
+            task.cancel()
+        with contextlib.suppress(StoreUnavailable):
+            await self._store.retire(self.record.id, self.record.epoch)
+        log.info("drained")
+
+    async def _flushed(self) -> None:
+        while self._running or self._unsaved or self._saving:
+            self._saved.clear()
+            await self._saved.wait()
+
+
+def _progress_data(progress: Progress) -> dict[str, Any]:
+    data = {name: getattr(progress, name) for name in ("done", "total", "percent", "message", "phase", "unit")}
+    return {name: value for name, value in data.items() if value is not None}

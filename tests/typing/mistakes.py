@@ -1,0 +1,85 @@
+"""Wrong uses of tasks: both type checkers report every line that is marked, and no other."""
+
+from heavylift import Context, Handle, Heavylift, Retry
+
+lift = Heavylift("sqlite:///x.db")
+
+
+@lift.task(timeout="10m", queue="reports")
+def build(ctx: Context, customer_id: int, year: int = 2026) -> list[int]:
+    """A function with a context."""
+    ctx.progress(customer_id, year)
+    return [customer_id]
+
+
+@lift.task
+async def send(address: str, *, copy: bool = False) -> str:
+    """A coroutine function without a context."""
+    return address * (2 if copy else 1)
+
+
+def takes_text(text: str) -> None:
+    """Something to hand a result to."""
+    text.strip()
+
+
+async def wrong_arguments() -> None:
+    """The arguments are those of the function, without its context."""
+    await build.submit("seven")  # error
+    await build.submit()  # error
+    await build.submit(7, 2025, 1)  # error
+    await build.submit(7, month=3)  # error
+    await build.submit(Context.fake(), 7)  # error
+    await send.submit("me", True)  # error
+    await send.submit(b"me")  # error
+
+
+async def wrong_arguments_after_options() -> None:
+    """Options leave the arguments checked."""
+    await build.using(priority=5).submit("seven")  # error
+    await send.using(queue="slow").submit()  # error
+
+
+async def options_among_arguments() -> None:
+    """Options are not mixed with the function's own arguments."""
+    await build.submit(7, priority=5)  # error
+    await send.submit("me", timeout="5m")  # error
+
+
+async def wrong_results() -> None:
+    """A result is what the function returns."""
+    handle = await build.submit(7)
+    takes_text(await handle.result())  # error
+    takes_text(await handle.result(timeout="5m"))  # error
+    takes_text(handle.result())  # error
+    await handle.result(timeout=[5])  # error
+    other: Handle[str] = await build.submit(7)  # error
+    takes_text(await other.result())
+    takes_text(build.submit(7))  # error
+
+
+async def wrong_batches() -> None:
+    """A batch is a list of tuples of arguments, its answer a list of handles."""
+    await build.submit_many([7, 8])  # error
+    await build.submit_many(7)  # error
+    takes_text(await send.submit_many([("me",)]))  # error
+
+
+async def wrong_calls() -> None:
+    """A plain call passes the context."""
+    build(7)  # error
+    build(Context.fake(), "seven")  # error
+    takes_text(build(Context.fake(), 7))  # error
+    takes_text(send("me"))  # error
+    await send(7)  # error
+
+
+async def wrong_words() -> None:
+    """What is not there is not there."""
+    await build.enqueue(7)  # error
+    takes_text(build.rows)  # error
+
+
+@lift.task(retry=Retry("often"))  # error
+def retried() -> None:
+    """A wrong policy."""
