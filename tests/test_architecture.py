@@ -55,8 +55,8 @@ MAY_IMPORT = {
 # These may be imported inside functions only: who never asks for the part does not pay for it.
 MAY_IMPORT_LAZILY = {"app": "http"}
 
-# The choices behind the two contracts. `app` and `process` name them; the front of each folder, its __init__, may
-# do so when it is asked for one; nobody else does, save a choice's own files.
+# The choices behind the two contracts. `app` and `process` name them; the front of each folder, its __init__,
+# may do so when it is asked for one; nobody else does, save a choice's own files.
 IMPLEMENTATIONS = (
     *("heavylift.stores.sqlite", "heavylift.stores.postgres", "heavylift.stores.redis"),
     *("heavylift.executors.pool", "heavylift.executors.command", "heavylift.executors.inline"),

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import os
 import sys
-import time
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, Unpack, overload
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
 
 from heavylift.bound_task import BoundTask
 from heavylift.client import Client, Handle
@@ -18,6 +17,7 @@ from heavylift.core.task import Task, define
 from heavylift.executor import Application
 from heavylift.monolith import Monolith
 from heavylift.settings import Settings
+from heavylift.store import SystemClock
 from heavylift.stores import open_store
 
 if TYPE_CHECKING:
@@ -32,18 +32,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 Hook = TypeVar("Hook", bound="Callable[[], None]")
-
-
-class SystemClock:
-    """The machine's clocks."""
-
-    def wall(self) -> float:
-        """Unix seconds."""
-        return time.time()
-
-    def monotonic(self) -> float:
-        """Seconds of CLOCK_MONOTONIC: one clock for all processes of a boot, and it does not count a suspend."""
-        return time.monotonic()
 
 
 class Heavylift:
@@ -119,7 +107,9 @@ class Heavylift:
             message = f"{function!r} is no function; use @lift.task or @lift.task(option=…)."
             raise ConfigError(message)
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-            message = f"Task {function.__name__!r} is async: this version runs plain functions only. Define it with `def`."
+            message = (
+                f"Task {function.__name__!r} is async: this version runs plain functions only. Define it with `def`."
+            )
             raise ConfigError(message)
         task = define(function, name, options, Context)
         if task.name in self.registry:
@@ -167,7 +157,7 @@ class Heavylift:
         """End streams and let go of the store."""
         await self.client.close()
 
-    async def __aenter__(self) -> Heavylift:
+    async def __aenter__(self) -> Self:
         await self.open()
         return self
 
@@ -177,7 +167,8 @@ class Heavylift:
     @contextlib.asynccontextmanager
     async def lifespan(self, _app: object = None) -> AsyncIterator[None]:
         """For a web application: `FastAPI(lifespan=lift.lifespan)`. Opens the store, and starts a worker beside the
-        web process, which is warm when this yields; on the way out the worker drains."""
+        web process, which is warm when this yields; on the way out the worker drains.
+        """
         await self.open()
         worker = Monolith(self.origin(), self.worker_settings(), self.store_url)
         try:
@@ -205,7 +196,7 @@ class Heavylift:
                 " Assign it to a module-level variable: lift = Heavylift(…)."
             )
             raise ConfigError(message)
-        return Application(_target(module, namespace), attribute, self.imports, (os.getcwd(),))
+        return Application(_target(module, namespace), attribute, self.imports, (str(Path.cwd()),))
 
 
 class _Decorator(Protocol):
@@ -240,4 +231,4 @@ def _target(module: str, namespace: dict[str, Any]) -> str:
     if path is None:
         message = "A Heavylift object made in an interactive session cannot have a worker; put it into a file."
         raise ConfigError(message)
-    return os.path.abspath(str(path))
+    return str(Path(path).absolute())

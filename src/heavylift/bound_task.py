@@ -23,7 +23,8 @@ R = TypeVar("R")
 
 class BoundTask(Generic[F, P, C, R]):
     """A task and the client that submits it. `F` are the function's parameters, `P` those without the Context;
-    a call returns `C`, a job's result is `R`."""
+    a call returns `C`, a job's result is `R`.
+    """
 
     def __init__(self, task: Task, client: Client, options: Options | None = None) -> None:
         self.task = task
@@ -52,7 +53,9 @@ class BoundTask(Generic[F, P, C, R]):
         """
         changed = self.options.using(**options)
         mine, default = changed.retry, self.task.options.retry
-        if mine is not default and (callable(mine.delay) or (mine.on, mine.but) not in _RETRIES | {(default.on, default.but)}):
+        if mine is not default and (
+            callable(mine.delay) or (mine.on, mine.but) not in _RETRIES | {(default.on, default.but)}
+        ):
             message = (
                 f"Task {self.name!r}: exception classes and functions cannot travel with a job;"
                 " give them to @task(retry=…), and here only attempts and a backoff."

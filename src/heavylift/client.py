@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -36,6 +37,8 @@ R = TypeVar("R")
 
 KILL_MARGIN = 10.0
 """Seconds beyond the grace for which a cancel waits to see what really happened."""
+ID_BYTES = 9
+"""Random bytes that make an id."""
 MAX_RACES = 100
 """How often a decision is made anew because the job changed meanwhile; each time means that somebody else got on."""
 
@@ -43,7 +46,8 @@ MAX_RACES = 100
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """What a cancel did. `state` and `stopped` say how the job ended (`final` False: it has not, yet), `after_ms`
-    milliseconds from the request to its end, `checkpoint` whether there is one to resume from."""
+    milliseconds from the request to its end, `checkpoint` whether there is one to resume from.
+    """
 
     job_id: str
     state: State
@@ -104,7 +108,7 @@ class Client:
         """Like `submit`, with an answer per item: the job (an existing one for a taken unique key) or its error."""
         await self.open()
         now = self._clock.wall()
-        names = ids or [new_id(now) for _ in requests]
+        names = ids or [new_id(now, os.urandom(ID_BYTES)) for _ in requests]
         jobs = [
             lifecycle.submit(name, task, args, options, now)
             for name, (task, args, options) in zip(names, requests, strict=True)
@@ -146,7 +150,8 @@ class Client:
 
     async def events(self, job_id: str, after: int = 0) -> AsyncGenerator[Event, None]:
         """The job's events above `after`, live, until its final state. Of progress reports that were made before
-        the reader came, only the last is given."""
+        the reader came, only the last is given.
+        """
         job = await self.get(job_id)
         async with contextlib.aclosing(self._follow(job, after)) as events:
             async for item in events:
@@ -236,7 +241,11 @@ class Client:
         """Events until the final one. The first batch is what was there: stale progress in it is left out."""
         async with self._tail.follow(job.id, after) as follower:
             while (item := await follower.next()) is not None:
-                if item.kind == event.PROGRESS and item.seq < job.seq and item.at < (job.progress.at if job.progress else 0):
+                if (
+                    item.kind == event.PROGRESS
+                    and item.seq < job.seq
+                    and item.at < (job.progress.at if job.progress else 0)
+                ):
                     continue
                 yield item
                 if item.kind == event.STATE and State(item.data["state"]).final and item.seq >= job.seq:

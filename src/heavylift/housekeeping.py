@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from typing import TYPE_CHECKING
-
-import structlog
 
 from heavylift.core import lifecycle
 from heavylift.core.outcome import Interrupted
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 BATCH = 200
 """What one sweep or prune returns at most: a full one means that there may be more."""
 
-log = structlog.get_logger("heavylift.housekeeping")
+log = logging.getLogger("heavylift.housekeeping")
 
 
 async def keep_house(store: Store, worker: str, settings: Settings, clock: Clock, *, others: bool) -> None:
@@ -33,7 +32,7 @@ async def keep_house(store: Store, worker: str, settings: Settings, clock: Clock
             for job in orphans
         ]
         settled = sum(seq is not None for seq in await store.save(changes))
-        log.warning("jobs of a dead worker were settled", jobs=settled)
+        log.warning("%d jobs of dead workers were settled", settled)
         if len(orphans) < BATCH:
             break
     retention = Retention(settings.keep, settings.keep_succeeded or None, settings.keep_failed or None)

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -20,8 +21,6 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import structlog
 
 from heavylift.core.errors import ConfigError
 
@@ -35,7 +34,7 @@ BACKOFF = (0.2, 30.0)
 STEADY = 60.0
 """A worker that lived for so many seconds was fine: the backoff begins anew."""
 
-log = structlog.get_logger("heavylift")
+log = logging.getLogger("heavylift")
 
 
 class Monolith:
@@ -85,7 +84,7 @@ class Monolith:
             began = time.monotonic()
             code = await self._ended(self._process)
             delay = BACKOFF[0] if time.monotonic() - began > STEADY else min(delay * 2, BACKOFF[1])
-            log.warning("the worker ended, it is started again", exit_code=code, seconds=round(delay, 1))
+            log.warning("the worker ended with exit code %d; it is started again in %.1f s", code, delay)
             await asyncio.sleep(delay)
             await self._relaunch()
 
@@ -94,7 +93,7 @@ class Monolith:
             await self._launch()
         except ConfigError as error:
             # Its process is gone, so the next turn of the loop waits longer and tries again.
-            log.error("the worker does not start", error=str(error))  # noqa: TRY400  the message says it all
+            log.error("the worker does not start: %s", error)  # noqa: TRY400  the message says it all
 
     async def _launch(self) -> None:
         self._forget()
@@ -104,7 +103,7 @@ class Monolith:
         try:
             # The child gets the read end of a pipe that only this process holds open: its end of file tells the
             # worker that the web process is gone, even after SIGKILL.
-            self._process = subprocess.Popen(  # noqa: S603  our own module, no shell
+            self._process = subprocess.Popen(  # noqa: ASYNC220, S603  our own module, no shell; it only forks
                 [sys.executable, "-m", "heavylift.process", config],
                 pass_fds=(alive_read, ready_write),
                 start_new_session=True,
@@ -150,7 +149,7 @@ async def _read_all(fd: int) -> bytes:
     """What comes through a pipe until its other end is closed."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
-    with open(fd, "rb", buffering=0) as pipe:  # noqa: ASYNC230, PTH123  a pipe, read by the loop
+    with open(fd, "rb", buffering=0) as pipe:  # noqa: ASYNC230  a pipe, read by the loop
         transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
         try:
             return await reader.read()

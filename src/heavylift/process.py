@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import platform
 import signal
@@ -17,14 +18,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
-from heavylift.core.errors import ConfigError, HeavyliftError
+from heavylift.core.errors import HeavyliftError
 from heavylift.core.job import new_id
 from heavylift.executor import Application
 from heavylift.executors import Nanny, Pool
 from heavylift.settings import Settings
-from heavylift.store import WorkerRecord
+from heavylift.store import SystemClock, WorkerRecord
 from heavylift.stores import open_store
 from heavylift.worker import Worker
 
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 SAME_SIGNAL = 1.0
 """Signals within so many seconds count as one: a Ctrl-C may reach the process twice."""
 
-log = structlog.get_logger("heavylift.worker")
+log = logging.getLogger("heavylift.worker")
 
 
 def main(argument: str | None = None) -> int:
@@ -54,18 +53,19 @@ def main(argument: str | None = None) -> int:
 
 
 async def _work(config: dict[str, Any], ready: int | None) -> None:
-    stop_early = _Signals()
+    asyncio.get_running_loop().set_exception_handler(_broken)
+    signals = _Signals()
     application = Application(**{name: _tupled(value) for name, value in config["application"].items()})
     nanny = await Nanny.start(application)
     settings = Settings.load(**(nanny.settings | config["settings"]))
-    store = open_store(settings.store, inline=True)
+    clock = SystemClock()
+    store = open_store(settings.store, clock, inline=True)
     pool = Pool(nanny, settings)
-    clock = store.clock
     try:
         await store.open()
         await pool.start()
         worker = Worker(store, pool, settings, _record(settings, config), clock)
-        stop_early.listen(worker.drain)
+        signals.listen(worker.drain)
         if config.get("alive") is not None:
             _when_closed(config["alive"], worker.drain)
         warm = asyncio.get_running_loop().create_future()
@@ -76,15 +76,21 @@ async def _work(config: dict[str, Any], ready: int | None) -> None:
         await store.close()
 
 
+def _broken(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A callback that raised is a bug, and its job would hang: end, so that others settle what ran here."""
+    log.critical("the worker is broken: %s", context["message"], exc_info=context.get("exception"))
+    os._exit(70)
+
+
 def _record(settings: Settings, config: dict[str, Any]) -> WorkerRecord:
     return WorkerRecord(
-        id=new_id(),
+        id=new_id(time.time(), os.urandom(9)),
         epoch=1,
         hostname=platform.node(),
         pid=os.getpid(),
         process_started=_process_started(),
         boot_id=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
-        pid_namespace=os.readlink("/proc/self/ns/pid"),
+        pid_namespace=str(Path("/proc/self/ns/pid").readlink()),
         concurrency=settings.concurrency or len(os.sched_getaffinity(0)),
         queues=tuple(config.get("queues", ())),
         started_at=time.time(),
@@ -116,7 +122,7 @@ class _Signals:
         if now - self._last < SAME_SIGNAL:
             return
         self._last = now
-        log.info("asked to stop", signal=signal.Signals(number).name)
+        log.info("asked to stop by %s", signal.Signals(number).name)
         if self._call is None:
             os._exit(0)  # nothing runs yet: the nanny goes with its control socket
         self._call()
@@ -145,6 +151,7 @@ def _tupled(value: Any) -> Any:
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     # The default of 5 ms would make the store's thread wait that long behind a busy loop.
     sys.setswitchinterval(0.0005)
     sys.exit(main())

@@ -18,6 +18,7 @@ Rules for all of them:
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -41,6 +42,18 @@ class Clock(Protocol):
 
     def monotonic(self) -> float:
         """Seconds that never jump and are the same in all processes of one boot: for leases."""
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def wall(self) -> float:
+        """Unix seconds."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Seconds of CLOCK_MONOTONIC: one clock for all processes of a boot, and it does not count a suspend."""
+        return time.monotonic()
 
 
 @dataclass(frozen=True, slots=True)

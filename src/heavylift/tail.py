@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import deque
 from typing import TYPE_CHECKING
-
-import structlog
 
 from heavylift.core.errors import StoreUnavailable
 
@@ -21,13 +20,15 @@ POLL = 1.0
 """Seconds after which followed jobs are read although no hint came."""
 BACKLOG = 4096
 """Events that a follower may lag behind before it is dropped; it resumes from its position."""
+READ = 1000
+"""Events of one read at most."""
 SLICE = 200
 """Followers that are served in one turn of the loop."""
 
-log = structlog.get_logger("heavylift")
+log = logging.getLogger("heavylift")
 
 
-class FellBehind(Exception):  # noqa: N818  a position to resume from, not an error of the job
+class FellBehind(Exception):
     """This follower reads too slowly; `seq` is the last event that it was given."""
 
     def __init__(self, seq: int) -> None:
@@ -125,16 +126,16 @@ class Tail:
                 try:
                     await self._read({job: min(f.cursor for f in all_) for job, all_ in self._followers.items()})
                 except StoreUnavailable as error:
-                    log.warning("the store is away, followers wait", error=str(error))
+                    log.warning("the store is away, followers wait: %s", error)
 
     async def _read(self, cursors: dict[str, int]) -> None:
         while cursors:
-            events = await self._store.events(cursors)
+            events = await self._store.events(cursors, READ)
             for served, event in enumerate(events):
                 for follower in self._followers.get(event.job, ()):
                     follower.deliver(event)
                 if served % SLICE == SLICE - 1:
                     await asyncio.sleep(0)  # so that one burst never holds the loop for long
-            if len(events) < 1000:
+            if len(events) < READ:
                 return
             cursors = {event.job: event.seq for event in events}  # the last of each job stands last

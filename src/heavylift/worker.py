@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar, assert_never
-
-import structlog
 
 from heavylift import housekeeping
 from heavylift.core import event, lifecycle
@@ -34,10 +33,12 @@ T = TypeVar("T")
 
 BATCH = 200
 """Jobs of one claim, and changes of one save, at most."""
+LAST_WRITES = 10.0
+"""Seconds that a draining worker waits for a store that is away."""
 AWAY = (0.1, 5.0)
 """Seconds between two tries while the store is away: at first, and at most."""
 
-log = structlog.get_logger("heavylift.worker")
+log = logging.getLogger("heavylift.worker")
 
 
 @dataclass(slots=True)
@@ -83,7 +84,8 @@ class Worker:
 
     def drain(self, grace: float | None = None) -> None:
         """Take no more jobs, let the running ones end within `grace` seconds (default: the setting), hand back the
-        others at no cost, and let `run` return. A second call cuts the grace to zero."""
+        others at no cost, and let `run` return. A second call cuts the grace to zero.
+        """
         if self._drain_now.is_set():
             self._cut.set()
         elif grace is not None:
@@ -121,9 +123,7 @@ class Worker:
     async def _claim(self, limit: int) -> Sequence[Job]:
         record = self.record
         try:
-            return await self._until_available(
-                lambda: self._store.claim(record.id, record.epoch, limit, record.queues)
-            )
+            return await self._until_available(lambda: self._store.claim(record.id, record.epoch, limit, record.queues))
         except LeaseLost:
             await self._begin_new_epoch()
             return []
@@ -180,7 +180,7 @@ class Worker:
             if settled.outcome and current and current.cancel and (current.state, current.attempt) == mine:
                 self._settle(current, settled.outcome)
             else:
-                log.warning("a stale outcome was refused", job=settled.job.id, attempt=settled.job.attempt)
+                log.warning("a stale outcome of job %s, attempt %d, was refused", settled.job.id, settled.job.attempt)
 
     def _report(self, job: Job, report: Report) -> None:
         """What running code reported becomes a change of its own, in order, and never one that ends the attempt."""
@@ -228,7 +228,7 @@ class Worker:
                 await self._beat()
             except StoreUnavailable as error:
                 self._contact_since = None
-                log.warning("the store is away", error=str(error))
+                log.warning("the store is away: %s", error)
 
     async def _beat(self) -> None:
         self.record = replace(self.record, running=len(self._running), draining=self._drain_now.is_set())
@@ -253,7 +253,7 @@ class Worker:
         """Others may run by now what this worker ran: stop all of it, and settle none of it."""
         lost = list(self._running.values())
         self._running.clear()
-        log.error("the lease was lost; everything that ran is stopped", jobs=len(lost), epoch=self.record.epoch)
+        log.error("the lease was lost; what ran is stopped: %d jobs", len(lost))
         for running in lost:
             self._executor.stop(running.job.id, running.job.attempt, StopReason.DRAIN, 0.0, force=True)
         self.record = replace(self.record, epoch=self.record.epoch + 1)
@@ -268,7 +268,7 @@ class Worker:
                 others = since is not None and self._clock.monotonic() - since > self._settings.lease
                 await housekeeping.keep_house(self._store, self.record.id, self._settings, self._clock, others=others)
             except StoreUnavailable as error:
-                log.warning("no housekeeping while the store is away", error=str(error))
+                log.warning("no housekeeping while the store is away: %s", error)
             await asyncio.sleep(self._settings.sweep)
 
     async def _until_available(self, call: Callable[[], Awaitable[T]]) -> T:
@@ -279,7 +279,7 @@ class Worker:
                 return await call()
             except StoreUnavailable as error:
                 self._contact_since = None
-                log.warning("the store is away", error=str(error), seconds=delay)
+                log.warning("the store is away, next try in %.1f s: %s", delay, error)
             await asyncio.sleep(delay)
             delay = min(delay * 2, AWAY[1])
 
@@ -287,8 +287,9 @@ class Worker:
 
     async def _wind_down(self, claims: asyncio.Task[None], others: Sequence[asyncio.Task[None]]) -> None:
         """No claim is cut off half-way: what it brought goes back. Then the jobs end or are interrupted, and every
-        outcome is written before the lease is given up."""
-        log.info("draining", jobs=len(self._running), seconds=self._drain_grace)
+        outcome is written before the lease is given up.
+        """
+        log.info("draining: %d jobs have %.0f s to end", len(self._running), self._drain_grace)
         self._work.set()
         self._beat_now.set()
         await claims
@@ -299,7 +300,12 @@ class Worker:
         if not closing.done():
             await self._executor.close(0.0)
         await closing
-        await self._flushed()
+        try:
+            # The store may be away: what cannot be written by then is settled by others as a loss.
+            async with asyncio.timeout(LAST_WRITES):
+                await self._flushed()
+        except TimeoutError:
+            log.error("%d outcomes could not be written; their jobs run again", len(self._unsaved))  # noqa: TRY400
         for task in others:
             task.cancel()
         with contextlib.suppress(StoreUnavailable):

@@ -83,3 +83,14 @@ async def wrong_words() -> None:
 @lift.task(retry=Retry("often"))  # error
 def retried() -> None:
     """A wrong policy."""
+
+
+@lift.task(timeot="10m")  # error
+def misspelt() -> None:
+    """An option that does not exist."""
+
+
+async def wrong_options() -> None:
+    """Options have names and types."""
+    build.using(prioritie=5)  # error
+    build.using(priority="high")  # error

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ RIGHT = HERE / "submits.py"
 WRONG = HERE / "mistakes.py"
 
 Reports = dict[int, list[str]]
+Check = Callable[[Path, Path], Reports]
 
 
 def run(*command: str) -> str:
@@ -25,8 +27,8 @@ def run(*command: str) -> str:
     return done.stdout
 
 
-def mypy(path: Path) -> Reports:
-    """What mypy says to each line of one file, read without the project's own settings."""
+def mypy(path: Path, _: Path) -> Reports:
+    """What mypy says to each line of one file; the project's own settings stay out of it."""
     output = run("mypy", "--strict", "--config-file=", "--no-error-summary", str(path))
     found: Reports = {}
     for line in output.splitlines():
@@ -36,9 +38,11 @@ def mypy(path: Path) -> Reports:
     return found
 
 
-def pyright(path: Path) -> Reports:
-    """What pyright says to each line of one file."""
-    output = run("pyright", "--outputjson", "--pythonpath", sys.executable, str(path))
+def pyright(path: Path, folder: Path) -> Reports:
+    """What pyright says to each line of one file; the project's own settings stay out of it."""
+    shutil.copy(path, folder)
+    (folder / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict"}', encoding="utf-8")
+    output = run("pyright", "--outputjson", "--pythonpath", sys.executable, "--project", str(folder))
     answer = json.loads(output)
     assert answer["summary"]["filesAnalyzed"] == 1, output
     found: Reports = {}
@@ -51,15 +55,15 @@ CHECKERS = pytest.mark.parametrize("check", [mypy, pyright], ids=["mypy", "pyrig
 
 
 @CHECKERS
-def test_right_uses_are_accepted_with_their_types(check: Callable[[Path], Reports]) -> None:
-    assert check(RIGHT) == {}
+def test_right_uses_are_accepted_with_their_types(check: Check, tmp_path: Path) -> None:
+    assert check(RIGHT, tmp_path) == {}
 
 
 @CHECKERS
-def test_each_mistake_is_reported_and_nothing_else(check: Callable[[Path], Reports]) -> None:
+def test_each_mistake_is_reported_and_nothing_else(check: Check, tmp_path: Path) -> None:
     lines = WRONG.read_text(encoding="utf-8").splitlines()
     planted = {number for number, line in enumerate(lines, 1) if line.endswith("# error")}
-    reports = check(WRONG)
+    reports = check(WRONG, tmp_path)
     missed = [lines[number - 1].strip() for number in sorted(planted - set(reports))]
     unexpected = {number: reports[number] for number in sorted(set(reports) - planted)}
     assert (missed, unexpected) == ([], {})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -165,13 +163,14 @@ class Change:
         return replace(job, seq=job.seq + len(self.events), **self.fields)
 
 
-def new_id(now: float | None = None) -> str:
-    """A UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then random bits, ten of which name the shard (0)."""
-    milliseconds = int((time.time() if now is None else now) * 1000)
-    # The twelve bits of rand_a: ten for the virtual shard, 0 while there is one store, and two random ones.
-    random = int.from_bytes(os.urandom(9), "big")
-    rand_a = random & 0x3
-    rand_b = (random >> 2) & ((1 << 62) - 1)
-    number = (milliseconds << 80) | (0x7 << 76) | (rand_a << 64) | (0b10 << 62) | rand_b
+def new_id(now: float, random: bytes) -> str:
+    """A UUIDv7 (RFC 9562): `now` (Unix seconds) in 48 bits of milliseconds, then bits of `random` (9 bytes or more).
+
+    Ten bits in between name the shard of the job, which is 0 while there is one store.
+    """
+    bits = int.from_bytes(random, "big")
+    rand_a = bits & 0x3  # the twelve bits of rand_a: ten for the shard, and two random ones
+    rand_b = (bits >> 2) & ((1 << 62) - 1)
+    number = (int(now * 1000) << 80) | (0x7 << 76) | (rand_a << 64) | (0b10 << 62) | rand_b
     text = f"{number:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -13,8 +13,10 @@ import signal
 import socket
 import struct
 from array import array
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
+
+from heavylift.core.job import Job
 
 STOP_SIGNAL = signal.SIGRTMIN + 3
 """Asks a host to look at its page: is the run that it runs to be stopped?"""
@@ -61,8 +63,7 @@ NOT_STARTED = 2
 _REQUEST = struct.Struct("<QIIQHHIi")
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One attempt as a host needs it. `number` is the run's, unique in the worker's life."""
 
     number: int
@@ -75,32 +76,32 @@ class Request:
     checkpoint: bytes | None
 
 
-def pack_request(request: Request) -> bytes:
-    """A request as bytes."""
-    job, task, checkpoint = request.job.encode(), request.task.encode(), request.checkpoint
+def pack_request(number: int, job: Job) -> bytes:
+    """A claimed job as the bytes of a request."""
+    name, task, checkpoint = job.id.encode(), job.task.encode(), job.checkpoint
     header = _REQUEST.pack(
-        request.number,
-        request.attempt,
-        request.failures,
-        request.log_bytes,
-        len(job),
+        number,
+        job.attempt,
+        job.failures,
+        job.log_bytes,
+        len(name),
         len(task),
-        len(request.args),
+        len(job.args),
         -1 if checkpoint is None else len(checkpoint),
     )
-    return b"".join((header, job, task, request.args, checkpoint or b""))
+    return b"".join((header, name, task, job.args, checkpoint or b""))
 
 
 def unpack_request(data: bytes) -> Request:
     """The inverse of `pack_request`."""
-    number, attempt, failures, log_bytes, job, task, args, checkpoint = _REQUEST.unpack_from(data)
-    at_job = _REQUEST.size
-    at_task = at_job + job
+    number, attempt, failures, log_bytes, name, task, args, checkpoint = _REQUEST.unpack_from(data)
+    at_name = _REQUEST.size
+    at_task = at_name + name
     at_args = at_task + task
     at_checkpoint = at_args + args
     return Request(
         number,
-        data[at_job:at_task].decode(),
+        data[at_name:at_task].decode(),
         data[at_task:at_args].decode(),
         attempt,
         failures,

@@ -1,0 +1,235 @@
+"""A host: the process in which task code runs, one job at a time on its main thread."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import fcntl
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, NoReturn
+
+from heavylift.context import Context
+from heavylift.core.errors import InvalidArguments
+from heavylift.core.task import Task
+from heavylift.executors import answers, hygiene, processes
+from heavylift.executors.answers import Answer
+from heavylift.executors.reporting import HostReporter, Wire
+from heavylift.executors.stopping import Guard
+from heavylift.executors.wire import (
+    CLOSED_BY_TASK,
+    COULD_NOT_START,
+    HIGH_DESCRIPTORS,
+    LAST,
+    NOT_STARTED,
+    USAGE,
+    Kind,
+    Page,
+    Request,
+    receive_message,
+    unpack_request,
+)
+
+SHORT = 0.001
+"""After a run of more seconds than this the host looks closely at what was left changed."""
+PATIENCE = 2.0
+"""Seconds for the processes that a job left behind to be gone after they were killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostConfig:
+    """What a host is told when it starts."""
+
+    nice: int
+    max_result: int
+    max_log: int
+
+
+def main(
+    registry: Mapping[str, Task],
+    hooks: Sequence[Callable[[], None]],
+    descriptors: Sequence[int],
+    config: Mapping[str, Any],
+) -> NoReturn:
+    """Become a host: `descriptors` are requests, stream, page, alive and output, as the worker made them."""
+    os.setsid()
+    processes.set_name("heavylift-host")
+    processes.adopt_orphans()
+    requests, stream, memory, alive, output = (_high(descriptor) for descriptor in descriptors)
+    processes.die_when_closed(alive)
+    _redirect(output)
+    settings = HostConfig(**config)
+    processes.be_nice(settings.nice)
+    _ignore_group_signals()
+    page = Page(memory)
+    os.close(memory)
+    wire = Wire(socket.socket(fileno=stream))
+    host = Host(registry, socket.socket(fileno=requests), wire, page, settings)
+    _reseed()
+    try:
+        for hook in hooks:
+            hook()
+    except BaseException as error:  # noqa: BLE001  a hook is user code
+        kind, body = answers.raised(_HOOKS, error, 1)
+        wire.send(0, Kind.BROKEN, body)
+        os._exit(COULD_NOT_START)
+    host.serve()
+
+
+class Host:
+    """Takes requests, one at a time, runs them, answers."""
+
+    def __init__(
+        self, registry: Mapping[str, Task], requests: socket.socket, wire: Wire, page: Page, config: HostConfig
+    ) -> None:
+        self._registry, self._requests, self._wire, self._page, self._config = registry, requests, wire, page, config
+        self._pid = os.getpid()
+        self._guard = Guard(page)
+        self._reporter = HostReporter(wire, page, self._guard, config.max_log)
+        self._guard.install({Host._call.__code__}, self._reporter.protected())
+        os.register_at_fork(after_in_child=self._forked)
+
+    def serve(self) -> NoReturn:
+        """Until the worker closes its end, or a job left the host unfit for another."""
+        baseline = hygiene.Baseline()
+        self._wire.send(0, Kind.READY, b"")
+        while True:
+            try:
+                message = receive_message(self._requests)
+            except OSError:
+                os._exit(CLOSED_BY_TASK)
+            if message is None:
+                os._exit(0)
+            self._run(unpack_request(message[0]), baseline)
+
+    def _run(self, request: Request, baseline: hygiene.Baseline) -> None:
+        page, number = self._page, request.number
+        started_at, cpu_at_start = time.monotonic(), time.process_time()
+        # First `started`, then a look at `stop`: a stop that came earlier is seen here, a later one signals us.
+        page.start(number, started_at, cpu_at_start)
+        (kind, body), flags = self._attempt(request)
+        wall, cpu, peak = time.monotonic() - started_at, time.process_time() - cpu_at_start, 0
+        fit = baseline.quick_look()
+        if wall > SHORT or not fit:
+            peak = hygiene.peak_resident()
+            hygiene.forget_peak()
+            processes.kill_children(PATIENCE)
+            fit = fit and baseline.unchanged()
+        self._wire.send(number, kind, USAGE.pack(wall, cpu, peak) + body, flags if fit else flags | LAST)
+        page.clear()
+        if not fit:
+            os._exit(0)
+
+    def _attempt(self, request: Request) -> tuple[Answer, int]:
+        """The answer to a request, and its flags."""
+        task = self._registry.get(request.task)
+        if task is None:
+            return answers.unknown(request.task), 0
+        try:
+            arguments = task.arguments(request.args)
+        except BaseException as error:  # noqa: BLE001  a validator is user code
+            self._leave_fork()
+            return answers.unfit(error), 0
+        wants_context = task.context_parameter is not None
+        if wants_context:
+            self._reporter.begin(request.number, request.log_bytes)
+            arguments[str(task.context_parameter)] = self._context(request)
+        result = self._call(task, arguments, request)
+        if wants_context:
+            self._reporter.end()
+        return result
+
+    def _call(self, task: Task, arguments: dict[str, Any], request: Request) -> tuple[Answer, int]:
+        """Run the task's code. While this frame is the innermost one, the guard raises nothing."""
+        guard, page, number = self._guard, self._page, request.number
+        try:
+            guard.run = number
+            if page.stop == number:
+                guard.run = 0
+                return (Kind.CANCELLED, b""), NOT_STARTED
+            value = task.function(**arguments)
+            guard.run = 0
+        except BaseException as error:  # noqa: BLE001  whatever a task raises is its answer
+            guard.run = 0
+            self._leave_fork()
+            if page.stop == number and guard.caused(error):
+                return (Kind.CANCELLED, b""), 0
+            return answers.raised(task, error, request.failures + 1), 0
+        finally:
+            guard.forget()
+        self._leave_fork()
+        return answers.returned(task, value, self._config.max_result), 0
+
+    def _context(self, request: Request) -> Context:
+        return Context(
+            self._reporter,
+            job_id=request.job,
+            task=request.task,
+            attempt=request.attempt,
+            failures=request.failures,
+            checkpoint=request.checkpoint,
+            max_checkpoint=self._config.max_result,
+        )
+
+    def _leave_fork(self) -> None:
+        """A fork of the host that comes back from the task's code is no host."""
+        if os.getpid() != self._pid:
+            with contextlib.suppress(BaseException):
+                sys.stdout.flush()
+            os._exit(0)
+
+    def _forked(self) -> None:
+        """In a child that task code forked: it is no host, and TERM ends it as it would any process."""
+        self._reporter.disabled = True
+        self._guard.run = 0
+        with contextlib.suppress(ValueError):
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def let_pass(_number: int, _frame: FrameType | None) -> None:
+    """A signal handler that does nothing. Not SIG_IGN: the programs that a job starts would inherit that."""
+
+
+def _ignore_group_signals() -> None:
+    # A Ctrl-C or a service manager's TERM reaches the whole group; the worker alone decides what follows.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, let_pass)
+
+
+def _high(descriptor: int) -> int:
+    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, HIGH_DESCRIPTORS)
+    os.close(descriptor)
+    return moved
+
+
+def _redirect(output: int) -> None:
+    """Standard input is empty, standard output and error go to the worker."""
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  an application may have replaced it
+    faulthandler.enable(output)
+
+
+def _reseed() -> None:
+    # `random` does so by itself after a fork, numpy's global generator does not.
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        with contextlib.suppress(Exception):
+            numpy_random.seed()
+
+
+def _hooks() -> None:
+    """The start hooks, as far as errors are concerned."""

@@ -1,0 +1,135 @@
+"""Processes of this machine: who adopts orphans, who dies with whom, and who is left to kill. Linux alone."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Collection
+
+_PR_SET_NAME = 15
+_PR_SET_CHILD_SUBREAPER = 36
+_F_SETSIG = 10
+
+_prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of its descendants whose own parent dies (a subreaper)."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def set_name(name: str) -> None:
+    """The name that `ps` and `top` show, at most 15 characters."""
+    _prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
+
+
+def die_when_closed(pipe: int) -> None:
+    """Let the kernel kill this process's group at once when the last writer of `pipe` closes it or dies.
+
+    It needs nobody's help, so it holds when every other process of ours was killed together with that writer.
+    `pipe` must be an open file of this process's own: the setting is the open file's, not the descriptor's.
+    """
+    fcntl.fcntl(pipe, fcntl.F_SETOWN, -os.getpgrp())
+    fcntl.fcntl(pipe, _F_SETSIG, signal.SIGKILL)
+    flags = fcntl.fcntl(pipe, fcntl.F_GETFL)
+    fcntl.fcntl(pipe, fcntl.F_SETFL, flags | os.O_ASYNC | os.O_NONBLOCK)
+    try:
+        closed_before = os.read(pipe, 1) == b""
+    except BlockingIOError:
+        closed_before = False
+    if closed_before:
+        os._exit(1)
+
+
+def be_nice(increment: int) -> None:
+    """Lower this process's priority, also where the kernel groups processes by session (autogroup)."""
+    niceness = os.nice(increment)
+    with contextlib.suppress(OSError), open("/proc/self/autogroup", "w") as file:
+        file.write(str(niceness))
+
+
+def children(pid: int | str = "self") -> set[int]:
+    """The children of a process, those adopted included; dead ones too until they are reaped."""
+    found: set[int] = set()
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return found
+    for thread in threads:
+        try:
+            with open(f"/proc/{pid}/task/{thread}/children") as file:
+                found.update(map(int, file.read().split()))
+        except FileNotFoundError:
+            if os.path.exists(f"/proc/{pid}/task/{thread}"):
+                return _children_by_search(int(os.readlink("/proc/self") if pid == "self" else pid))
+    return found
+
+
+def kill(pids: Collection[int]) -> None:
+    """Kill these processes, as far as they still are there."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def kill_children(patience: float) -> bool:
+    """Kill every child, and those that come up as their parents die, until none is left; False after `patience` s."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        kill(children())
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return True
+        time.sleep(0.0005)
+    return False
+
+
+def environment_has(pid: int, entry: bytes) -> bool:
+    """Whether `entry` (name=value) stood in the environment with which the process's program began."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return entry in file.read().split(b"\0")
+    except OSError:
+        return False
+
+
+def cpu_clock(pid: int) -> int:
+    """The clock of a process's CPU time, for time.clock_gettime (as clock_getcpuclockid(3) computes it)."""
+    return (~pid << 3) | 2
+
+
+def resident(pid: int) -> int:
+    """The resident bytes of a process, 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        return 0
+
+
+def exit_meaning(status: int) -> tuple[int | None, str | None]:
+    """(exit code, name of the signal) of a wait status; one of them is None."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        try:
+            return None, signal.Signals(number).name
+        except ValueError:
+            return None, f"signal {number}"
+    return os.waitstatus_to_exitcode(status), None
+
+
+def _children_by_search(parent: int) -> set[int]:
+    """For kernels without CONFIG_PROC_CHILDREN."""
+    found = set()
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError, IndexError), open(f"/proc/{name}/stat", "rb") as file:
+                if int(file.read().rpartition(b")")[2].split()[1]) == parent:
+                    found.add(int(name))
+    return found

@@ -1,0 +1,171 @@
+"""In a host: the frames that go to the worker, and what running code reports through its Context."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from types import CodeType
+from typing import Any
+
+from heavylift.core import codec
+from heavylift.executors.stopping import Guard
+from heavylift.executors.wire import CLOSED_BY_TASK, HEADER, NUMBERED, Kind, Page
+
+SPACING = 0.05
+"""Seconds between two frames of progress, or of lines; in between the page holds what is new."""
+
+
+class Wire:
+    """The host's end of the stream to the worker."""
+
+    def __init__(self, stream: socket.socket) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def send(self, run: int, kind: Kind, body: bytes, flags: int = 0) -> None:
+        """Send one frame, whole."""
+        data = HEADER.pack(len(body), kind, flags, run) + body
+        try:
+            with self._lock:
+                sent = self._stream.send(data)
+                if sent < len(data):
+                    self._stream.sendall(memoryview(data)[sent:])
+        except OSError:
+            # Nobody hears us: the worker is gone (the kernel kills us in a moment), or the task closed our descriptors.
+            os._exit(CLOSED_BY_TASK)
+
+    def reset_lock(self) -> None:
+        """For a fresh fork: whoever held the lock is not here."""
+        self._lock = threading.Lock()
+
+
+class HostReporter:
+    """A Context's reporter: its lines, progress and checkpoints reach the worker in order, and before the answer.
+
+    Progress is sent at once, but no more often than every 50 ms; the page holds what came in between. Lines are sent
+    together; until then they stand on the page too, so that a host that is killed takes nothing along.
+    """
+
+    def __init__(self, wire: Wire, page: Page, guard: Guard, max_log: int) -> None:
+        self._wire, self._page, self._guard, self._max_log = wire, page, guard, max_log
+        self._lock = threading.RLock()
+        self._numbers = 0  # of progress; never starts anew, so that an old page is never taken for news
+        self._lines_sent = 0
+        self.disabled = False
+        self.begin(0, 0)
+
+    def begin(self, run: int, log_bytes: int) -> None:
+        """A run begins; its log has taken `log_bytes` in earlier attempts."""
+        self._run = run
+        self._log_left = self._max_log - log_bytes
+        self._unsent: bytes | None = None
+        self._progress_at = self._lines_at = float("-inf")
+        self._lines: list[bytes] = []
+        self._lines_size = 0
+        self._dropped = 0
+        self._used = False
+
+    def progress(self, value: dict[str, Any]) -> None:
+        """See `context.Reporter`."""
+        self._progress(value)
+        if self._guard.pending:
+            self._guard.settle()
+
+    def checkpoint(self, value: bytes) -> None:
+        """See `context.Reporter`."""
+        self._checkpoint(value)
+        if self._guard.pending:
+            self._guard.settle()
+
+    def log(self, level: str, message: str) -> None:
+        """See `context.Reporter`."""
+        self._log(level, message)
+        if self._guard.pending:
+            self._guard.settle()
+
+    def cancelled(self) -> bool:
+        """See `context.Reporter`. Code that got the news here ends in its own way: nothing is raised in it any more."""
+        asked = self._guard.asked
+        if asked and threading.current_thread() is threading.main_thread():
+            self._guard.told()
+        return asked
+
+    def end(self) -> None:
+        """Send what was held back: the answer comes next. What a thread of the job says from now on is not heard."""
+        with self._lock:
+            if self._used:
+                self._send_lines(last=True)
+                self._send_progress()
+            self._run = 0
+
+    def protected(self) -> set[CodeType]:
+        """The code below which a stop must not be raised: it would tear a frame."""
+        cls = HostReporter
+        return {function.__code__ for function in (cls._progress, cls._checkpoint, cls._log, cls.end, Wire.send)}
+
+    def _progress(self, value: dict[str, Any]) -> None:
+        data = codec.encode(value)
+        with self._lock:
+            if self.disabled or not self._run:
+                return
+            self._used = True
+            self._numbers += 1
+            self._unsent = data
+            now = time.monotonic()
+            if now - self._progress_at >= SPACING or len(data) > Page.PROGRESS_ROOM:
+                self._send_lines()
+                self._send_progress()
+                self._progress_at = now
+            else:
+                self._page.write_progress(self._run, self._numbers, data)
+
+    def _checkpoint(self, value: bytes) -> None:
+        with self._lock:
+            if self.disabled or not self._run:
+                return
+            self._send_lines()
+            self._send_progress()
+            self._wire.send(self._run, Kind.CHECKPOINT, value)
+
+    def _log(self, level: str, message: str) -> None:
+        message = message.encode("utf-8", "backslashreplace").decode()  # a lone surrogate is no JSON
+        line = codec.encode({"at": time.time(), "level": level, "message": message})
+        with self._lock:
+            if self.disabled or not self._run:
+                return
+            self._used = True
+            if len(line) > self._log_left:
+                self._log_left = 0  # a shorter line that would still fit must not follow a gap
+                self._dropped += 1
+                self._page.dropped = self._dropped
+                return
+            self._log_left -= len(line)
+            if self._lines_size + len(line) + 1 > Page.LINES_ROOM:
+                self._send_lines()
+            self._lines.append(line)
+            if time.monotonic() - self._lines_at >= SPACING or len(line) + 1 > Page.LINES_ROOM:
+                self._send_lines()
+                self._lines_at = time.monotonic()
+                return
+            added = line + b"\n"
+            self._page.write_lines(self._run, self._lines_sent, self._lines_size, added)
+            self._lines_size += len(added)
+
+    def _send_progress(self) -> None:
+        if self._unsent is not None:
+            self._wire.send(self._run, Kind.PROGRESS, NUMBERED.pack(self._numbers) + self._unsent)
+            self._unsent = None
+
+    def _send_lines(self, *, last: bool = False) -> None:
+        dropped = self._dropped if last else 0
+        if not self._lines and not dropped:
+            return
+        body = NUMBERED.pack(self._lines_sent) + NUMBERED.pack(dropped) + b"\n".join(self._lines)
+        self._wire.send(self._run, Kind.LOG, body)
+        self._lines_sent += len(self._lines)
+        if self._lines_size:
+            self._page.write_lines(self._run, self._lines_sent, 0, b"")
+        self._lines, self._lines_size = [], 0
+

@@ -1,0 +1,99 @@
+"""In a host: the news that the running job is to stop becomes a Cancelled in its code, there and nowhere else."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import CodeType, FrameType
+from typing import Any
+
+from heavylift.core.errors import Cancelled
+from heavylift.executors.wire import STOP_SIGNAL, Page
+
+
+class Guard:
+    """Raises Cancelled in task code, once per run, when the page says that this very run is to stop.
+
+    The worker sends its signal again and again until the run is over, so a signal that comes at a moment when nothing
+    may be raised is simply let pass. A Cancelled that Python swallowed (raised in a `__del__`, say, it is reported as
+    unraisable) is raised again at the next signal; one that the task's code caught is not.
+    """
+
+    def __init__(self, page: Page) -> None:
+        self.run = 0
+        """The run whose task code runs now; 0: none does."""
+        self.pending = False
+        """A stop came while a report was being written; whoever wrote it calls `settle`."""
+        self._page = page
+        self._raised: Cancelled | None = None
+        self._raised_in = 0
+        self._runner: set[CodeType] = set()
+        self._protected: set[CodeType] = set()
+
+    def install(self, runner: set[CodeType], protected: set[CodeType]) -> None:
+        """Listen. `runner` is the host's own code that calls tasks: while its frame is the innermost one, the task has
+        not begun or is over. Nothing is raised anywhere below `protected` code."""
+        self._runner, self._protected = runner, protected
+        signal.signal(STOP_SIGNAL, self._on_signal)
+        sys.unraisablehook = self._on_unraisable
+
+    @property
+    def asked(self) -> bool:
+        """Whether the run whose task code runs now is to stop."""
+        return self.run != 0 and self._page.stop == self.run
+
+    def caused(self, error: BaseException) -> bool:
+        """Whether our Cancelled is this exception, or what led to it."""
+        seen: set[int] = set()
+        todo: list[BaseException | None] = [error]
+        while todo:
+            one = todo.pop()
+            if one is None or id(one) in seen:
+                continue
+            if isinstance(one, Cancelled):
+                return True
+            seen.add(id(one))
+            todo += [one.__cause__, one.__context__]
+            if isinstance(one, BaseExceptionGroup):
+                todo += one.exceptions
+        return False
+
+    def told(self) -> None:
+        """The task's code asked, and knows: nothing is to be raised in this run."""
+        self._raised_in = self.run
+
+    def settle(self) -> None:
+        """Raise what `pending` stands for, if it is still due."""
+        self.pending = False
+        if self.asked and self._raised_in != self.run:
+            self._raise()
+
+    def forget(self) -> None:
+        """The run is over."""
+        self.run = 0
+        self.pending = False
+        self._raised = None
+
+    def _on_signal(self, _number: int, frame: FrameType | None) -> None:
+        if not self.asked or self._page.started != self.run or self._raised_in == self.run:
+            return
+        if frame is None or frame.f_code in self._runner:
+            return
+        below: FrameType | None = frame
+        while below is not None and below.f_code not in self._runner:
+            if below.f_code in self._protected:
+                self.pending = True
+                return
+            below = below.f_back
+        self._raise()
+
+    def _raise(self) -> None:
+        self._raised_in = self.run
+        self._raised = Cancelled("the job was asked to stop")
+        raise self._raised
+
+    def _on_unraisable(self, unraisable: Any) -> None:
+        if self._raised is not None and unraisable.exc_value is self._raised:
+            self._raised_in = 0
+            return
+        sys.__unraisablehook__(unraisable)
