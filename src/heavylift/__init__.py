@@ -1,28 +1,31 @@
 """Heavylift runs long and CPU-heavy work behind a Python web service without ever blocking it."""
 
-from heavylift.app import Heavylift
-from heavylift.bound_task import BoundTask
-from heavylift.client import Handle, Receipt
-from heavylift.context import Context
-from heavylift.core.errors import (
-    Cancelled,
-    ConfigError,
-    GiveUp,
-    HeavyliftError,
-    JobCancelled,
-    JobCrashed,
-    JobError,
-    JobFailed,
-    JobFinished,
-    JobNotFinished,
-    JobNotFound,
-    JobTimedOut,
-    RetryLater,
-    Snooze,
-    SubmitError,
-)
-from heavylift.core.job import Job, State
-from heavylift.core.retry import Retry, exponential, fixed
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from heavylift.app import Heavylift
+    from heavylift.bound_task import BoundTask
+    from heavylift.client import Handle, Receipt
+    from heavylift.context import Context
+    from heavylift.core.errors import (
+        Cancelled,
+        ConfigError,
+        GiveUp,
+        HeavyliftError,
+        JobCancelled,
+        JobCrashed,
+        JobError,
+        JobFailed,
+        JobFinished,
+        JobNotFinished,
+        JobNotFound,
+        JobTimedOut,
+        RetryLater,
+        Snooze,
+        SubmitError,
+    )
+    from heavylift.core.job import Job, State
+    from heavylift.core.retry import Retry, exponential, fixed
 
 __all__ = [
     "BoundTask",
@@ -51,3 +54,24 @@ __all__ = [
     "exponential",
     "fixed",
 ]
+
+# Imported when they are asked for, from the first of these that has them: the command line and the processes that run
+# tasks need few of them, and start in a fraction of the time.
+_PLACES = ("core.errors", "core.job", "core.retry", "context", "client", "bound_task", "app")
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from importlib import import_module
+
+        for place in _PLACES:
+            found = vars(import_module(f"heavylift.{place}"))
+            if name in found:
+                globals()[name] = found[name]
+                return found[name]
+    message = f"module 'heavylift' has no attribute {name!r}"
+    raise AttributeError(message)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

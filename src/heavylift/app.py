@@ -24,9 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from types import FrameType
 
+    from starlette.applications import Starlette
+
     from heavylift.client import Receipt
     from heavylift.core.job import Job
     from heavylift.core.units import Duration
+    from heavylift.http.service import Role
     from heavylift.store import Clock, Store
 
 P = ParamSpec("P")
@@ -62,6 +65,16 @@ class Heavylift:
     def store_url(self) -> str:
         """The URL of the store, as other processes can open it."""
         return self.store.url
+
+    def override(self, **settings: Any) -> None:
+        """Settings that win over those in the code, as a command line gives them; before the store is opened.
+
+        Raises ConfigError as the constructor does.
+        """
+        self.given_settings |= settings
+        self.settings = Settings.load(**self.given_settings)
+        self.store = open_store(self.settings.store, self._clock)
+        self.client.use(self.store, self.settings.max_payload)
 
     # --- tasks -------------------------------------------------------------------------------------------------
 
@@ -178,6 +191,14 @@ class Heavylift:
             # Streams first: an open one must not hold up the drain of the worker.
             await worker.close()
             await self.close()
+
+    def asgi(self, role: Role = "monolith") -> Starlette:
+        """The HTTP API as an ASGI application. Served by itself, it starts a worker as `lifespan` does, unless `role`
+        is "api"; mounted into another application its lifespan never runs: give that one `lifespan=lift.lifespan`.
+        """
+        from heavylift.http.api import build
+
+        return build(self, role)
 
     def worker_settings(self) -> dict[str, Any]:
         """What a worker of this application is to be told: the given settings, and the store as it was opened."""

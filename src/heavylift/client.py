@@ -72,9 +72,13 @@ class Client:
     """The verbs, on one store. Opens itself at its first use."""
 
     def __init__(self, store: Store, clock: Clock, max_payload: int = 2**20) -> None:
+        self._clock = clock
+        self.use(store, max_payload)
+
+    def use(self, store: Store, max_payload: int) -> None:
+        """Work on this store from now on; only before the first use of the one before."""
         self.store = store
         self.max_payload = max_payload
-        self._clock = clock
         self._tail = Tail(store)
         self._opened = False
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Mapping, Sized
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from heavylift.core import codec
@@ -10,9 +12,12 @@ from heavylift.core.errors import Cancelled, ConfigError
 from heavylift.core.units import Duration, seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sized
+    from collections.abc import Iterable, Iterator
 
 T = TypeVar("T")
+
+
+_EXACT = 2**53  # integers beyond are no exact numbers to JavaScript
 
 
 class Reporter(Protocol):
@@ -34,7 +39,7 @@ class Reporter(Protocol):
 class Context:
     """One attempt, seen from inside. Tasks get it by annotating a parameter: `def build(ctx: Context, …)`."""
 
-    def __init__(  # noqa: PLR0913  built in one place only, by name
+    def __init__(
         self,
         reporter: Reporter,
         *,
@@ -83,7 +88,7 @@ class Context:
         if self.cancelled:
             raise Cancelled
 
-    def progress(  # noqa: PLR0913  the fields of one report
+    def progress(
         self,
         done: float | None = None,
         total: float | None = None,
@@ -92,7 +97,11 @@ class Context:
         phase: str | None = None,
         unit: str | None = None,
     ) -> None:
-        """Say how far the job is: `done` of `total` `unit`s, a message, a phase. Call it as often as you like."""
+        """Say how far the job is: `done` of `total` `unit`s, a message, a phase. Call it as often as you like.
+
+        It never fails the job: numbers that are not finite are left out, and texts are cleaned.
+        """
+        done, total = _number(done), _number(total)
         percent = None
         if done is not None and total:
             percent = min(100.0, max(0.0, 100.0 * done / total))
@@ -100,14 +109,14 @@ class Context:
             "done": done,
             "total": total,
             "percent": percent,
-            "message": message,
-            "phase": phase,
-            "unit": unit,
+            "message": _text(message),
+            "phase": _text(phase),
+            "unit": _text(unit),
             "at": time.time(),
         }
         self._reporter.progress(value)
 
-    def track(  # noqa: PLR0913  the fields of one report
+    def track(
         self,
         items: Iterable[T],
         total: int | None = None,
@@ -116,10 +125,12 @@ class Context:
         start: int = 0,
         unit: str | None = None,
     ) -> Iterator[T]:
-        """Iterate over `items` while reporting progress; a cancel point at each step. `start` items were done before."""
-        if total is None and hasattr(items, "__len__"):
-            sized: Sized = items
-            total = start + len(sized)
+        """Iterate over `items` while reporting progress; a cancel point at each step.
+
+        `start` items were done before; without a `total`, it is `start` and the length of `items`, if they have one.
+        """
+        if total is None and isinstance(items, Sized):
+            total = start + len(items)
         done = start
         self.progress(done, total, message, unit=unit)
         for item in items:
@@ -133,20 +144,22 @@ class Context:
 
         Raises ConfigError when it is no JSON or larger than the limit.
         """
-        if every is not None:
-            now = time.monotonic()
-            if now - self._saved_at < seconds(every, "every"):
-                return
-            self._saved_at = now
+        now = time.monotonic()
+        if every is not None and now - self._saved_at < seconds(every, "every"):
+            return
         try:
             data = codec.encode(value)
         except codec.NotJson as error:
             message = f"The checkpoint cannot be written as JSON: {error}"
             raise ConfigError(message) from None
         if len(data) > self._max_checkpoint:
-            message = f"The checkpoint takes {len(data):,} bytes, the limit is {self._max_checkpoint:,}."
+            message = (
+                f"The checkpoint takes {len(data):,} bytes, the limit is {self._max_checkpoint:,}."
+                " Store the data elsewhere and save a reference to it, or raise max_result."
+            )
             raise ConfigError(message)
         self._checkpoint = data
+        self._saved_at = now
         self._reporter.checkpoint(data)
 
     def resume(self, default: Any = None) -> Any:
@@ -177,7 +190,37 @@ class Log:
         self._write("error", message, args)
 
     def _write(self, level: str, message: object, args: tuple[object, ...]) -> None:
-        self._reporter.log(level, str(message) % args if args else str(message))
+        self._reporter.log(level, _clean(_formatted(str(message), args)))
+
+
+def _formatted(message: str, args: tuple[object, ...]) -> str:
+    if not args:
+        return message
+    values = args[0] if len(args) == 1 and isinstance(args[0], Mapping) and args[0] else args
+    try:
+        return message % values
+    except (TypeError, ValueError, KeyError):  # as with `logging`, a wrong format costs no job
+        return f"{message} {args!r}"
+
+
+def _number(value: Any) -> float | None:
+    """A finite number as Python's own (numpy's are no JSON), else None."""
+    if value is None or (type(value) is int and abs(value) < _EXACT):
+        return value
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else _clean(str(value))
+
+
+def _clean(text: str) -> str:
+    # File names may hold lone surrogates, which JSON cannot.
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class _Recorder:

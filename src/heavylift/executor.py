@@ -41,7 +41,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class LogLines:
-    """Lines of the job's log, each {at, level, message}; `size` bytes they count for; `dropped` lines beyond the limit."""
+    """Lines of the job's log, each {at, level, message}: `size` bytes of it, and `dropped` lines beyond its limit."""
 
     lines: Sequence[Mapping[str, Any]]
     size: int
@@ -101,4 +101,5 @@ class Executor(Protocol):
     async def close(self, grace: float) -> None:
         """Stop for good: no new attempts, running ones get `grace` seconds in all to end, then are asked to stop with
         their own grace's share of what remains, then killed: those end Interrupted, without cost. No process of any
-        kind is left behind."""
+        kind is left behind.
+        """

@@ -31,7 +31,7 @@ TAKEOVER = 1.0
 """Seconds between two tries to get the lock that another web process holds."""
 BACKOFF = (0.2, 30.0)
 """Seconds before a dead worker is started again: at first, and at most; doubled each time that it lived shortly."""
-STEADY = 60.0
+STEADY = 5.0
 """A worker that lived for so many seconds was fine: the backoff begins anew."""
 
 log = logging.getLogger("heavylift")
@@ -83,9 +83,11 @@ class Monolith:
                 continue
             began = time.monotonic()
             code = await self._ended(self._process)
-            delay = BACKOFF[0] if time.monotonic() - began > STEADY else min(delay * 2, BACKOFF[1])
+            if time.monotonic() - began > STEADY:
+                delay = BACKOFF[0]
             log.warning("the worker ended with exit code %d; it is started again in %.1f s", code, delay)
             await asyncio.sleep(delay)
+            delay = min(delay * 2, BACKOFF[1])
             await self._relaunch()
 
     async def _relaunch(self) -> None:

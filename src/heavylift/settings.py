@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from heavylift.core.errors import ConfigError, did_you_mean
+from heavylift.core.errors import ConfigError, did_you_mean, shown
 from heavylift.core.units import seconds, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 PREFIX = "HEAVYLIFT_"
+SHORTEST = 0.001
+"""Seconds between two rounds of a loop, at least: it must not spin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,14 +68,15 @@ class Settings:
         raw = {
             name.removeprefix(PREFIX).lower(): (value, name)
             for name, value in environment.items()
-            if name.startswith(PREFIX) and name.removeprefix(PREFIX).lower() not in OTHER_VARIABLES
+            if name.startswith(PREFIX) and not _is_foreign(name.removeprefix(PREFIX).lower(), value)
         }
         raw |= {name: (value, name) for name, value in given.items() if value is not None}
         clean = {}
         for name, (value, source) in raw.items():
             if name not in _CHECKS:
-                hint = did_you_mean(name, _CHECKS)
-                message = f"There is no setting {source!r}.{hint} (settings: {', '.join(_CHECKS)})"
+                # Suggested as it was spelled: a variable for a variable.
+                known = [f"{PREFIX}{known}".upper() if source != name else known for known in _CHECKS]
+                message = f"There is no setting {source!r}.{did_you_mean(source, known)} (settings: {', '.join(known)})"
                 raise ConfigError(message)
             clean[name] = _CHECKS[name](value, source)
         settings = replace(cls(), **clean)
@@ -83,34 +87,44 @@ class Settings:
 
 
 OTHER_VARIABLES = frozenset({"app", "worker_lock"})
+SERVICE_VARIABLES = re.compile(r"service_host|service_port(_.*)?|port_\d+_.*")
+"""What Kubernetes tells every container about a service that is called "heavylift"."""
 
 
-def _integer(low: int) -> Callable[[Any, str], int]:
+def _is_foreign(name: str, value: str) -> bool:
+    if name in OTHER_VARIABLES or SERVICE_VARIABLES.fullmatch(name):
+        return True
+    return name == "port" and "://" in value  # from Kubernetes too
+
+
+def _integer(high: int) -> Callable[[Any, str], int]:
     def check(value: Any, name: str) -> int:
-        try:
-            number = int(str(value).strip())
-        except ValueError:
-            number = low - 1
-        if number < low or isinstance(value, bool):
-            message = f"{name}: {value!r} is out of range; give an integer ≥ {low}."
+        number = int(value) if isinstance(value, str) and re.fullmatch(r"\s*\d{1,9}\s*", value) else value
+        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= high:
+            message = f"{name}: {shown(value)} is out of range; give an integer from 0 to {high}."
             raise ConfigError(message)
         return number
 
     return check
 
 
-def _size(value: Any, name: str) -> int:
-    return size(int(value) if isinstance(value, str) and value.strip().isdigit() else value, name)
+def _interval(value: Any, name: str) -> float:
+    number = seconds(value, name)
+    if number < SHORTEST:
+        message = f"{name}: {shown(value)} is too short; give at least {SHORTEST} s."
+        raise ConfigError(message)
+    return number
 
 
 def _text(value: Any, name: str) -> str:
     if not isinstance(value, str) or not value.strip():
-        message = f"{name}: {value!r} is empty; give text."
+        message = f"{name}: {shown(value)} is empty or no text; give text."
         raise ConfigError(message)
     return value.strip()
 
 
-_BY_TYPE = {"int": _integer(0), "float": seconds, "str": _text}
-_CHECKS: dict[str, Callable[[Any, str], Any]] = {f.name: _BY_TYPE[str(f.type)] for f in fields(Settings)} | {
-    name: _size for name in ("recycle_memory", "max_payload", "max_result", "max_log")
-}
+_BY_TYPE: dict[str, Callable[[Any, str], Any]] = {"int": _integer(10**9), "float": seconds, "str": _text}
+_CHECKS = {f.name: _BY_TYPE[str(f.type)] for f in fields(Settings)}
+_CHECKS |= dict.fromkeys(("recycle_memory", "max_payload", "max_result", "max_log"), size)
+_CHECKS |= dict.fromkeys(("lease", "beat", "sweep", "poll"), _interval)
+_CHECKS["nice"] = _integer(19)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 from heavylift.core.errors import StoreError
 from heavylift.core.job import CancelRequest, Job, State
@@ -151,7 +151,8 @@ class Queue:
 @dataclass(frozen=True, slots=True)
 class Retention:
     """Which finished jobs to keep: `age` seconds; of each queue at most `succeeded` and `failed` (with cancelled)
-    newest ones, None for all. Jobs finished less than 60 s ago are always kept."""
+    newest ones, None for all. Jobs finished less than 60 s ago are always kept.
+    """
 
     age: float = 7 * 86400.0
     succeeded: int | None = None
@@ -167,7 +168,7 @@ class LeaseLost(StoreError):
 class Hints(Protocol):
     """Wake-ups of one waiter. An async context manager; entering it makes the store send hints here."""
 
-    async def __aenter__(self) -> Hints: ...
+    async def __aenter__(self) -> Self: ...
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -249,7 +250,8 @@ class Store(Protocol):
 
     async def get(self, ids: Sequence[str]) -> list[Job | None]:
         """The jobs, in the order of `ids`, None for an unknown one. Raises JobPruned when one id alone was asked for
-        and its record was pruned less than a day ago."""
+        and its record was pruned less than a day ago.
+        """
 
     async def find(self, query: Query) -> Page:
         """Jobs by state, task, queue and labels (all must match), newest first. A bad page token: ConfigError."""
@@ -270,14 +272,16 @@ class Store(Protocol):
         unlimited: Sequence[str] = (),
     ) -> Queue:
         """Change what is given of a queue's settings, creating its record. `unlimited` names limits to lift
-        ("concurrency", "max_size"). Resuming or raising a limit wakes workers; running jobs are never touched."""
+        ("concurrency", "max_size"). Resuming or raising a limit wakes workers; running jobs are never touched.
+        """
 
     async def workers(self) -> list[WorkerStatus]:
         """All known workers, by start; dead ones until their jobs are settled."""
 
     async def prune(self, retention: Retention) -> int:
         """Remove up to 200 finished jobs that retention lets go, with events; returns how many. Their ids raise
-        JobPruned for a day. Also folds counters and forgets old records of pruned ids and dead workers."""
+        JobPruned for a day. Also folds counters and forgets old records of pruned ids and dead workers.
+        """
 
     def watch(self, *, worker: str | None = None) -> Hints:
         """Hints for a worker (claimable jobs, cancels), or without `worker` for a follower (any job changed)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic_core import PydanticSerializationError, from_json, to_json
+from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
 
 
 class NotJson(ValueError):
@@ -14,11 +14,17 @@ class NotJson(ValueError):
 def encode(value: Any) -> bytes:
     """`value` as compact JSON bytes; raises NotJson for what JSON cannot hold."""
     try:
-        return checked(to_json(value))
+        # By way of Python values: a model in it would turn its NaN into null without a word.
+        return written(to_jsonable_python(value))
     except NotJson:
         raise
     except (PydanticSerializationError, ValueError, RecursionError) as error:
         raise NotJson(str(error)) from None
+
+
+def written(value: Any) -> bytes:
+    """Plain values (dicts, lists, texts, numbers …) as compact JSON bytes; raises a ValueError, such as NotJson."""
+    return checked(to_json(value))
 
 
 def decode(data: bytes | str) -> Any:
@@ -32,5 +38,9 @@ def decode(data: bytes | str) -> Any:
 def checked(data: bytes) -> bytes:
     """JSON bytes as they are; raises NotJson if they hold NaN or an infinity, which serialisers let pass."""
     if b"NaN" in data or b"Infinity" in data:
-        decode(data)  # a string may hold the words: only the parser can tell
+        try:
+            decode(data)  # a string may hold the words: only the parser can tell
+        except NotJson:
+            message = "it holds NaN or an infinity, which JSON does not have; give None or a text."
+            raise NotJson(message) from None
     return data

@@ -9,12 +9,13 @@ HeavyliftError
 │   ├── QueueFull          (retry_after: seconds)
 │   └── DuplicateJob       (existing: job id)
 ├── JobNotFound
-├── JobPruned              it existed; its record is past its retention
+│   └── JobPruned          it existed; its record is past its retention
 ├── JobFinished            asked to stop a job that is over
 ├── JobNotFinished         asked to retry a job that is not over, or waited for too long
 ├── StoreError
 │   ├── StoreUnavailable
-│   └── SchemaTooNew
+│   ├── SchemaTooNew
+│   └── LeaseLost          (heavylift.store) met by workers alone
 └── JobError               raised by `Handle.result()`; (job)
     ├── JobFailed
     ├── JobTimedOut
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from heavylift.core.job import Job
+
+
+SHOWN = 200
+"""Characters of a wrong value that a message shows."""
 
 
 class HeavyliftError(Exception):
@@ -108,8 +113,7 @@ class QueueFull(SubmitError):
 
     def __init__(self, queue: str, limit: int, retry_after: int) -> None:
         super().__init__(
-            f"Queue {queue!r} is full: it holds its limit of {limit} waiting jobs."
-            f" Submit again in {retry_after} s."
+            f"Queue {queue!r} is full: it holds its limit of {limit} waiting jobs. Submit again in {retry_after} s."
         )
         self.queue = queue
         self.limit = limit
@@ -193,8 +197,12 @@ class JobError(HeavyliftError):
     code = "job-error"
 
     def __init__(self, job: Job) -> None:
-        message = job.error.message if job.error else str(job.state)
-        super().__init__(f"Job {job.id} ({job.task}) {_was(job.state)}: {message}")
+        if job.state == "cancelled":
+            # An error that it has is of an earlier attempt, and no reason for its end.
+            reason = job.cancel.reason if job.cancel else None
+        else:
+            reason = job.error.message if job.error else None
+        super().__init__(f"Job {job.id} ({job.task}) {_was(job.state)}{f': {reason}' if reason else '.'}")
         self.job = job
 
 
@@ -226,7 +234,7 @@ class Cancelled(BaseException):
     """Raised inside running task code that is to stop; let it pass after cleaning up."""
 
 
-class RetryLater(Exception):  # noqa: N818  raised by task code as a wish, not an error
+class RetryLater(Exception):
     """Raised by task code: try again after `delay` (seconds, "10m", timedelta); counts as a failure."""
 
     def __init__(self, delay: object = None, reason: str = "the task asked to be retried") -> None:
@@ -234,19 +242,28 @@ class RetryLater(Exception):  # noqa: N818  raised by task code as a wish, not a
         self.delay = delay
 
 
-class GiveUp(Exception):  # noqa: N818  raised by task code as a wish, not an error
+class GiveUp(Exception):
     """Raised by task code: fail now, do not retry."""
 
     def __init__(self, reason: str = "the task gave up") -> None:
         super().__init__(reason)
 
 
-class Snooze(Exception):  # noqa: N818  raised by task code as a wish, not an error
+class Snooze(Exception):
     """Raised by task code: run again after `delay` (seconds, "10m", timedelta), at no cost."""
 
     def __init__(self, delay: object) -> None:
         super().__init__(f"snoozed for {delay}")
         self.delay = delay
+
+
+def shown(value: object) -> str:
+    """A value for a message: its repr, cut short, whatever it is."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001  the value is the user's, and so may be its repr; integers of 5000 digits have none
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -35,9 +35,10 @@ FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
 class Error:
     """Why an attempt, or the job, did not succeed.
 
-    `code` is one of failed, gave-up, unserialisable-result, result-too-large, timed-out, crashed, lost, cancelled, unknown-task,
-    invalid-arguments, memory-limit, cpu-limit. `exception` is the qualified class name. `traceback` is text, shown to permitted readers only.
-    `exit_code` and `signal` (its name, such as SIGSEGV) say how the host died; `stderr` is the tail of what it wrote there.
+    `code` is one of failed, gave-up, unserialisable-result, result-too-large, timed-out, crashed, lost, cancelled,
+    unknown-task, invalid-arguments, memory-limit, cpu-limit. `exception` is the qualified class name. `traceback` is
+    text, shown to permitted readers only. `exit_code` and `signal` (its name, such as SIGSEGV) say how the host died;
+    `stderr` is the tail of what it wrote there.
     """
 
     code: str
@@ -65,7 +66,8 @@ class Progress:
 @dataclass(frozen=True, slots=True)
 class CancelRequest:
     """Somebody asked a running job to stop. `at` Unix seconds; `grace` seconds or None for the job's own;
-    `force` kills at once."""
+    `force` kills at once.
+    """
 
     at: float
     grace: float | None = None

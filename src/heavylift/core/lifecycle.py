@@ -31,7 +31,8 @@ FREE_LOSSES = 2
 
 def submit(job_id: str, task: str, args: bytes, options: Options, now: float) -> tuple[Job, NewEvent]:
     """A new job, and its first event."""
-    run_at = options.run_at if options.run_at is not None else now + options.delay
+    # A run_at of the past means now: rank grows with run_at, so an old one would jump the queue.
+    run_at = now + options.delay if options.run_at is None else max(options.run_at, now)
     job = Job(job_id, task, args, options, State.QUEUED, created_at=now, run_at=run_at, seq=1)
     return job, _state(State.QUEUED, 0, **_later(run_at, now))
 
@@ -52,23 +53,25 @@ def settle(job: Job, outcome: Outcome, now: float, random: float = 0.5) -> Chang
             return _cancelled(job, outcome, now)
         case Failed() | TimedOut():
             failures = job.failures + 1
-            again = failures < job.options.retry.attempts and not (isinstance(outcome, Failed) and not outcome.retryable)
-            delay = _failure_delay(job, outcome, failures, random)
-            return _again_or_fail(job, outcome, now, again=again, delay=delay, failures=failures)
+            retryable = outcome.retryable if isinstance(outcome, Failed) else True
+            again = retryable and failures < job.options.retry.attempts
+            run_at = now + _failure_delay(job, outcome, failures, random)
+            return _again_or_fail(job, outcome, now, again=again, run_at=run_at, failures=failures)
         case Crashed():
             crashes = job.crashes + 1
-            delay = job.options.retry.backoff.delay(crashes, random)
-            return _again_or_fail(
-                job, outcome, now, again=crashes < job.options.crashes, delay=delay, crashes=crashes
-            )
+            again = crashes < job.options.crashes
+            run_at = now + job.options.retry.backoff.delay(crashes, random)
+            return _again_or_fail(job, outcome, now, again=again, run_at=run_at, crashes=crashes)
         case Interrupted(lost=True):
             losses = job.losses + 1
+            again = losses < job.options.losses
             delay = 0.0 if losses <= FREE_LOSSES else LOSS_BACKOFF.delay(losses - FREE_LOSSES, random)
-            return _again_or_fail(job, outcome, now, again=losses < job.options.losses, delay=delay, losses=losses)
+            return _again_or_fail(job, outcome, now, again=again, run_at=now + delay, losses=losses)
         case Interrupted():
-            return _again_or_fail(job, outcome, now, again=True, delay=0.0)
+            # It keeps its run_at, and so its place in the line: a hand-back costs nothing.
+            return _again_or_fail(job, outcome, now, again=True, run_at=min(job.run_at, now))
         case Snoozed():
-            return _again_or_fail(job, outcome, now, again=True, delay=outcome.delay)
+            return _again_or_fail(job, outcome, now, again=True, run_at=now + outcome.delay)
     assert_never(outcome)
 
 
@@ -88,11 +91,11 @@ def cancel(job: Job, request: CancelRequest) -> Change:
         }
         data = _reason(request)
         return _change(job, fields, request.at, _state(State.CANCELLED, job.attempt, **data), knows_cancel=True)
-    merged = request if job.cancel is None else _sharper(job.cancel, request)
+    merged = request if job.cancel is None else _sharper(job.cancel, request, job.options.grace)
     if merged == job.cancel:
-        return _change(job, {}, request.at, knows_cancel=True)
+        return _change(job, {}, request.at)
     data = {"grace": merged.grace, "force": merged.force, "reason": merged.reason}
-    return _change(job, {"cancel": merged}, request.at, NewEvent(event.CANCEL, data), knows_cancel=True)
+    return _change(job, {"cancel": merged}, request.at, NewEvent(event.CANCEL, data))
 
 
 def retry(job: Job, now: float) -> Change:
@@ -116,27 +119,24 @@ def retry(job: Job, now: float) -> Change:
     return _change(job, fields, now, _state(State.QUEUED, job.attempt, retry=True), knows_cancel=True)
 
 
-def _again_or_fail(
-    job: Job, outcome: Outcome, now: float, *, again: bool, delay: float, **budgets: int
-) -> Change:
+def _again_or_fail(job: Job, outcome: Outcome, now: float, *, again: bool, run_at: float, **budgets: int) -> Change:
     """Back to the queue, unless a budget is used up (then it failed) or the cancel was requested (then it ends so)."""
     error = _error(outcome)
     if not again:
         return _finish(job, State.FAILED, outcome, now, error=error, **budgets)
     if job.cancel is not None:
         return _finish(job, State.CANCELLED, outcome, now, stopped=Stopped.BETWEEN_ATTEMPTS, **budgets)
-    fields = _requeued(now + delay) | budgets
+    fields = _requeued(run_at) | budgets
     if error is not None:
         fields["error"] = error
-    data = _ended(outcome) | _later(now + delay, now)
+    data = _ended(outcome) | _later(run_at, now)
     return _change(job, fields, now, _state(State.QUEUED, job.attempt, **data))
 
 
 def _cancelled(job: Job, outcome: Cancelled, now: float) -> Change:
+    stopped = Stopped.KILLED if outcome.killed else Stopped.SOFT
     if not outcome.started:
-        stopped = Stopped.BEFORE_START
-    else:
-        stopped = Stopped.KILLED if outcome.killed else Stopped.SOFT
+        stopped = Stopped.BEFORE_START if job.attempt <= 1 else Stopped.BETWEEN_ATTEMPTS
     return _finish(job, State.CANCELLED, outcome, now, stopped=stopped)
 
 
@@ -190,10 +190,10 @@ OUTCOME_NAMES: dict[type[Outcome], str] = {
 }
 
 
-def _sharper(old: CancelRequest, new: CancelRequest) -> CancelRequest:
-    """The earlier request, with the shorter grace of the two, forced if either was."""
-    graces = [grace for grace in (old.grace, new.grace) if grace is not None]
-    return CancelRequest(old.at, min(graces) if graces else None, old.force or new.force, old.reason or new.reason)
+def _sharper(old: CancelRequest, new: CancelRequest, own: float) -> CancelRequest:
+    """The earlier request, with the shorter grace of the two (None stands for the job's own), forced if either was."""
+    grace = min(old.grace, new.grace, key=lambda grace: own if grace is None else grace)
+    return CancelRequest(old.at, grace, old.force or new.force, old.reason or new.reason)
 
 
 def _reason(request: CancelRequest) -> dict[str, Any]:
@@ -208,8 +208,6 @@ def _state(state: State, attempt: int, **data: Any) -> NewEvent:
     return NewEvent(event.STATE, {"state": state, "attempt": attempt} | data)
 
 
-def _change(
-    job: Job, fields: dict[str, Any], at: float, *events: NewEvent, knows_cancel: bool = False
-) -> Change:
+def _change(job: Job, fields: dict[str, Any], at: float, *events: NewEvent, knows_cancel: bool = False) -> Change:
     knows = knows_cancel or job.cancel is not None
     return Change(job.id, job.state, job.attempt, fields, events, at, knows, job.queue)

@@ -8,10 +8,15 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, Literal, TypedDict
 
-from heavylift.core.errors import ConfigError, did_you_mean
+from heavylift.core.errors import ConfigError, did_you_mean, shown
 from heavylift.core.retry import Backoff, Exponential, Fixed, Retry
 from heavylift.core.units import Duration, Size, seconds, size
 
+MAX_KEY = 512
+MAX_LABELS = 32
+MAX_LABEL = 256
+LAST_MOMENT = 253402300799.0
+"""The last second of the year 9999: what is later cannot be shown as a date."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
@@ -44,18 +49,17 @@ class Options:
 
         Raises ConfigError that names the option, with "did you mean" for one that does not exist.
         """
-        clean = {}
+        clean: dict[str, Any] = {}
         for name, value in changes.items():
-            if name == "max_attempts":
-                # The short form of retry=Retry(n), as URLs and command lines can give it.
-                clean["retry"] = replace(self.retry, attempts=_integer(1, 1000)(value, name))
-                continue
             check = _CHECKS.get(name)
             if check is None:
                 known = ", ".join(sorted(_CHECKS))
-                message = f"There is no option {name!r}.{did_you_mean(name, _CHECKS)} (options: {known})"
+                message = f"There is no option {shown(name)}.{did_you_mean(name, _CHECKS)} (options: {known})"
                 raise ConfigError(message)
             clean[name] = check(value, name)
+        if "max_attempts" in clean:
+            # The short form of retry=Retry(n), as URLs and command lines can give it; it keeps the rest of the retry.
+            clean["retry"] = replace(clean.get("retry", self.retry), attempts=clean.pop("max_attempts"))
         return replace(self, **clean)
 
 
@@ -80,8 +84,10 @@ class OptionValues(TypedDict, total=False):
 
 
 def to_data(options: Options) -> dict[str, Any]:
-    """The options that differ from the defaults, as JSON values. Exception classes and functions stay behind:
-    they are the task's own and are asked where it runs, in the host."""
+    """The options that differ from the defaults, as JSON values.
+
+    Exception classes and functions stay behind: they are the task's own and are asked where it runs, in the host.
+    """
     data = {f.name: getattr(options, f.name) for f in fields(Options) if getattr(options, f.name) != _DEFAULTS[f.name]}
     if "retry" in data:
         data["retry"] = [options.retry.attempts, _backoff_data(options.retry.backoff)]
@@ -108,24 +114,36 @@ def _backoff_data(backoff: Backoff) -> list[Any]:
 def _name(value: Any, name: str) -> str:
     if isinstance(value, str) and NAME.fullmatch(value):
         return value
-    message = f"{name}: {value!r} is no name; give 1-128 letters, digits, '.', '_', ':' or '-'."
+    message = (
+        f"{name}: {shown(value)} is no name; give 1-128 letters, digits, '.', '_', ':' or '-',"
+        " the first a letter or a digit."
+    )
     raise ConfigError(message)
 
 
+def _is_text(value: Any, longest: int) -> bool:
+    """Whether a store can keep it: NUL and lone surrogates are no text to some of them."""
+    return (
+        isinstance(value, str)
+        and len(value) <= longest
+        and "\0" not in value
+        and not any("\ud800" <= character <= "\udfff" for character in value)
+    )
+
+
 def _key(value: Any, name: str) -> str | None:
-    if value is None or (isinstance(value, str) and 0 < len(value) <= 512):
-        return value
-    message = f"{name}: {value!r} is no key; give 1-512 characters."
+    if value is None or (_is_text(value, MAX_KEY) and value):
+        return str(value) if value is not None else None
+    message = f"{name}: {shown(value)} is no key; give 1-{MAX_KEY} characters of text."
     raise ConfigError(message)
 
 
 def _integer(low: int, high: int) -> Callable[[Any, str], int]:
     def check(value: Any, name: str) -> int:
-        if isinstance(value, str) and re.fullmatch(r"-?\d+", value.strip()):
-            value = int(value)
-        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
-            return value
-        message = f"{name}: {value!r} is out of range; give an integer from {low} to {high}."
+        number = int(value) if isinstance(value, str) and re.fullmatch(r"\s*-?\d{1,9}\s*", value) else value
+        if isinstance(number, int) and not isinstance(number, bool) and low <= number <= high:
+            return number
+        message = f"{name}: {shown(value)} is out of range; give an integer from {low} to {high}."
         raise ConfigError(message)
 
     return check
@@ -135,19 +153,32 @@ def _optional(check: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
     return lambda value, name: None if value is None else check(value, name)
 
 
+def _limit(value: Any, name: str) -> float | None:
+    if value is not None and (value := seconds(value, name)) == 0:
+        message = f"{name}: 0 would leave no time at all; give a longer duration, or None for no limit."
+        raise ConfigError(message)
+    return value if value is None else float(value)
+
+
 def _moment(value: Any, name: str) -> float:
+    moment = value
     if isinstance(value, str):
         try:
-            value = datetime.fromisoformat(value)
+            moment = datetime.fromisoformat(value)
         except ValueError:
-            message = f"{name}: {value!r} is no time; give RFC 3339, such as '2026-01-31T09:00:00Z'."
-            raise ConfigError(message) from None
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            message = f"{name}: {value} has no time zone; add one, such as '+00:00'."
+            moment = None
+    if isinstance(moment, datetime):
+        if moment.tzinfo is None:
+            message = f"{name}: {moment} has no time zone; add one, such as '+00:00'."
             raise ConfigError(message)
-        return value.timestamp()
-    return seconds(value, name)
+        moment = moment.timestamp()
+    if isinstance(moment, int | float) and not isinstance(moment, bool) and 0 <= moment <= LAST_MOMENT:
+        return float(moment)
+    message = (
+        f"{name}: {shown(value)} is no time; give RFC 3339, such as '2026-01-31T09:00:00Z', a datetime with a"
+        " time zone, or Unix seconds. (To wait for a while, give delay.)"
+    )
+    raise ConfigError(message)
 
 
 def _retry(value: Any, name: str) -> Retry:
@@ -155,23 +186,30 @@ def _retry(value: Any, name: str) -> Retry:
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return Retry(value)
-    message = f"{name}: {value!r} is no Retry; give Retry(attempts, delay) or a number of starts."
+    message = f"{name}: {shown(value)} is no Retry; give Retry(attempts, delay) or a number of starts."
     raise ConfigError(message)
 
 
 def _conflict(value: Any, name: str) -> str:
-    if value in ("existing", "reject"):
-        return str(value)
-    message = f"{name}: {value!r} is unknown; give 'existing' (return that job) or 'reject' (raise DuplicateJob)."
+    if isinstance(value, str) and value in ("existing", "reject"):
+        return value
+    message = f"{name}: {shown(value)} is unknown; give 'existing' (return that job) or 'reject' (raise DuplicateJob)."
     raise ConfigError(message)
 
 
 def _labels(value: Any, name: str) -> dict[str, str]:
-    if isinstance(value, Mapping) and len(value) <= 32:
-        labels = {_name(key, f"{name} key"): str(text) for key, text in value.items()}
-        if all(len(text) <= 256 for text in labels.values()):
+    if isinstance(value, Mapping) and len(value) <= MAX_LABELS:
+        # A number is as good as its digits; None or a boolean is more likely a mistake.
+        labels = {
+            _name(key, f"{name} key"): str(text) if type(text) is int and abs(text) < 2**63 else text
+            for key, text in value.items()
+        }
+        if all(_is_text(text, MAX_LABEL) for text in labels.values()):
             return labels
-    message = f"{name}: {value!r} are no labels; give at most 32 names with texts of at most 256 characters."
+    message = (
+        f"{name}: {shown(value)} are no labels;"
+        f" give at most {MAX_LABELS} names with texts of at most {MAX_LABEL} characters."
+    )
     raise ConfigError(message)
 
 
@@ -180,7 +218,7 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "priority": _integer(0, 9),
     "delay": seconds,
     "run_at": _optional(_moment),
-    "timeout": _optional(seconds),
+    "timeout": _limit,
     "grace": seconds,
     "retry": _retry,
     "crashes": _integer(1, 1000),
@@ -189,6 +227,7 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "on_conflict": _conflict,
     "labels": _labels,
     "memory": _optional(size),
-    "cpu_time": _optional(seconds),
+    "cpu_time": _limit,
+    "max_attempts": _integer(1, 1000),
 }
 _DEFAULTS = {f.name: getattr(Options(), f.name) for f in fields(Options)}

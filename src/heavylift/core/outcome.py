@@ -27,7 +27,8 @@ class Succeeded:
 @dataclass(frozen=True, slots=True)
 class Failed:
     """The task raised. `retryable` and `delay` (seconds, None for the job's backoff) are the retry policy's answer,
-    given where the exception was at hand."""
+    given where the exception was at hand.
+    """
 
     error: Error
     retryable: bool = True
@@ -64,7 +65,8 @@ class Cancelled:
 @dataclass(frozen=True, slots=True)
 class Interrupted:
     """The attempt was cut short through no fault of the job: a drain, or a claim that was never started.
-    `lost`: its worker vanished. Only a loss costs anything."""
+    `lost`: its worker vanished. Only a loss costs anything.
+    """
 
     reason: str
     lost: bool = False

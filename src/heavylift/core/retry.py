@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from heavylift.core.errors import ConfigError
+from heavylift.core.errors import ConfigError, shown
 from heavylift.core.units import Duration, seconds
+
+_STEEPEST = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +46,11 @@ DelayFunction = Callable[[int, BaseException], "Duration | None"]
 """(failures so far, the exception) → the delay, or None to give up. Runs in the host."""
 
 
-def exponential(
-    base: Duration = 2, factor: float = 2, maximum: Duration = "1h", *, jitter: bool = True
-) -> Exponential:
+def exponential(base: Duration = 2, factor: float = 2, maximum: Duration = "1h", *, jitter: bool = True) -> Exponential:
     """A backoff that starts at `base` and grows by `factor` up to `maximum`."""
-    if factor < 1:
-        message = f"factor: {factor!r} would shrink the delay; give a number ≥ 1."
+    given: object = factor
+    if not isinstance(given, int | float) or isinstance(given, bool) or not 1 <= given <= _STEEPEST:
+        message = f"factor: {shown(factor)} is no growth of the delay; give a number from 1 to {_STEEPEST}."
         raise ConfigError(message)
     return Exponential(seconds(base, "base"), float(factor), seconds(maximum, "maximum"), jitter)
 
@@ -73,9 +74,19 @@ class Retry:
     but: tuple[type[BaseException], ...] = ()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.attempts, int) or isinstance(self.attempts, bool) or self.attempts < 1:
-            message = f"attempts: {self.attempts!r} is no number of starts; give an integer ≥ 1."
+        attempts: object = self.attempts
+        if not isinstance(attempts, int) or isinstance(attempts, bool) or attempts < 1:
+            message = f"attempts: {shown(attempts)} is no number of starts; give an integer ≥ 1."
             raise ConfigError(message)
+        delay: object = self.delay
+        if delay in (exponential, fixed) or not (isinstance(delay, Exponential | Fixed) or callable(delay)):
+            message = (
+                f"delay: {shown(delay)} is no backoff; give exponential(2), fixed('10s'),"
+                " or a function of (failures, exception)."
+            )
+            raise ConfigError(message)
+        for name, classes in (("on", self.on), ("but", self.but)):
+            _check_exceptions(name, classes)
 
     @property
     def backoff(self) -> Backoff:
@@ -85,3 +96,12 @@ class Retry:
     def covers(self, exception: BaseException) -> bool:
         """Whether this exception is one that is tried again."""
         return isinstance(exception, self.on) and not isinstance(exception, self.but)
+
+
+def _check_exceptions(name: str, classes: object) -> None:
+    if isinstance(classes, tuple) and all(
+        isinstance(item, type) and issubclass(item, BaseException) for item in classes
+    ):
+        return
+    message = f"{name}: {shown(classes)} is no tuple of exception classes; give one, such as {name}=(ConnectionError,)."
+    raise ConfigError(message)

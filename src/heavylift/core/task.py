@@ -5,20 +5,27 @@ pydantic is imported when a task is first bound, so that processes that only mov
 
 from __future__ import annotations
 
+import collections.abc
 import functools
 import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, NewType, TypeVar, Union, get_args, get_origin
 
 from heavylift.core import codec
-from heavylift.core.errors import ConfigError, InvalidArguments, PayloadTooLarge, Problem
+from heavylift.core.errors import ConfigError, InvalidArguments, PayloadTooLarge, Problem, did_you_mean, shown
 from heavylift.core.options import NAME, Options
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel, TypeAdapter, ValidationError
+    from pydantic import BaseModel, TypeAdapter
+    from pydantic.json_schema import GenerateJsonSchema
+
+T = TypeVar("T")
+
+MAX_PROBLEMS = 100
+"""Problems of one submit that are named; a hostile one could have a million."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +48,7 @@ class Task:
         Raises InvalidArguments with one problem per argument, or PayloadTooLarge.
         """
         named, problems = self._named(args, kwargs)
-        return self._checked(lambda: self.model.model_validate(named, by_alias=True), problems, limit)
+        return self._checked(named, named, problems, limit)
 
     def bind_json(self, body: bytes, limit: int) -> bytes:
         """A JSON object of arguments, checked and re-encoded, at most `limit` bytes.
@@ -50,9 +57,11 @@ class Task:
         """
         value = codec.decode(body)
         if not isinstance(value, dict):
-            detail = f"the arguments are a JSON object of names and values, not {_json_type(value)}."
+            detail = f"the arguments are a JSON object of names and values, not {_json_type(value)}"
             raise InvalidArguments(self.name, [Problem("", detail)])
-        return self._checked(lambda: self.model.model_validate_json(body, by_alias=True), [], limit)
+        named, problems = self._known(value)
+        # As JSON, for pydantic's rules differ: there an array may be a set, and text a date.
+        return self._checked(named, codec.encode(named) if problems else body, problems, limit)
 
     def arguments(self, args: bytes) -> dict[str, Any]:
         """The keyword arguments of a stored job, as the function's own types; raises InvalidArguments.
@@ -60,12 +69,15 @@ class Task:
         A job may have been stored by another version of the application, so they are checked again.
         """
         try:
-            return self._values(self.model.model_validate_json(args, by_alias=True))
+            return self._values(self.model.model_validate_json(args, by_alias=True, by_name=True))
         except ValueError as error:
-            raise InvalidArguments(self.name, _problems(error)) from None
+            raise InvalidArguments(self.name, _problems(error, None)) from None
 
     def encode_result(self, value: Any) -> bytes:
-        """What the function returned, as JSON bytes; raises NotJson, naming what does not fit."""
+        """What the function returned, as JSON bytes; raises NotJson, naming what does not fit.
+
+        Its models are written under their aliases, with computed fields, as `result_schema` says.
+        """
         adapter = self.result_type
         if adapter is None:
             return codec.encode(value)
@@ -73,50 +85,80 @@ class Task:
 
         try:
             # By way of Python values: dump_json would turn NaN into null without a word.
-            return codec.encode(adapter.dump_python(adapter.validate_python(value, strict=True), mode="json"))
+            data = adapter.dump_python(adapter.validate_python(value, strict=True), mode="json", by_alias=True)
+            return codec.written(data)
         except codec.NotJson:
             raise
         except (PydanticSerializationError, ValueError, RecursionError) as error:
-            details = "; ".join(f"{problem.pointer or '/'}: {problem.detail}" for problem in _problems(error))
+            details = "; ".join(f"{problem.pointer or '/'}: {problem.detail}" for problem in _problems(error, value))
             raise codec.NotJson(details) from None
 
     def decode_result(self, result: bytes) -> Any:
         """The inverse of `encode_result`."""
         adapter = self.result_type
-        return codec.decode(result) if adapter is None else adapter.validate_json(result)
+        if adapter is None:
+            return codec.decode(result)
+        return adapter.validate_json(result, by_alias=True, by_name=True)
 
     def schema(self) -> dict[str, Any]:
         """The JSON schema (2020-12) of the arguments."""
-        return self.model.model_json_schema(by_alias=True)
+        return self.model.model_json_schema(by_alias=True, schema_generator=_schema_generator())
 
     def result_schema(self) -> dict[str, Any]:
         """The JSON schema of the result; empty when the function does not say."""
-        return {} if self.result_type is None else self.result_type.json_schema(mode="serialization")
+        adapter = self.result_type
+        if adapter is None:
+            return {}
+        return adapter.json_schema(mode="serialization", schema_generator=_schema_generator())
 
     @functools.cached_property
     def model(self) -> type[BaseModel]:
-        """The arguments as a pydantic model: neutral field names with aliases, so that any parameter name works."""
+        """The arguments as a pydantic model: the parameters are aliases of fields with numbers for names.
+
+        So any parameter name works, and none can be taken for a field's. Raises ConfigError.
+        """
         from pydantic import ConfigDict, Field, create_model  # noqa: PLC0415  see the module's docstring
 
-        fields: dict[str, Any] = {}
-        for index, (name, parameter) in enumerate(self.parameters.items()):
-            default = ... if parameter.default is parameter.empty else parameter.default
-            fields[f"p{index}"] = (_lenient(parameter.annotation), Field(default, alias=name))
         config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, ser_json_inf_nan="constants")
-        return create_model(f"{self.name}Arguments", __config__=config, **fields)
+
+        def build() -> type[BaseModel]:
+            fields: dict[str, Any] = {}
+            for index, (name, parameter) in enumerate(self.parameters.items()):
+                default = ... if parameter.default is parameter.empty else parameter.default
+                fields[str(index)] = (_lenient(parameter.annotation), Field(default, alias=name))
+            return create_model(f"{self.name}Arguments", __config__=config, **fields)
+
+        return self._built(build)
 
     @functools.cached_property
     def result_type(self) -> TypeAdapter[Any] | None:
-        """The adapter of the annotated result; None when the function does not say."""
+        """The adapter of the annotated result; None when the function does not say. Raises ConfigError."""
         from pydantic import TypeAdapter  # noqa: PLC0415  see the module's docstring
 
         annotation = self.hints.get("return", Any)
-        return None if annotation is Any else TypeAdapter(annotation)
+        if annotation in (Any, typing.NoReturn, typing.Never):
+            return None
+        return self._built(lambda: TypeAdapter(annotation))
 
     @functools.cached_property
     def hints(self) -> dict[str, Any]:
-        """The function's annotations, resolved."""
-        return typing.get_type_hints(self.function, include_extras=True)
+        """The function's annotations, resolved, without the Context's. Raises ConfigError."""
+        # The Context is known by its name, so that it may be imported for the type checker alone.
+        annotations = inspect.get_annotations(self.function)
+        annotations.pop(self.context_parameter or "", None)
+        try:
+            return typing.get_type_hints(
+                types.SimpleNamespace(__annotations__=annotations),
+                getattr(inspect.unwrap(self.function), "__globals__", {}),
+                include_extras=True,
+            )
+        except (NameError, AttributeError, TypeError, SyntaxError) as error:
+            message = (
+                f"Task {self.name!r}: an annotation cannot be resolved: {error}."
+                " Its types must be importable when the module runs: define them at the top of the module,"
+                " and import them outside `if TYPE_CHECKING`."
+            )
+            raise ConfigError(message) from None
 
     @functools.cached_property
     def parameters(self) -> dict[str, inspect.Parameter]:
@@ -129,27 +171,44 @@ class Task:
 
     def _named(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
         names = [name for name, parameter in self.parameters.items() if parameter.kind is not parameter.KEYWORD_ONLY]
-        problems = []
+        known, problems = self._known(kwargs)
         if len(args) > len(names):
-            detail = f"takes at most {len(names)} positional arguments, {len(args)} were given."
-            problems.append(Problem("", detail))
+            detail = f"{len(args)} arguments were given by position, the task takes {len(names)} so"
+            problems.insert(0, Problem("", detail))
         named = dict(zip(names, args, strict=False))
-        for name in named.keys() & kwargs.keys():
-            problems.append(Problem(f"/{_escape(name)}", "given twice: by position and by name."))
-        return named | kwargs, problems
+        twice = [name for name in named if name in known]
+        problems += [Problem(f"/{_escape(name)}", "given twice: by position and by name") for name in twice]
+        return {**named, **known}, problems
 
-    def _checked(self, validate: Callable[[], BaseModel], problems: list[Problem], limit: int) -> bytes:
+    def _known(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+        """What is given of the parameters, and a problem for each name that none has."""
+        unknown = [name for name in given if name not in self.parameters]
+        problems = []
+        for name in unknown[:MAX_PROBLEMS]:
+            hint = did_you_mean(str(name), self.parameters)
+            problems.append(Problem(f"/{_escape(str(name))}", f"there is no such argument{hint and '.' + hint}"))
+        return {name: value for name, value in given.items() if name in self.parameters}, problems
+
+    def _checked(
+        self, named: dict[str, Any], source: dict[str, Any] | bytes, problems: list[Problem], limit: int
+    ) -> bytes:
         from pydantic import ValidationError  # noqa: PLC0415  see the module's docstring
 
         try:
-            model = validate()
+            if isinstance(source, bytes):
+                model = self.model.model_validate_json(source, by_alias=True, by_name=True)
+            else:
+                model = self.model.model_validate(source, by_alias=True, by_name=True)
         except ValidationError as error:
-            raise InvalidArguments(self.name, [*problems, *_problems(error)]) from None
+            raise InvalidArguments(self.name, (problems + _problems(error, named))[:MAX_PROBLEMS]) from None
         if problems:
             raise InvalidArguments(self.name, problems)
         try:
-            # Only what was given: defaults stay the function's own, and may change before the job runs.
-            data = codec.checked(model.model_dump_json(include=model.model_fields_set, by_alias=True).encode())
+            # Only what was given: defaults stay the function's own, and may change before the job runs. Field names,
+            # not aliases, and no computed fields, because the host must be able to read all of it.
+            dumped = model.model_dump(mode="json", include=model.model_fields_set, round_trip=True)
+            names = list(self.parameters)
+            data = codec.written({names[int(field)]: value for field, value in dumped.items()})
         except (ValueError, RecursionError) as error:
             detail = f"cannot be written as JSON: {error}"
             raise InvalidArguments(self.name, [Problem("", detail)]) from None
@@ -159,17 +218,49 @@ class Task:
 
     def _values(self, model: BaseModel) -> dict[str, Any]:
         names = list(self.parameters)
-        return {names[int(field[1:])]: getattr(model, field) for field in model.model_fields_set}
+        return {names[int(field)]: getattr(model, field) for field in model.model_fields_set}
+
+    def _built(self, build: Callable[[], T]) -> T:
+        from pydantic import PydanticUserError  # noqa: PLC0415  see the module's docstring
+
+        try:
+            return build()
+        except (PydanticUserError, TypeError, NameError) as error:
+            reason = str(error).partition("\n")[0]
+            message = f"Task {self.name!r}: a type of its signature cannot be read from JSON: {reason}"
+            raise ConfigError(message) from None
+
+
+@functools.cache
+def _schema_generator() -> type[GenerateJsonSchema]:
+    from pydantic.json_schema import GenerateJsonSchema  # noqa: PLC0415  see the module's docstring
+
+    class Generator(GenerateJsonSchema):
+        # A default that is no JSON is left out; nobody needs to be warned of that.
+        ignored_warning_kinds = frozenset({"skipped-choice", "non-serializable-default"})  # type: ignore[assignment]
+
+    return Generator
 
 
 def define(function: Callable[..., Any], name: str | None, options: Options, context_type: type) -> Task:
     """The task of a function, or ConfigError that says what cannot be a task and why."""
-    name = name or getattr(function, "__name__", "")
-    if not NAME.fullmatch(name):
-        message = f"{name!r} cannot name a task; pass name= with letters, digits, '.', '_', ':' or '-'."
+    if not inspect.isroutine(function):
+        message = f"{shown(function)} is no function; define a task with `def`."
         raise ConfigError(message)
+    name = function.__name__ if name is None else name
+    if not NAME.fullmatch(name):
+        message = (
+            f"{shown(name)} cannot name a task; pass name= with 1-128 letters, digits, '.', '_', ':' or '-',"
+            " the first a letter or a digit."
+        )
+        raise ConfigError(message)
+    try:
+        signature = inspect.signature(function)
+    except ValueError:
+        message = f"Task {name!r}: {shown(function)} does not tell its parameters; call it from a function of your own."
+        raise ConfigError(message) from None
     task = Task(name, function, options, _context_parameter(function, context_type))
-    for parameter in inspect.signature(function).parameters.values():
+    for parameter in signature.parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
             message = (
                 f"Task {name!r}: parameter {parameter} has no name that a caller of the HTTP API could use;"
@@ -182,14 +273,21 @@ def define(function: Callable[..., Any], name: str | None, options: Options, con
 def _context_parameter(function: Callable[..., Any], context_type: type) -> str | None:
     try:
         hints = typing.get_type_hints(function)
-    except NameError:
+    except Exception:  # noqa: BLE001  evaluating what a user wrote
         # A forward reference to something defined later in the module: resolved at first use; the name decides now.
         hints = inspect.get_annotations(function)
-    found = [name for name, hint in hints.items() if hint is context_type or hint in ("Context", "heavylift.Context")]
+    found = [name for name, hint in hints.items() if name != "return" and _is_context(hint, context_type)]
     if len(found) > 1:
-        message = f"{function.__name__} has two Context parameters: {', '.join(found)}; keep one."
+        message = f"Task {function.__name__!r} has several Context parameters: {', '.join(found)}; keep one."
         raise ConfigError(message)
     return found[0] if found else None
+
+
+def _is_context(hint: Any, context_type: type) -> bool:
+    if isinstance(hint, str):
+        words = [word.strip(" '\"") for word in hint.replace("Optional[", "").replace("]", "").split("|")]
+        return any(word == "Context" or word.endswith(".Context") for word in words)
+    return hint is context_type or (get_origin(hint) in (Union, types.UnionType) and context_type in get_args(hint))
 
 
 def _integral(value: Any) -> Any:
@@ -199,6 +297,8 @@ def _integral(value: Any) -> Any:
 
 def _lenient(annotation: Any) -> Any:
     """The annotation with each `int` in it made to take 616.0 too."""
+    if isinstance(annotation, NewType):
+        return _lenient(annotation.__supertype__)
     if annotation is int:
         from pydantic import BeforeValidator  # noqa: PLC0415  see the module's docstring
 
@@ -209,18 +309,73 @@ def _lenient(annotation: Any) -> Any:
         return annotation if inner is arguments[0] else Annotated[(inner, *arguments[1:])]
     if origin in (Union, types.UnionType):
         return Union[tuple(_lenient(argument) for argument in arguments)]  # noqa: UP007  built at run time
-    if origin in (list, dict, tuple, set, frozenset):
-        return origin[tuple(_lenient(argument) for argument in arguments)]
+    if origin in _CONTAINERS and arguments:
+        if issubclass(origin, collections.abc.Mapping):  # its keys are texts in JSON, which pydantic reads as integers
+            return origin[arguments[0], _lenient(arguments[1])]
+        return _failing_fast(origin[tuple(_lenient(argument) for argument in arguments)])
+    _refuse_secret(annotation)
     return annotation
 
 
-def _problems(error: ValidationError | ValueError) -> list[Problem]:
+_CONTAINERS = (
+    *(list, dict, tuple, set, frozenset),
+    *(collections.abc.Sequence, collections.abc.MutableSequence, collections.abc.Set, collections.abc.MutableSet),
+    *(collections.abc.Mapping, collections.abc.MutableMapping),
+)
+
+
+def _failing_fast(annotation: Any) -> Any:
+    """Of a million wrong elements the first one is named: to collect all would hold up the submitter for seconds."""
+    if get_origin(annotation) not in (list, tuple, set, frozenset):
+        return annotation
+    from pydantic import FailFast  # noqa: PLC0415  see the module's docstring
+
+    return Annotated[annotation, FailFast()]
+
+
+def _refuse_secret(annotation: Any) -> None:
+    from pydantic import SecretBytes, SecretStr  # noqa: PLC0415  see the module's docstring
+
+    if annotation in (SecretStr, SecretBytes):
+        message = f"a {annotation.__name__} would be stored as '**********'; submit a reference to the secret instead."
+        raise TypeError(message)
+
+
+def _problems(error: Exception, value: Any) -> list[Problem]:
+    """The problems of a ValidationError, or of another error, with `value`."""
     if not hasattr(error, "errors"):
         return [Problem("", str(error))]
+    found = error.errors(include_url=False, include_context=False, include_input=False)
     return [
-        Problem("".join(f"/{_escape(str(part))}" for part in item["loc"]), item["msg"])
-        for item in error.errors(include_url=False, include_context=False)
+        Problem(_pointer(item["loc"], value, missing=item["type"].startswith("missing")), item["msg"])
+        for item in found[:MAX_PROBLEMS]
     ]
+
+
+def _pointer(location: Sequence[str | int], value: Any, *, missing: bool) -> str:
+    """The JSON pointer of an error's location, in which pydantic also names the members of unions that it tried."""
+    if value is None:
+        return "".join(f"/{_escape(str(part))}" for part in location)
+    parts = []
+    for index, part in enumerate(location):
+        found, inner = _child(value, part)
+        if found:
+            value = inner
+        elif not (missing and index == len(location) - 1):
+            continue  # the name of a type, not of a part of the value
+        parts.append(f"/{_escape(str(part))}")
+    return "".join(parts)
+
+
+def _child(value: Any, part: str | int) -> tuple[bool, Any]:
+    if isinstance(value, Mapping):
+        return part in value, value.get(part)
+    if isinstance(value, list | tuple) and isinstance(part, int):
+        return part < len(value), value[part] if part < len(value) else None
+    if isinstance(value, set | frozenset) and isinstance(part, int):
+        return True, None
+    fields = getattr(value, "__dict__", {})
+    return part in fields, fields.get(part)
 
 
 def _escape(part: str) -> str:

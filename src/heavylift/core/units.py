@@ -2,64 +2,69 @@
 
 from __future__ import annotations
 
-import math
 import re
 from datetime import timedelta
 
-from heavylift.core.errors import ConfigError
+from heavylift.core.errors import ConfigError, shown
 
 Duration = float | int | str | timedelta
 Size = int | str
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_BYTES |= {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+_LONGEST = 100 * 366 * 86400.0  # of what is longer, no calendar could show the end
+_LARGEST = 2**63 - 1
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]+)")
+_BARE_OR_PART = re.compile(r"(?P<bytes>\d{1,19})|(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[a-zA-Z]+)")
 _WHOLE = re.compile(rf"(?:{_PART.pattern}\s*)+")
 
 
 def seconds(value: Duration, name: str = "duration") -> float:
-    """A duration in seconds, ≥ 0, from a number, "10m", "1h30m" or a timedelta.
+    """A duration in seconds, ≥ 0 and at most 100 years, from a number, "10m", "1h30m" or a timedelta.
 
     Raises ConfigError, naming `name`, for anything else.
     """
+    number: float | None = None
+    given: object = value
     if isinstance(value, timedelta):
-        value = value.total_seconds()
-    if isinstance(value, bool):
-        raise _refused(name, value)
-    if isinstance(value, int | float):
-        if not math.isfinite(value) or value < 0:
-            raise _refused(name, value)
-        return float(value)
-    if not isinstance(value, str):
-        raise _refused(name, value)
-    text = value.strip()
-    try:
-        return seconds(float(text), name)
-    except ValueError:
-        pass  # not a bare number: a number with a unit, then
-    if not _WHOLE.fullmatch(text):
-        raise _refused(name, value)
-    total = 0.0
-    for number, unit in _PART.findall(text):
-        if unit not in _SECONDS:
-            raise _refused(name, value)
-        total += float(number) * _SECONDS[unit]
-    return total
+        number = value.total_seconds()
+    elif isinstance(value, str):
+        number = _spelled(value.strip())
+    elif isinstance(given, int | float) and not isinstance(given, bool):
+        number = given
+    if number is None or not 0 <= number <= _LONGEST:  # NaN is refused here too
+        message = (
+            f"{name}: {shown(value)} is no duration; give seconds as a number ≥ 0, or text such as '90s', '10m',"
+            " '1h30m', of at most 100 years."
+        )
+        raise ConfigError(message)
+    return float(number)
 
 
 def size(value: Size, name: str = "size") -> int:
-    """A size in bytes, > 0, from an integer or "512MiB"; raises ConfigError, naming `name`."""
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
-    if isinstance(value, str) and (match := _PART.fullmatch(value.strip())):
-        number, unit = match.groups()
-        if unit in _BYTES:
-            return int(float(number) * _BYTES[unit])
-    message = f"{name}: {value!r} is no size; give bytes as an integer, or text such as '512MiB'."
-    raise ConfigError(message)
+    """A size in bytes, > 0, from an integer, "1048576" or "512MiB"; raises ConfigError, naming `name`."""
+    number: float | None = None
+    given: object = value
+    if isinstance(value, str):
+        match = _BARE_OR_PART.fullmatch(value.strip())
+        if match is not None and match["unit"] in _BYTES:
+            number = float(match["number"]) * _BYTES[match["unit"]]
+        elif match is not None and match["bytes"]:
+            number = int(match["bytes"])
+    elif isinstance(given, int) and not isinstance(given, bool):
+        number = given
+    if number is None or not 1 <= number <= _LARGEST:
+        message = f"{name}: {shown(value)} is no size; give bytes as an integer ≥ 1, or text such as '512MiB'."
+        raise ConfigError(message)
+    return int(number)
 
 
-def _refused(name: str, value: object) -> ConfigError:
-    return ConfigError(
-        f"{name}: {value!r} is no duration; give seconds as a number ≥ 0, or text such as '90s', '10m', '1h30m'."
-    )
+def _spelled(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        pass  # not a bare number: a number with a unit, then
+    if not _WHOLE.fullmatch(text) or any(unit not in _SECONDS for _, unit in _PART.findall(text)):
+        return None
+    return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))

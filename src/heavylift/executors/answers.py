@@ -58,7 +58,7 @@ def raised(task: Task, error: BaseException, failures: int) -> Answer:
     if isinstance(error, Cancelled):
         message = "the task raised Cancelled, though nobody asked it to stop"
     return failed(
-        Error(code, message + note, _name_of(error), _traceback_of(error)), retryable=retryable, delay=delay
+        Error(code, message + note, _name_of(error), traceback_of(error)), retryable=retryable, delay=delay
     )
 
 
@@ -113,13 +113,13 @@ def _name_of(error: BaseException) -> str:
     return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _traceback_of(error: BaseException) -> str | None:
-    # The first frame is the host's own.
+def traceback_of(error: BaseException) -> str:
+    """The traceback as text, without its first frame, which is the host's own."""
     frames = error.__traceback__.tb_next if error.__traceback__ is not None else None
     try:
         text = "".join(traceback.format_exception(type(error), error, frames))
     except BaseException:  # noqa: BLE001  it asks the exception, and what led to it, for their texts
-        return None
+        return f"<the traceback of {_name_of(error)} cannot be made>"
     return _clean(text, TRACEBACK_LIMIT)
 
 

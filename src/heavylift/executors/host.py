@@ -16,7 +16,6 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from heavylift.context import Context
-from heavylift.core.errors import InvalidArguments
 from heavylift.core.task import Task
 from heavylift.executors import answers, hygiene, processes
 from heavylift.executors.answers import Answer
@@ -32,7 +31,7 @@ from heavylift.executors.wire import (
     Kind,
     Page,
     Request,
-    receive_message,
+    receive_packet,
     unpack_request,
 )
 
@@ -76,8 +75,7 @@ def main(
         for hook in hooks:
             hook()
     except BaseException as error:  # noqa: BLE001  a hook is user code
-        kind, body = answers.raised(_HOOKS, error, 1)
-        wire.send(0, Kind.BROKEN, body)
+        wire.send(0, Kind.BROKEN, answers.traceback_of(error).encode())
         os._exit(COULD_NOT_START)
     host.serve()
 
@@ -101,12 +99,12 @@ class Host:
         self._wire.send(0, Kind.READY, b"")
         while True:
             try:
-                message = receive_message(self._requests)
+                received = receive_packet(self._requests)
             except OSError:
                 os._exit(CLOSED_BY_TASK)
-            if message is None:
+            if received is None:
                 os._exit(0)
-            self._run(unpack_request(message[0]), baseline)
+            self._run(unpack_request(received[0]), baseline)
 
     def _run(self, request: Request, baseline: hygiene.Baseline) -> None:
         page, number = self._page, request.number
@@ -114,16 +112,15 @@ class Host:
         # First `started`, then a look at `stop`: a stop that came earlier is seen here, a later one signals us.
         page.start(number, started_at, cpu_at_start)
         (kind, body), flags = self._attempt(request)
-        wall, cpu, peak = time.monotonic() - started_at, time.process_time() - cpu_at_start, 0
+        wall, cpu = time.monotonic() - started_at, time.process_time() - cpu_at_start
         fit = baseline.quick_look()
-        if wall > SHORT or not fit:
-            peak = hygiene.peak_resident()
-            hygiene.forget_peak()
-            processes.kill_children(PATIENCE)
-            fit = fit and baseline.unchanged()
+        if not fit:
+            processes.kill_children(PATIENCE, spare=baseline.children)
+        peak = hygiene.peak_resident() if wall > SHORT else 0
         self._wire.send(number, kind, USAGE.pack(wall, cpu, peak) + body, flags if fit else flags | LAST)
         page.clear()
-        if not fit:
+        # The rest keeps nobody waiting. A request that comes meanwhile is not taken before it is done, or goes back.
+        if not fit or (wall > SHORT and not baseline.still_fits()):
             os._exit(0)
 
     def _attempt(self, request: Request) -> tuple[Answer, int]:
@@ -148,11 +145,10 @@ class Host:
     def _call(self, task: Task, arguments: dict[str, Any], request: Request) -> tuple[Answer, int]:
         """Run the task's code. While this frame is the innermost one, the guard raises nothing."""
         guard, page, number = self._guard, self._page, request.number
+        if page.stop == number:
+            return (Kind.CANCELLED, b""), NOT_STARTED
         try:
             guard.run = number
-            if page.stop == number:
-                guard.run = 0
-                return (Kind.CANCELLED, b""), NOT_STARTED
             value = task.function(**arguments)
             guard.run = 0
         except BaseException as error:  # noqa: BLE001  whatever a task raises is its answer
@@ -230,6 +226,3 @@ def _reseed() -> None:
         with contextlib.suppress(Exception):
             numpy_random.seed()
 
-
-def _hooks() -> None:
-    """The start hooks, as far as errors are concerned."""

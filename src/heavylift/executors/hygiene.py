@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import _signal
 import contextlib
 import os
+import resource
 import signal
+import sys
 import threading
 from typing import Any
+
+from heavylift.executors import processes
 
 # Signals whose handlers cannot be asked for are left out.
 _SIGNALS = [number for number in signal.valid_signals() if number not in (signal.SIGKILL, signal.SIGSTOP)]
@@ -16,7 +21,8 @@ class Baseline:
     """How a host is before its first job; one that is not like this any more does not run another."""
 
     def __init__(self) -> None:
-        self._pid = os.getpid()
+        self.children = processes.children()
+        """Processes that the start hooks started: they are the host's own."""
         self._threads = threading.active_count()
         self._state = self._look()
 
@@ -24,20 +30,29 @@ class Baseline:
         """Whether there is neither a thread nor a child that was not there before; cheap enough for every job."""
         if threading.active_count() != self._threads:
             return False
+        if self.children:
+            return processes.children() <= self.children
         try:
-            os.waitpid(-1, os.WNOHANG)
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass  # it had ended, only nobody had asked for its status
         except ChildProcessError:
             return True
         return False
 
-    def unchanged(self) -> bool:
-        """Whether standard descriptors, working directory and signal handlers are as they were."""
+    def still_fits(self) -> bool:
+        """Whether standard descriptors, working directory and signal handlers are as they were; the peak of memory
+        counts anew from here."""
+        with contextlib.suppress(OSError), open("/proc/self/clear_refs", "wb", buffering=0) as file:
+            file.write(b"5")
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
         return self._look() == self._state
 
     @staticmethod
     def _look() -> list[Any]:
-        state: list[Any] = [signal.pthread_sigmask(signal.SIG_BLOCK, ())]
-        state += [signal.getsignal(number) for number in _SIGNALS]
+        # Without the enums of the module `signal`, which take most of the time.
+        state: list[Any] = [_signal.getsignal(number) for number in _SIGNALS]
+        state.append(_signal.pthread_sigmask(signal.SIG_BLOCK, ()))
         for descriptor in range(3):
             try:
                 found = os.fstat(descriptor)
@@ -52,16 +67,5 @@ class Baseline:
 
 
 def peak_resident() -> int:
-    """The peak of this process's resident bytes since `forget_peak`; 0 where the kernel does not say."""
-    with contextlib.suppress(OSError), open("/proc/self/status", "rb") as file:
-        text = file.read()
-        at = text.find(b"VmHWM:")
-        if at >= 0:
-            return int(text[at + 6 : text.index(b"kB", at)]) * 1024
-    return 0
-
-
-def forget_peak() -> None:
-    """Let the peak count anew from what is resident now (proc(5), clear_refs)."""
-    with contextlib.suppress(OSError), open("/proc/self/clear_refs", "wb") as file:
-        file.write(b"5")
+    """The peak of this process's resident bytes since the last job of more than a millisecond."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

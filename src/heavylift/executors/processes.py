@@ -76,18 +76,21 @@ def kill(pids: Collection[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def kill_children(patience: float) -> bool:
-    """Kill every child, and those that come up as their parents die, until none is left; False after `patience` s."""
+def kill_children(patience: float, spare: Collection[int] = ()) -> bool:
+    """Kill every child but those to `spare`, and those that come up as their parents die, until none is left.
+
+    False if some still are there after `patience` seconds.
+    """
     deadline = time.monotonic() + patience
-    while time.monotonic() < deadline:
-        kill(children())
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        except ChildProcessError:
-            return True
+    while left := children().difference(spare):
+        if time.monotonic() > deadline:
+            return False
+        kill(left)
+        for pid in left:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
         time.sleep(0.0005)
-    return False
+    return True
 
 
 def environment_has(pid: int, entry: bytes) -> bool:
@@ -97,6 +100,16 @@ def environment_has(pid: int, entry: bytes) -> bool:
             return entry in file.read().split(b"\0")
     except OSError:
         return False
+
+
+def session_of_dead(pid: int) -> int | None:
+    """The session of a process that is dead and not reaped (its environment cannot be read any more), else None."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            state, _parent, _group, session = file.read().rpartition(b")")[2].split()[:4]
+    except OSError:
+        return None
+    return int(session) if state == b"Z" else None
 
 
 def cpu_clock(pid: int) -> int:

@@ -1,20 +1,22 @@
 """What worker, nanny and hosts say to each other: messages, frames, and the page that a worker shares with a host.
 
-A *message* is one packet of a SOCK_SEQPACKET socket: whole or not at all. The worker's requests to a host are
-messages, so the kernel decides who gets one: the host, when it is ready to start it, or the worker, which takes back
-what was not started. A *frame* is a header and a body in the stream from a host to the worker.
+A *packet* travels through a SOCK_SEQPACKET socket: whole or not at all. The worker's requests to a host are packets,
+so the kernel decides who gets one: the host, when it is ready to start it, or the worker, which takes back what was
+not started. A *message* is a packet of JSON, between worker and nanny. A *frame* is a header and a body in the stream from a host to the worker.
 """
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
 import signal
 import socket
 import struct
 from array import array
+from collections.abc import Mapping
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from heavylift.core.job import Job
 
@@ -29,7 +31,8 @@ COULD_NOT_START = 98
 
 INLINE = 60 * 1024
 """Larger messages travel beside the packet, in a memfd: a socket's buffer would refuse them."""
-_PLAIN, _BESIDE = b"\x00", b"\x01"
+_PLAIN, _BESIDE = 0, 1
+"""The first byte of a packet."""
 _DESCRIPTOR = struct.calcsize("i")
 
 
@@ -54,13 +57,15 @@ HEADER = struct.Struct("<IBBxxQ")
 USAGE = struct.Struct("<ddQ")
 """Wall and CPU seconds, peak resident bytes (0: not measured)."""
 NUMBERED = struct.Struct("<Q")
-"""Before the body of PROGRESS: its number; of LOG: the number of its first line."""
+"""Before the body of PROGRESS: its number; of LOG: the number of its first line, and how many were dropped."""
 LAST = 1
 """Flag of an answer: the host goes after it."""
 NOT_STARTED = 2
 """Flag of CANCELLED: the stop came before the task's code."""
 
-_REQUEST = struct.Struct("<QIIQHHIi")
+_NUMBER = struct.Struct("<BQ")
+NUMBER_SIZE = _NUMBER.size
+_REQUEST = struct.Struct("<BQIIQHHIi")
 
 
 class Request(NamedTuple):
@@ -79,22 +84,22 @@ class Request(NamedTuple):
 def pack_request(number: int, job: Job) -> bytes:
     """A claimed job as the bytes of a request."""
     name, task, checkpoint = job.id.encode(), job.task.encode(), job.checkpoint
+    args, kept = job.args, -1 if checkpoint is None else len(checkpoint)
     header = _REQUEST.pack(
-        number,
-        job.attempt,
-        job.failures,
-        job.log_bytes,
-        len(name),
-        len(task),
-        len(job.args),
-        -1 if checkpoint is None else len(checkpoint),
+        _PLAIN, number, job.attempt, job.failures, job.log_bytes, len(name), len(task), len(args), kept
     )
-    return b"".join((header, name, task, job.args, checkpoint or b""))
+    return b"".join((header, name, task, args, checkpoint or b""))
+
+
+def number_of(packet: bytes) -> int:
+    """The run's number in a request of which only the first NUMBER_SIZE bytes need to be there."""
+    number: int = _NUMBER.unpack_from(packet)[1]
+    return number
 
 
 def unpack_request(data: bytes) -> Request:
     """The inverse of `pack_request`."""
-    number, attempt, failures, log_bytes, name, task, args, checkpoint = _REQUEST.unpack_from(data)
+    _, number, attempt, failures, log_bytes, name, task, args, checkpoint = _REQUEST.unpack_from(data)
     at_name = _REQUEST.size
     at_task = at_name + name
     at_args = at_task + task
@@ -111,35 +116,52 @@ def unpack_request(data: bytes) -> Request:
     )
 
 
-def send_message(to: socket.socket, data: bytes, descriptors: tuple[int, ...] = ()) -> None:
-    """Send one message, beside the packet if it is large; raises BlockingIOError when a non-blocking socket is full."""
-    if len(data) <= INLINE:
+def send_packet(to: socket.socket, packet: bytes, descriptors: tuple[int, ...] = ()) -> None:
+    """Send a packet, beside the socket if it is large; raises BlockingIOError when a non-blocking socket is full.
+
+    Its first byte is 0; a request's first NUMBER_SIZE bytes pass through the socket in any case.
+    """
+    if len(packet) <= INLINE:
         if descriptors:
-            _send_with(to, _PLAIN + data, descriptors)
+            _send_with(to, packet, descriptors)
         else:
-            to.send(_PLAIN + data)
+            to.send(packet)
         return
     beside = os.memfd_create("heavylift", os.MFD_CLOEXEC)
     try:
         with open(beside, "wb", closefd=False) as file:
-            file.write(data)
-        _send_with(to, _BESIDE, (beside, *descriptors))
+            file.write(packet)
+        _send_with(to, bytes([_BESIDE]) + packet[1:NUMBER_SIZE], (beside, *descriptors))
     finally:
         os.close(beside)
 
 
-def receive_message(source: socket.socket) -> tuple[bytes, list[int]] | None:
-    """One message and its descriptors, which are the caller's to close; None at the end of file."""
-    data, ancillary, _, _ = source.recvmsg(INLINE + 1, 128, socket.MSG_CMSG_CLOEXEC)
-    if not data:
+def receive_packet(source: socket.socket) -> tuple[bytes, list[int]] | None:
+    """A packet and its descriptors, which are the caller's to close; None at the end of file."""
+    packet, ancillary, _, _ = source.recvmsg(INLINE, 128, socket.MSG_CMSG_CLOEXEC)
+    if not packet:
         return None
     descriptors = _descriptors(ancillary) if ancillary else []
-    if data[0] == 0:
-        return data[1:], descriptors
+    if packet[0] == _PLAIN:
+        return packet, descriptors
     beside = descriptors.pop(0)
     os.lseek(beside, 0, os.SEEK_SET)
     with open(beside, "rb") as file:
         return file.read(), descriptors
+
+
+def send_message(to: socket.socket, message: Mapping[str, Any], descriptors: tuple[int, ...] = ()) -> None:
+    """Send a message as JSON."""
+    send_packet(to, b"\0" + json.dumps(message).encode(), descriptors)
+
+
+def receive_message(source: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+    """The inverse of `send_message`; None at the end of file."""
+    received = receive_packet(source)
+    if received is None:
+        return None
+    packet, descriptors = received
+    return json.loads(packet[1:]), descriptors
 
 
 def _send_with(to: socket.socket, data: bytes, descriptors: tuple[int, ...]) -> None:

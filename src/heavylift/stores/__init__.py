@@ -1,11 +1,27 @@
-"""The stores: `open_store` makes the one that a URL names."""
+"""The stores. `open_store` makes the one that a URL names."""
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from heavylift.core.errors import ConfigError, did_you_mean
 from heavylift.store import Clock, Store
+from heavylift.stores.sqlite import SqliteStore
+
+SCHEMES = ("sqlite", "memory")
 
 
 def open_store(url: str, clock: Clock | None = None, *, inline: bool = False) -> Store:
-    """The store that a URL names, not opened yet."""
-    raise NotImplementedError
+    """The store that a URL names; it connects when it is opened.
+
+    `clock` is the machine's by default. `inline` is for a process that serves nothing but jobs: small writes are made
+    on the calling thread, which saves two wake-ups each, and hold up its event loop for up to some milliseconds.
+    Raises ConfigError for a URL of no store, or with an option that its store does not have.
+    """
+    scheme, separator, _ = url.partition("://")
+    if separator and scheme in SCHEMES:
+        return SqliteStore(url, clock, inline=inline)
+    known = [f"{name}://" for name in SCHEMES]
+    hint = did_you_mean(f"{urlsplit(url).scheme or scheme}://", known)
+    message = f"There is no store for {url!r}.{hint} Give sqlite:///jobs.db (a file here), sqlite:////var/jobs.db, or memory://."
+    raise ConfigError(message)

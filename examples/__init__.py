@@ -1,0 +1,1 @@
+"""Whole applications, each small enough to be read in one sitting."""

@@ -1,0 +1,197 @@
+"""The commands: what each takes, and which part does it. Parts are imported when they are needed: --help is quick."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Optional
+
+import typer
+
+# ruff: noqa: FBT002  typer makes an option of each parameter, and a flag of a boolean one
+from heavylift.cli.exits import HELP
+
+app = typer.Typer(
+    help=(
+        "Long and CPU-heavy jobs: serve them, work on them, watch and stop them.\n\nAPP is module:attribute, such as"
+        " app:lift; the working directory comes first on the import path. The store is named by --store, else by the"
+        " application (--app), HEAVYLIFT_STORE, HEAVYLIFT_APP, or is ./heavylift.db."
+    ),
+    epilog=HELP,
+    rich_markup_mode=None,  # plain help: rich alone would double the time that --help takes
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+AppName = Annotated[str, typer.Argument(metavar="APP", help="module:attribute of the Heavylift object.")]
+AppOption = Annotated[
+    Optional[str],  # noqa: UP045  typer reads it at run time
+    typer.Option("--app", "-A", metavar="APP", help="Application, module:attribute (or HEAVYLIFT_APP)."),
+]
+StoreOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--store", metavar="URL", help="Where jobs live, such as sqlite:///jobs.db (or HEAVYLIFT_STORE)."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
+Text = Optional[str]  # noqa: UP045
+"""Settings and job options are read by their own checks, which know "10m"."""
+
+
+@app.command()
+def serve(
+    name: AppName,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; loopback only, as there is no password.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(envvar="PORT", min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+    ] = 8000,
+    store: StoreOption = None,
+    concurrency: Annotated[
+        Text, typer.Option(metavar="N", help="Jobs that run at the same time. [default: the CPUs]")
+    ] = None,
+    drain: Annotated[
+        Text, typer.Option(metavar="TIME", help="What running jobs get at a stop, such as 20s or 5m.")
+    ] = None,
+    role: Annotated[
+        Literal["monolith", "api", "worker"],
+        typer.Option(envvar="SERVICE_TYPE", help="API and worker, or one of the two."),
+    ] = "monolith",
+) -> None:
+    """Serve the HTTP API, with a worker beside it.
+
+    SIGTERM or Ctrl-C ends streams, lets running jobs drain, and exits with 0; a second one ends it at once.
+    """
+    from heavylift.cli import run
+
+    raise typer.Exit(run.serve(name, host, port, role, store=store, concurrency=concurrency, drain=drain))
+
+
+@app.command()
+def worker(
+    name: AppName,
+    concurrency: Annotated[
+        Text, typer.Option(metavar="N", help="Jobs that run at the same time. [default: the CPUs]")
+    ] = None,
+    queues: Annotated[Text, typer.Option(metavar="A,B", help="Serve these queues only.")] = None,
+    drain: Annotated[
+        Text, typer.Option(metavar="TIME", help="What running jobs get at a stop, such as 20s or 5m.")
+    ] = None,
+    store: StoreOption = None,
+) -> None:
+    """Work on jobs, without an API.
+
+    This process becomes the worker: signals reach it, and its exit code is the worker's.
+    """
+    from heavylift.cli import run
+
+    run.worker(name, queues, store=store, concurrency=concurrency, drain=drain)
+
+
+@app.command()
+def submit(  # noqa: PLR0917  one for each option
+    task: Annotated[str, typer.Argument(metavar="TASK", help="The task's name.")],
+    arguments: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(
+            metavar="NAME=VALUE", help="Its arguments; a value is JSON where the signature takes it so, else text."
+        ),
+    ] = None,
+    application: AppOption = None,
+    store: StoreOption = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", "-w", help="Show its progress (on stderr), then print its result.")
+    ] = False,
+    queue: Annotated[Text, typer.Option(metavar="NAME", help="Queue to stand in.")] = None,
+    priority: Annotated[Text, typer.Option(metavar="0-9", help="Higher goes first.")] = None,
+    delay: Annotated[
+        Text, typer.Option(metavar="TIME", help="Start no sooner than in this time: 90s, 10m, 1h30m.")
+    ] = None,
+    run_at: Annotated[
+        Text, typer.Option(metavar="WHEN", help="Start no sooner than then: 2026-01-31T09:00:00Z.")
+    ] = None,
+    timeout: Annotated[Text, typer.Option(metavar="TIME", help="Stop an attempt that takes longer.")] = None,
+    grace: Annotated[
+        Text, typer.Option(metavar="TIME", help="What it gets to clean up in before it is killed.")
+    ] = None,
+    max_attempts: Annotated[Text, typer.Option(metavar="N", help="How often it is started, failures counted.")] = None,
+    unique: Annotated[
+        Text, typer.Option(metavar="KEY", help="While a job with this key is not over, return that one.")
+    ] = None,
+    label: Annotated[Optional[list[str]], typer.Option(metavar="NAME=TEXT", help="A label; may be repeated.")] = None,  # noqa: UP045
+    as_json: JsonOption = False,
+) -> None:
+    """Queue a job, and with --wait see it through."""
+    from heavylift.cli import jobs
+
+    options = {
+        "queue": queue,
+        "priority": priority,
+        "delay": delay,
+        "run_at": run_at,
+        "timeout": timeout,
+        "grace": grace,
+        "max_attempts": max_attempts,
+        "unique": unique,
+        "labels": jobs.pairs(label or [], "--label"),
+    }
+    given = {name: value for name, value in options.items() if value}
+    raise typer.Exit(jobs.submit(application, store, task, arguments or [], given, wait=wait, as_json=as_json))
+
+
+@app.command("jobs")
+def list_jobs(
+    state: Annotated[Text, typer.Option(metavar="A,B", help="queued, running, succeeded, failed, cancelled.")] = None,
+    task: Annotated[Text, typer.Option(metavar="NAME", help="Jobs of this task only.")] = None,
+    queue: Annotated[Text, typer.Option(metavar="NAME", help="Jobs of this queue only.")] = None,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="How many at most.")] = 20,
+    store: StoreOption = None,
+    application: AppOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List jobs, newest first.
+
+    A table on a terminal, tab-separated lines when piped, one JSON object a line with --json.
+    """
+    from heavylift.cli import jobs
+
+    raise typer.Exit(jobs.listed(store, application, state, task, queue, limit, as_json=as_json))
+
+
+@app.command()
+def job(job_id: JobId, store: StoreOption = None, application: AppOption = None, as_json: JsonOption = False) -> None:
+    """Show everything about one job."""
+    from heavylift.cli import jobs
+
+    raise typer.Exit(jobs.shown(store, application, job_id, as_json=as_json))
+
+
+@app.command()
+def cancel(
+    job_id: JobId,
+    grace: Annotated[
+        Text, typer.Option(metavar="TIME", help="What it gets to clean up in. [default: the job's own, 5s]")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Kill it at once; its clean-up code does not run.")] = False,
+    reason: Annotated[Text, typer.Option(metavar="TEXT", help="Kept with the job.")] = None,
+    store: StoreOption = None,
+    application: AppOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Stop a job, wait for its end, and print what really happened.
+
+    Exit code 1 when the job ended otherwise before it could be stopped, or is not over yet.
+    """
+    from heavylift.cli import jobs
+
+    wishes = {"grace": grace, "force": force, "reason": reason}
+    raise typer.Exit(jobs.cancel(store, application, job_id, wishes, as_json=as_json))
+
+
+@app.command()
+def retry(job_id: JobId, store: StoreOption = None, application: AppOption = None, as_json: JsonOption = False) -> None:
+    """Start a job that is over anew, from its checkpoint."""
+    from heavylift.cli import jobs
+
+    raise typer.Exit(jobs.retry(store, application, job_id, as_json=as_json))

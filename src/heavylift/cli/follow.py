@@ -1,0 +1,127 @@
+"""Watches one job until it is over: a live bar on a terminal, plain lines when piped.
+
+Everything goes to stderr, so that stdout holds the result alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+from heavylift.cli import output
+from heavylift.core import event
+from heavylift.core.job import Progress, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from heavylift.client import Client
+    from heavylift.core.event import Event
+    from heavylift.core.job import Job
+
+EVERY = 1.0
+"""Seconds between two lines of progress when piped, at least."""
+
+
+class View(Protocol):
+    """Where the news of a job are shown."""
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+
+    def state(self, state: State, text: str) -> None:
+        """The job came into a state."""
+
+    def progress(self, value: Progress) -> None:
+        """The job is so far."""
+
+
+async def watch(client: Client, job: Job) -> Job:
+    """Show what happens to the job until it is over; its last record."""
+    with _view(job) as view:
+        if not any(not status.dead for status in await client.workers()):
+            view.say("no worker is alive: it waits until one is started (heavylift worker APP)")
+        async for item in client.events(job.id):
+            _show(view, item)
+    return await client.get(job.id)
+
+
+def _show(view: View, item: Event) -> None:
+    if item.kind == event.STATE:
+        view.state(State(item.data["state"]), output.state_line(item.data))
+    elif item.kind == event.PROGRESS:
+        view.progress(Progress(**{**item.data, "at": item.at}))
+    elif item.kind == event.LOG:
+        for line in item.data["lines"]:
+            view.say(f"{line['level']}: {line['message']}")
+    elif item.kind == event.CANCEL:
+        view.say("asked to stop")
+
+
+@contextlib.contextmanager
+def _view(job: Job) -> Iterator[View]:
+    if not sys.stderr.isatty():
+        yield Lines()
+        return
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    columns = [
+        TextColumn("{task.fields[state]}"),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.fields[text]}"),
+        TimeElapsedColumn(),
+    ]
+    with Bars(*columns, console=output.console(stderr=True), transient=True) as bars:
+        yield Bar(bars, job)
+
+
+class Lines:
+    """Plain lines on stderr."""
+
+    def __init__(self) -> None:
+        self._said_at = float("-inf")
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+    def state(self, state: State, text: str) -> None:  # noqa: ARG002  the text says it too
+        """The job came into a state."""
+        self.say(text)
+
+    def progress(self, value: Progress) -> None:
+        """The job is so far; not more often than people read."""
+        now = time.monotonic()
+        if now - self._said_at >= EVERY or value.percent == 100:  # noqa: PLR2004  all of it
+            self._said_at = now
+            self.say(output.progress_text(value))
+
+
+class Bar:
+    """A live bar, with the lines that stay above it."""
+
+    def __init__(self, bars: Any, job: Job) -> None:
+        self._bars = bars
+        self._bar = bars.add_task(output.safe(job.task), total=None, state="", text="")
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self._bars.console.print(output.safe(text))
+
+    def state(self, state: State, text: str) -> None:
+        """The job came into a state."""
+        self._bars.update(self._bar, state=f"[{output.STYLES[state]}]{state}[/]")
+        if state is State.QUEUED and " " in text:
+            self.say(text)  # back in the queue, for a reason that is worth a line
+
+    def progress(self, value: Progress) -> None:
+        """The job is so far."""
+        total = 100 if value.percent is not None else None
+        self._bars.update(
+            self._bar, total=total, completed=value.percent or 0, text=output.safe(output.progress_text(value))
+        )

@@ -1,0 +1,231 @@
+"""The commands about jobs. They work on the store itself, so they need no server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from heavylift.cli import find, follow, output
+from heavylift.cli.exits import Exit, failed
+from heavylift.client import job_error
+from heavylift.core import codec
+from heavylift.core.errors import ConfigError, InvalidArguments, did_you_mean
+from heavylift.core.job import State
+from heavylift.store import Query
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from heavylift.app import Heavylift
+    from heavylift.core.job import Job
+    from heavylift.core.task import Task
+
+T = TypeVar("T")
+
+
+def submit(
+    app: str | None,
+    store: str | None,
+    name: str,
+    arguments: Sequence[str],
+    options: dict[str, Any],
+    *,
+    wait: bool,
+    as_json: bool,
+) -> Exit:
+    """Queue a job; with `wait`, see it through."""
+    lift = _with_tasks(app, store)
+    bound = lift.find_task(name)
+    if options:
+        bound = bound.using(**options)
+    data = bind(bound.task, pairs(arguments, "argument"), lift.client.max_payload)
+    waited = [False]
+
+    async def work() -> Job:
+        [job] = await lift.client.submit([(name, data, bound.options)])
+        if not wait:
+            return job
+        waited[0] = True
+        sys.stderr.write(f"{job.id}\n")
+        return await follow.watch(lift.client, job)
+
+    try:
+        job = _run(lift, work)
+    except KeyboardInterrupt:
+        if waited[0]:
+            sys.stderr.write("Left running; `heavylift jobs` lists it, `heavylift cancel ID` stops it.\n")
+        return Exit.INTERRUPTED
+    if wait:
+        return _ended(job, as_json=as_json)
+    if as_json:
+        output.data(output.as_json(job))
+    else:
+        sys.stdout.write(f"{job.id}\n")
+    return Exit.OK
+
+
+def listed(
+    store: str | None,
+    app: str | None,
+    state: str | None,
+    task: str | None,
+    queue: str | None,
+    limit: int,
+    *,
+    as_json: bool,
+) -> Exit:
+    """Print a page of jobs."""
+    states = tuple(_state(name.strip()) for name in (state or "").split(",") if name.strip())
+    lift = find.opened_by(store, app)
+    page = _run(lift, lambda: lift.client.page(Query(states, task, queue, limit=limit)))
+    if as_json:
+        for job in page.jobs:
+            output.data(output.as_json(job))
+        return Exit.OK
+    output.jobs(page.jobs)
+    if not page.jobs:
+        sys.stderr.write(f"No such jobs in {lift.store_url}.\n")
+    elif page.next_page_token:
+        sys.stderr.write(f"There are more than these {limit}: --limit shows up to 1000.\n")
+    return Exit.OK
+
+
+def shown(store: str | None, app: str | None, job_id: str, *, as_json: bool) -> Exit:
+    """Print everything about a job."""
+    lift = find.opened_by(store, app)
+
+    async def work() -> tuple[Job, Any]:
+        job = await lift.client.get(job_id)
+        return job, await lift.client.store.events({job_id: 0})
+
+    job, history = _run(lift, work)
+    if as_json:
+        values = {"arguments": job.args, "checkpoint": job.checkpoint, "result": job.result}
+        decoded = {name: None if value is None else codec.decode(value) for name, value in values.items()}
+        output.data(output.as_json(job) | decoded)
+    else:
+        output.job(job, history)
+    return Exit.OK
+
+
+def cancel(store: str | None, app: str | None, job_id: str, wishes: dict[str, Any], *, as_json: bool) -> Exit:
+    """Stop a job and print the receipt."""
+    lift = find.opened_by(store, app)
+    receipt = _run(lift, lambda: lift.client.cancel(job_id, **wishes))
+    if as_json:
+        output.data(output.receipt_as_json(receipt))
+    else:
+        output.receipt(receipt)
+    return Exit.OK if receipt.state is State.CANCELLED else Exit.FAILED
+
+
+def retry(store: str | None, app: str | None, job_id: str, *, as_json: bool) -> Exit:
+    """Start a job anew."""
+    lift = find.opened_by(store, app)
+    job = _run(lift, lambda: lift.client.retry(job_id))
+    if as_json:
+        output.data(output.as_json(job))
+    else:
+        sys.stdout.write(f"{job.state}  {job.id}\n")
+    return Exit.OK
+
+
+def pairs(texts: Sequence[str], what: str) -> dict[str, str]:
+    """NAME=VALUE texts as a mapping; raises ConfigError."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            message = f"{what} {text!r} has no name; write NAME=VALUE."
+            raise ConfigError(message)
+        if name in found:
+            message = f"{what} {name!r} is given twice."
+            raise ConfigError(message)
+        found[name] = value
+    return found
+
+
+def bind(task: Task, given: dict[str, str], limit: int) -> bytes:
+    """The arguments of a call: each value is JSON where it is that and the signature takes it, else text.
+
+    Raises InvalidArguments, ConfigError for a name that the task does not have, PayloadTooLarge.
+    """
+    for name in given:
+        if name not in task.parameters:
+            known = ", ".join(task.parameters) or "none"
+            hint = did_you_mean(name, task.parameters)
+            message = f"Task {task.name!r} has no argument {name!r}.{hint} (arguments: {known})"
+            raise ConfigError(message)
+    values = {name: _read(text) for name, text in given.items()}
+    try:
+        return task.bind_json(codec.encode(values), limit)
+    except InvalidArguments as error:
+        wrong = {problem.pointer.split("/")[1] for problem in error.problems if problem.pointer}
+        as_text = values | {name: given[name] for name in wrong & given.keys()}
+        if as_text == values:
+            raise
+        try:
+            return task.bind_json(codec.encode(as_text), limit)
+        except InvalidArguments:
+            raise error from None
+
+
+def _read(text: str) -> Any:
+    try:
+        return codec.decode(text)
+    except codec.NotJson:
+        return text
+
+
+def _state(name: str) -> State:
+    try:
+        return State(name)
+    except ValueError:
+        message = f"--state: {name!r} is no state.{did_you_mean(name, list(State))} (states: {', '.join(State)})"
+        raise ConfigError(message) from None
+
+
+def _with_tasks(app: str | None, store: str | None) -> Heavylift:
+    app = app or os.environ.get("HEAVYLIFT_APP")
+    if app is None:
+        message = (
+            "Which application? Its signatures check the arguments: give --app module:attribute, or set HEAVYLIFT_APP."
+        )
+        raise ConfigError(message)
+    lift = find.application(app)
+    if store is not None:
+        lift.override(store=store)
+    return lift
+
+
+def _ended(job: Job, *, as_json: bool) -> Exit:
+    """Print what became of a job that was waited for."""
+    if as_json:
+        result = None if job.result is None else codec.decode(job.result)
+        output.data(output.as_json(job) | {"result": result})
+        return Exit.OK if job.state is State.SUCCEEDED else Exit.FAILED
+    if job.state is State.SUCCEEDED:
+        output.data(codec.decode(job.result or b"null"))
+        return Exit.OK
+    code = failed(job_error(job))
+    sys.stderr.write(f"`heavylift job {job.id}` shows all that is known about it.\n")
+    return code
+
+
+def _run(lift: Heavylift, work: Callable[[], Awaitable[T]]) -> T:
+    """Run a piece of work on an open store."""
+    import structlog
+
+    structlog.configure(
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+    )
+
+    async def opened() -> T:
+        async with lift:
+            return await work()
+
+    return asyncio.run(opened())

@@ -1,0 +1,255 @@
+"""What commands print: for people on a terminal, tab-separated lines when piped, JSON when asked."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from heavylift.core import codec, event
+from heavylift.core.job import State, Stopped
+from heavylift.http import render
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rich.console import Console
+
+    from heavylift.client import Receipt
+    from heavylift.core.event import Event
+    from heavylift.core.job import Job, Progress
+
+STYLES = {
+    State.QUEUED: "yellow",
+    State.BLOCKED: "yellow",
+    State.RUNNING: "cyan",
+    State.SUCCEEDED: "green",
+    State.FAILED: "red",
+    State.CANCELLED: "magenta",
+}
+MAX_TEXT = 2000
+"""Characters of arguments and results that are shown; --json has them whole."""
+
+UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
+ALMOST_ONE = 0.9995
+"""Seconds that would be printed as 1000 ms."""
+LAST_DAY = 253402000000.0
+"""Unix seconds in the last days of the year 9999, where calendars end."""
+
+HOW = {
+    Stopped.BEFORE_START: "it had not started",
+    Stopped.SOFT: "its clean-up code ran to its end",
+    Stopped.KILLED: "its processes were killed",
+    Stopped.BETWEEN_ATTEMPTS: "between two attempts",
+}
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that writes plain text when it is no terminal."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+
+
+def data(value: Any) -> None:
+    """One JSON value on one line of stdout."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+def as_json(job: Job) -> dict[str, Any]:
+    """The job resource, as the HTTP API has it; links lead nowhere here."""
+    resource = render.job(job)
+    del resource["links"]
+    return resource
+
+
+def jobs(found: Sequence[Job]) -> None:
+    """A table of jobs: with a head and colours on a terminal, else a line of tab-separated values for each."""
+    heads = ("ID", "TASK", "STATE", "PROGRESS", "QUEUE", "CREATED", "TOOK")
+    if not sys.stdout.isatty():
+        for job in found:
+            sys.stdout.write("\t".join(_cells(job)) + "\n")
+        return
+    from rich.table import Table
+
+    table = Table(*heads, box=None, pad_edge=False, header_style="bold")
+    table.columns[0].no_wrap = True
+    for job in found:
+        cells = _cells(job)
+        cells[2] = f"[{STYLES[job.state]}]{cells[2]}[/]"
+        table.add_row(*cells)
+    console().print(table)
+
+
+def _cells(job: Job) -> list[str]:
+    now = time.time()
+    took = "" if job.started_at is None else duration((job.finished_at or now) - job.started_at)
+    percent = job.progress.percent if job.progress else None
+    progress = "" if percent is None else f"{percent:.0f} %"
+    return [job.id, job.task, job.state.value, progress, job.queue, f"{duration(now - job.created_at)} ago", took]
+
+
+def job(record: Job, history: Iterable[Event]) -> None:
+    """Everything about one job."""
+    out = console()
+    style = STYLES[record.state]
+    out.print(f"[bold]{safe(record.task)}[/]  {safe(record.id)}  [{style}]{record.state}[/]\n")
+    for name, text in _facts(record):
+        out.print(f"  [dim]{name:<10}[/]{safe(text)}")
+    lines = [(item.at, line) for item in history if (line := _line(item))]
+    if lines:
+        out.print()
+    for at, line in lines:
+        out.print(f"  [dim]{_local(at):%H:%M:%S}.{int(at % 1 * 1000):03d}[/]  {safe(line)}")
+    out.print(f"\n  [dim]{'next':<10}[/]{safe(_next(record))}")
+
+
+def _facts(job: Job) -> Iterable[tuple[str, str]]:
+    if job.progress is not None:
+        yield "progress", progress_text(job.progress)
+    yield "arguments", _shown(job.args)
+    yield "queue", job.queue + (f", priority {job.options.priority}" if job.options.priority else "")
+    if job.options.labels:
+        yield "labels", " ".join(f"{key}={value}" for key, value in job.options.labels.items())
+    yield from _times(job)
+    yield from _ends(job)
+
+
+def _times(job: Job) -> Iterable[tuple[str, str]]:
+    now = time.time()
+    yield "created", _when(job.created_at)
+    if job.state is State.QUEUED and job.run_at > now:
+        yield "runs at", f"{_clock(job.run_at)} (in {duration(job.run_at - now)})"
+    if job.started_at is not None:
+        yield "started", f"{_when(job.started_at)}, attempt {job.attempt}"
+    if job.finished_at is not None:
+        took = "" if job.started_at is None else f", it took {duration(job.finished_at - job.started_at)}"
+        yield "finished", _when(job.finished_at) + took
+
+
+def _ends(job: Job) -> Iterable[tuple[str, str]]:
+    if job.cancel is not None:
+        yield "cancel", f"requested {_when(job.cancel.at)}" + (f": {job.cancel.reason}" if job.cancel.reason else "")
+    if job.stopped is not None:
+        yield "stopped", HOW[job.stopped]
+    if job.error is not None:
+        yield "error", f"{job.error.message} ({job.error.code})"
+        for text in (job.error.traceback, job.error.stderr):
+            if text:
+                yield "", text.rstrip().replace("\n", "\n            ")
+    if job.checkpoint is not None:
+        yield "checkpoint", _shown(job.checkpoint)
+    if job.state is State.SUCCEEDED:
+        yield "result", _shown(job.result or b"null")
+
+
+def _line(item: Event) -> str | None:
+    """A line of the job's history; progress is shown above, once."""
+    about = item.data
+    match item.kind:
+        case event.STATE:
+            return state_line(about)
+        case event.CANCEL:
+            return "asked to stop" + (", at once" if about.get("force") else "")
+        case event.CHECKPOINT:
+            return f"checkpoint of {about['size']:,} bytes"
+        case event.LOG:
+            lines = [f"{line['level']}: {line['message']}" for line in about["lines"]]
+            if about.get("dropped"):
+                lines.append(f"({about['dropped']} lines dropped)")
+            return "\n                ".join(lines)
+    return None
+
+
+def state_line(about: Any) -> str:
+    """The data of a state event as one line."""
+    text = f"attempt {about['attempt']} started" if about["state"] == State.RUNNING else str(about["state"])
+    if "outcome" in about and about["outcome"] != about["state"]:
+        text += f" after an attempt that {ENDED.get(about['outcome'], about['outcome'])}"
+    if "error" in about:
+        text += f": {about['error']['message']}"
+    if "run_at" in about:
+        text += f", until {_clock(about['run_at'])}"
+    return text
+
+
+ENDED = {
+    "failed": "failed",
+    "timed-out": "ran out of time",
+    "crashed": "crashed",
+    "interrupted": "was interrupted",
+    "snoozed": "snoozed",
+}
+
+
+def receipt_as_json(value: Receipt) -> dict[str, Any]:
+    """The receipt, as the HTTP API has it."""
+    resource = render.receipt(value)
+    del resource["links"]
+    return resource
+
+
+def receipt(value: Receipt) -> None:
+    """What a cancel did, in a line or two."""
+    out = console()
+    style = STYLES[value.state]
+    if not value.final:
+        out.print(f"[{style}]{value.state}[/]  asked to stop, and not over yet")
+        return
+    after = "" if value.after_ms is None else f" after {duration(value.after_ms / 1000)}"
+    how = f": {HOW[value.stopped]}" if value.stopped else ": it ended by itself before it could be stopped"
+    out.print(f"[{style}]{value.state}[/]{after}{how}")
+    if value.checkpoint:
+        out.print(f"its checkpoint is kept; `heavylift retry {safe(value.job_id)}` goes on from there")
+
+
+def progress_text(value: Progress) -> str:
+    """A progress as one line: percent, done of total, phase, message."""
+    parts = [] if value.percent is None else [f"{value.percent:.0f} %"]
+    if value.done is not None:
+        total = "" if value.total is None else f"/{value.total:,.10g}"
+        parts.append(f"{value.done:,.10g}{total}" + (f" {value.unit}" if value.unit else ""))
+    parts += [text for text in (value.phase, value.message) if text]
+    return "  ".join(parts) or "some"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people read them: two units at most."""
+    for size, unit, below, smaller in UNITS:
+        if seconds >= size:
+            rest = int(seconds % size // below)
+            return f"{int(seconds // size)} {unit}" + (f" {rest} {smaller}" if rest else "")
+    return f"{seconds:.1f} s" if seconds >= ALMOST_ONE else f"{max(seconds, 0) * 1000:.0f} ms"
+
+
+def _when(at: float) -> str:
+    return f"{_clock(at)} ({duration(time.time() - at)} ago)"
+
+
+def _clock(at: float) -> str:
+    return f"{_local(at):%Y-%m-%d %H:%M:%S}"
+
+
+def _local(at: float) -> datetime:
+    return datetime.fromtimestamp(min(at, LAST_DAY), UTC).astimezone()
+
+
+def _shown(value: bytes) -> str:
+    text = value.decode()
+    decoded = codec.decode(value)
+    if isinstance(decoded, dict):
+        text = " ".join(f"{key}={json.dumps(item, ensure_ascii=False)}" for key, item in decoded.items()) or "none"
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}… ({len(text):,} characters; --json has all)"
+
+
+def _next(job: Job) -> str:
+    return f"heavylift {'retry' if job.state.final else 'cancel'} {job.id}"
+
+
+def safe(text: str) -> str:
+    """Text from outside: no markup, and no control characters that a terminal would obey."""
+    from rich.markup import escape
+
+    return escape("".join(char if char.isprintable() or char == "\n" else "�" for char in text))

@@ -1,0 +1,37 @@
+"""How long the runs of a task take, as far as the pool has to know."""
+
+from __future__ import annotations
+
+
+class Pace:
+    """A running estimate of the median: it moves up or down by a step with each run that lies above or below it."""
+
+    QUICK = 0.001
+    """A task whose median run is shorter (seconds) may have several runs in one host."""
+    OVERHEAD = 25e-6
+    """What a host needs besides the run itself, seconds."""
+    _STEP = 1.15
+
+    __slots__ = ("_median", "quick")
+
+    def __init__(self) -> None:
+        self._median = 0.0
+        self.quick = False
+        """Whether at least one run is known, and the median is short."""
+
+    def add(self, seconds: float) -> None:
+        """A run took so long."""
+        median = self._median
+        if median == 0.0:
+            median = seconds
+        elif seconds > median:
+            median *= self._STEP
+        else:
+            median /= self._STEP
+        self._median = median
+        self.quick = 0.0 < median < self.QUICK
+
+    @property
+    def seconds(self) -> float:
+        """What a run takes of a host's time, about."""
+        return self._median + self.OVERHEAD

@@ -1,0 +1,387 @@
+"""The worker's pool of warm hosts: the Executor that runs each attempt in a process of its own, and can stop it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from heavylift.core.errors import ConfigError
+from heavylift.core.job import Error
+from heavylift.core.outcome import Failed, Interrupted, Outcome
+from heavylift.executor import Report, StopReason, TaskInfo
+from heavylift.executors import processes, verdicts
+from heavylift.executors.hosts import HostProcess, Phase
+from heavylift.executors.pace import Pace
+from heavylift.executors.verdicts import Run, Stop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from heavylift.core.job import Job
+    from heavylift.executors.link import Nanny
+    from heavylift.settings import Settings
+
+DEPTH = 8
+"""How many very short runs a host may have at once; of others one."""
+AHEAD, AHEAD_SECONDS = 100, 0.01
+"""Very short runs are taken ahead: what the hosts begin within so many seconds, and not more than so many."""
+LONG = 0.005
+"""When the first of several runs in a host takes longer than this, the others go elsewhere."""
+WATCH = 0.05
+PATIENCE = 0.5
+"""A run that was not started for so many seconds is handed back, so that another worker may take it."""
+SHARE = 4
+"""The part (1/n) of the grace of `close` that is kept for the soft stop of what did not end by itself."""
+FAILURES_BEFORE_PAUSE = 3
+PAUSE = 1.0
+
+log = structlog.get_logger("heavylift.worker")
+
+
+class Pool:
+    """An Executor of hosts that a nanny forks. `patience`: see PATIENCE."""
+
+    def __init__(self, nanny: Nanny, settings: Settings, *, patience: float = PATIENCE) -> None:
+        self.tasks: Mapping[str, TaskInfo] = nanny.tasks
+        self.size = settings.concurrency or cpus()
+        self._nanny, self._settings, self._patience = nanny, settings, patience
+        self._config = {"nice": settings.nice, "max_result": settings.max_result, "max_log": settings.max_log}
+        self._loop = asyncio.get_running_loop()
+        self._numbers = 0
+        self._runs: dict[tuple[str, int], Run] = {}
+        self._queue: deque[Run] = deque()
+        self._hosts: set[HostProcess] = set()
+        self._idle: list[HostProcess] = []
+        self._open: deque[HostProcess] = deque()
+        self._paces: dict[str, Pace] = {}
+        self._pace = Pace()
+        self._pumping = self._closing = False
+        self._failures = 0
+        self._why = ""
+        self._not_before = 0.0
+        self._warm: asyncio.Future[None] | None = None
+        self._tails: dict[HostProcess, int] = {}
+        self._tail_timer: asyncio.TimerHandle | None = None
+        self._watch_timer: asyncio.TimerHandle | None = None
+        self._shrink_timer: asyncio.TimerHandle | None = None
+        self._changed = asyncio.Event()
+
+    # --- the contract ------------------------------------------------------------------------------------------
+
+    @property
+    def free(self) -> int:
+        """See `Executor.free`."""
+        if self._closing:
+            return 0
+        busy = sum(1 for host in self._hosts if host.running)
+        now = self.size - busy - len(self._queue)
+        if self._pace.quick:
+            ahead = min(AHEAD, int(AHEAD_SECONDS * self.size / self._pace.seconds))
+            now = max(now, ahead - len(self._runs))
+        return max(0, now)
+
+    async def start(self) -> None:
+        """See `Executor.start`."""
+        for warning in self._nanny.warnings:
+            log.warning(warning)
+        self._nanny.on_ready = self._renewed
+        self._warm = self._loop.create_future()
+        self._grow(1)
+        await self._warm
+        self._shrink_timer = self._loop.call_later(self._shrink_pause, self._shrink)
+
+    def run(self, job: Job, report: Callable[[Job, Report], None]) -> asyncio.Future[Outcome]:
+        """See `Executor.run`."""
+        future: asyncio.Future[Outcome] = asyncio.Future(loop=self._loop)
+        if self._closing:
+            future.set_result(Interrupted("drain"))
+        elif job.task not in self.tasks:
+            message = f"There is no task {job.task!r} in this version of the application."
+            future.set_result(Failed(Error("unknown-task", message), retryable=False))
+        else:
+            self._numbers += 1
+            pace = self._paces.get(job.task)
+            if pace is None:
+                pace = self._paces[job.task] = Pace()
+            run = Run(self._numbers, job, report, future, time.monotonic(), pace, not job.alone)
+            self._runs[job.id, job.attempt] = run
+            self._queue.append(run)
+            self._pump_soon()
+        return future
+
+    def stop(self, job: str, attempt: int, reason: StopReason, grace: float, *, force: bool = False) -> None:
+        """See `Executor.stop`."""
+        run = self._runs.get((job, attempt))
+        if run is None:
+            return
+        if run.host is not None:
+            run.host.stop(run, reason, grace, force=force)
+            return
+        self._queue.remove(run)
+        run.stop = Stop(reason, 0.0, 0.0)
+        self.finish(run, verdicts.stopped(run, started=False))
+
+    async def close(self, grace: float) -> None:
+        """See `Executor.close`."""
+        self._closing = True
+        deadline = self._loop.time() + grace
+        while self._queue:
+            self.finish(self._queue.popleft(), Interrupted("drain"))
+        for host in self._hosts:
+            self.take_back(host.take_back())
+        share = min(max((run.job.options.grace for run in self._runs.values()), default=0.0), grace / SHARE)
+        await self._until(lambda: not self._runs, deadline - share)
+        for run in list(self._runs.values()):
+            left = max(0.0, deadline - self._loop.time())
+            self.stop(run.job.id, run.job.attempt, StopReason.DRAIN, left, force=left == 0)
+        await self._until(lambda: not self._runs, deadline + 5)
+        for timer in (self._tail_timer, self._watch_timer, self._shrink_timer):
+            if timer is not None:
+                timer.cancel()
+        for host in list(self._hosts):
+            host.leave()
+        await self._until(lambda: not self._hosts, self._loop.time() + 1)
+        for host in list(self._hosts):
+            host.kill()
+        await self._nanny.close()
+        await self._until(lambda: not self._hosts, self._loop.time() + 1)
+
+    async def _until(self, condition: Callable[[], bool], deadline: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                while not condition():
+                    self._changed.clear()
+                    await self._changed.wait()
+
+    # --- giving out runs ---------------------------------------------------------------------------------------
+
+    def _pump_soon(self) -> None:
+        if not self._pumping:
+            self._pumping = True
+            self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        """Give what waits to the hosts that may have it, oldest first."""
+        self._pumping = False
+        queue = self._queue
+        while queue:
+            run = queue[0]
+            if self._idle:
+                host = self._idle.pop()
+            elif self._open and run.pace.quick and run.may_share:
+                host = self._open.popleft()
+                host.open = False
+            else:
+                break
+            if not self._fill(host):
+                break
+        if queue and len(self._hosts) < self.size:
+            self._grow(len(queue))
+        if self._watch_timer is None and self._runs:
+            self._watch_timer = self._loop.call_later(WATCH, self._watch)
+
+    def _fill(self, host: HostProcess) -> bool:
+        """Give a host the oldest run, and its share of those behind if all are very short; False if it takes none.
+
+        They are sent in one go: to wake a process costs more than to run something this short.
+        """
+        queue = self._queue
+        room = DEPTH - len(host.running)
+        share = min(room, -(-len(queue) // (1 + len(self._idle) + len(self._open))))
+        while queue:
+            run = queue[0]
+            quick = run.pace.quick and run.may_share
+            if host.running and not (quick and share > 0):
+                break
+            if not host.send(run):
+                if not host.running:
+                    self._idle.append(host)
+                return False
+            queue.popleft()
+            share -= 1
+            if not quick:
+                return True
+        if len(host.running) < DEPTH:
+            host.open = True
+            self._open.append(host)
+        if self._tail_timer is None and len(host.running) > 1:
+            self._tail_timer = self._loop.call_later(LONG, self._relieve)
+        return True
+
+    def _relieve(self) -> None:
+        """Take the tail back from each host whose first run is still the one that it was 5 ms ago."""
+        self._tail_timer = None
+        before, self._tails = self._tails, {}
+        for host in list(self._hosts):
+            if len(host.running) < 2:  # noqa: PLR2004  a first one and a tail
+                continue
+            first = next(iter(host.running))
+            if before.get(host) == first:
+                self._close_depth(host)
+                self.take_back(host.take_back())
+                if not host.running:  # it had not even begun the first one: it was kept from running itself
+                    self.host_free(host)
+            else:
+                self._tails[host] = first
+        if self._tails:
+            self._tail_timer = self._loop.call_later(LONG, self._relieve)
+
+    def _close_depth(self, host: HostProcess) -> None:
+        if host.open:
+            host.open = False
+            self._open.remove(host)
+
+    # --- the hosts' news (see hosts.Keeper) --------------------------------------------------------------------
+
+    def host_ready(self, host: HostProcess) -> None:
+        """A host is warm."""
+        self._failures = 0
+        self._idle.append(host)
+        if self._warm is not None and not self._warm.done():
+            self._warm.set_result(None)
+        self._pump_soon()
+
+    def host_failed(self, host: HostProcess, why: str) -> None:
+        """A host could not start."""
+        self._failures += 1
+        self._why = why
+        log.error("a host could not start", why=why)
+        if self._warm is not None and not self._warm.done():
+            self._warm.set_exception(ConfigError(f"A host of the application cannot start: {why}"))
+        if self._failures >= FAILURES_BEFORE_PAUSE:
+            self._not_before = self._loop.time() + PAUSE
+
+    def host_free(self, host: HostProcess) -> None:
+        """A host has answered: it is idle, or there is room behind what it runs."""
+        self._pace.add(host.last_wall)
+        if host.phase is Phase.READY:
+            if not host.running:
+                self._close_depth(host)
+                if self._is_used_up(host):
+                    host.leave()
+                elif host not in self._idle:
+                    self._idle.append(host)
+            elif not host.open and len(host.running) <= DEPTH // 2 and not host.signalled and all(run.pace.quick and run.may_share for run in host.running.values()):
+                host.open = True
+                self._open.append(host)
+        self._pump()
+
+    def host_leaving(self, host: HostProcess) -> None:
+        """A host takes no more runs; another takes its place if there is need of it."""
+        self._close_depth(host)
+        if host in self._idle:
+            self._idle.remove(host)
+        if not self._closing and host.signalled:
+            self._grow(1)
+
+    def host_gone(self, host: HostProcess, back: list[Run]) -> None:
+        """A host is dead."""
+        self.host_leaving(host)
+        self._hosts.discard(host)
+        self._tails.pop(host, None)
+        self.take_back(back)
+        self._changed.set()
+        if not self._closing and not self._living():
+            self._grow(1)
+        self._pump_soon()
+
+    def take_back(self, runs: list[Run]) -> None:
+        """Runs that were not started wait again, before all others."""
+        if self._closing:
+            for run in runs:
+                self.finish(run, Interrupted("drain"))
+        elif runs:
+            self._queue.extendleft(reversed(runs))
+            self._pump_soon()
+
+    def finish(self, run: Run, outcome: Outcome) -> None:
+        """A run is over."""
+        job = run.job
+        self._runs.pop((job.id, job.attempt), None)
+        if run.host is not None:
+            run.host = None
+            run.pace.add(outcome.usage.wall)
+        if not run.future.done():
+            run.future.set_result(outcome)
+        if self._closing:
+            self._changed.set()
+
+    def stop_run(self, run: Run, reason: StopReason, grace: float) -> None:
+        """A run is beyond a limit."""
+        self.stop(run.job.id, run.job.attempt, reason, grace)
+
+    # --- size --------------------------------------------------------------------------------------------------
+
+    def _living(self) -> int:
+        return sum(1 for host in self._hosts if host.phase in (Phase.STARTING, Phase.READY))
+
+    def _grow(self, wanted: int) -> None:
+        """Start hosts until `wanted` are about to be free, and not more than `size` live."""
+        if self._closing or not self._nanny.ready or self._loop.time() < self._not_before:
+            return
+        coming = sum(1 for host in self._hosts if host.phase is Phase.STARTING)
+        for _ in range(min(wanted - coming - len(self._idle), self.size - self._living())):
+            host = HostProcess(self)
+            self._hosts.add(host)
+            host.start(self._nanny, self._config)
+
+    def _renewed(self) -> None:
+        """A new nanny has taken over; its application may be another version."""
+        self.tasks = self._nanny.tasks
+        if not self._living():
+            self._grow(1)
+        self._pump_soon()
+
+    def _is_used_up(self, host: HostProcess) -> bool:
+        settings = self._settings
+        if settings.recycle_jobs and host.jobs >= settings.recycle_jobs:
+            return True
+        if self._loop.time() - host.born > settings.recycle_age:
+            return True
+        return host.last_peak > settings.recycle_memory and processes.resident(host.pid) > settings.recycle_memory
+
+    @property
+    def _shrink_pause(self) -> float:
+        return max(0.01, min(1.0, self._settings.idle / 4))
+
+    def _shrink(self) -> None:
+        """Let hosts go that had nothing to do for long, down to one."""
+        self._shrink_timer = self._loop.call_later(self._shrink_pause, self._shrink)
+        now = self._loop.time()
+        for host in list(self._idle):
+            if self._living() <= 1:
+                break
+            if now - host.idle_since > self._settings.idle:
+                host.leave()
+
+    # --- every 50 ms while there is something to run --------------------------------------------------------------
+
+    def _watch(self) -> None:
+        self._watch_timer = None
+        for host in list(self._hosts):
+            if host.running:
+                host.look()
+        too_old = self._loop.time() - self._patience
+        while self._queue and self._queue[0].accepted_at < too_old:
+            self.finish(self._queue.popleft(), Interrupted("not started"))
+        if self._queue:
+            self._pump_soon()
+        if self._runs:
+            self._watch_timer = self._loop.call_later(WATCH, self._watch)
+
+
+def cpus() -> int:
+    """How many CPUs this process may use: by its affinity and by its cgroup's quota."""
+    allowed = len(os.sched_getaffinity(0))
+    with contextlib.suppress(OSError, ValueError):
+        group = Path("/proc/self/cgroup").read_text().rpartition("::")[2].strip()
+        quota, period = Path(f"/sys/fs/cgroup{group}/cpu.max").read_text().split()
+        return max(1, min(allowed, round(int(quota) / int(period))))
+    return max(1, allowed)

@@ -1,0 +1,123 @@
+"""In the worker: the outcome that an answer, a stop or a death makes of a run."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, assert_never
+
+from heavylift.core import codec
+from heavylift.core.job import Error
+from heavylift.core.outcome import (
+    Cancelled,
+    Crashed,
+    Failed,
+    Interrupted,
+    Outcome,
+    Snoozed,
+    Succeeded,
+    TimedOut,
+    Usage,
+)
+from heavylift.executor import Report, StopReason
+from heavylift.executors.pace import Pace
+from heavylift.executors.processes import exit_meaning
+from heavylift.executors.wire import CLOSED_BY_TASK, NOT_STARTED, USAGE, Kind
+
+if TYPE_CHECKING:
+    from asyncio import Future, TimerHandle
+    from collections.abc import Callable
+
+    from heavylift.core.job import Job
+    from heavylift.executors.hosts import HostProcess
+
+# Looked up once: this is done for every run.
+_usage, _USAGE_SIZE, _SUCCEEDED = USAGE.unpack_from, USAGE.size, int(Kind.SUCCEEDED)
+_STACK = re.compile(r"^(Fatal Python error|Current thread|Thread) .*", re.DOTALL | re.MULTILINE)
+
+
+@dataclass(slots=True)
+class Stop:
+    """A run was asked to stop. `deadline` on the loop's clock."""
+
+    reason: StopReason
+    deadline: float
+    asked_at: float
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """One attempt on its way through the pool. `number` is never used again; `may_share`: others may be in its host."""
+
+    number: int
+    job: Job
+    report: Callable[[Job, Report], None]
+    future: Future[Outcome]
+    accepted_at: float
+    pace: Pace
+    may_share: bool = True
+    host: HostProcess | None = None
+    stop: Stop | None = None
+    killed: bool = False
+    deaths: int = 0
+    """Hosts that died when they had taken it and not begun it."""
+    timer: TimerHandle | None = None
+    """The timeout, or the next stop signal."""
+
+
+def of_answer(run: Run, kind: int, flags: int, body: bytes) -> Outcome:
+    """The outcome of an answer: `body` begins with a USAGE."""
+    wall, cpu, peak = _usage(body)
+    usage = Usage(wall, cpu, peak or None)
+    rest = body[_USAGE_SIZE:]
+    if kind == _SUCCEEDED:
+        return Succeeded(rest, usage)
+    if kind == Kind.CANCELLED:
+        return stopped(run, started=not flags & NOT_STARTED, usage=usage)
+    data = codec.decode(rest)
+    if kind == Kind.SNOOZED:
+        return Snoozed(data, usage)
+    return Failed(Error(**data["error"]), data["retryable"], data["delay"], usage)
+
+
+def stopped(run: Run, *, started: bool, usage: Usage | None = None) -> Outcome:
+    """The outcome of a run that ended because it was asked to stop, or was killed when its grace was over."""
+    usage = usage or Usage()
+    reason = StopReason.CANCEL if run.stop is None else run.stop.reason
+    options = run.job.options
+    match reason:
+        case StopReason.CANCEL:
+            return Cancelled(started, run.killed, usage)
+        case StopReason.DRAIN:
+            return Interrupted("drain", usage=usage)
+        case StopReason.TIMEOUT:
+            limit = "its limit" if options.timeout is None else f"its timeout of {options.timeout:g} s"
+            return TimedOut(Error("timed-out", f"The attempt ran longer than {limit}."), run.killed, usage)
+        case StopReason.MEMORY:
+            limit = "its limit" if options.memory is None else f"its limit of {options.memory:,} bytes"
+            return Failed(Error("memory-limit", f"The host took more memory than {limit}."), usage=usage)
+        case StopReason.CPU:
+            limit = "its limit" if options.cpu_time is None else f"its limit of {options.cpu_time:g} CPU seconds"
+            return Failed(Error("cpu-limit", f"The attempt took more than {limit}."), usage=usage)
+    assert_never(reason)
+
+
+def crashed(status: int | None, output: str, usage: Usage) -> Crashed:
+    """The outcome of a run whose host died under it; `output` is the end of what the host wrote."""
+    code, signal = (None, None) if status is None else exit_meaning(status)
+    if code == CLOSED_BY_TASK:
+        message = "The task closed descriptors that it had not opened, those of its host among them."
+    elif signal is not None:
+        message = f"The host was killed by {signal}."
+        if signal == "SIGKILL":
+            message += " Nobody here did that: the kernel does so when memory runs out."
+    elif code is not None:
+        message = f"The host exited with code {code} in the middle of the task."
+    else:
+        message = "The host died."
+    stack = _STACK.search(output)
+    traceback = None if stack is None else stack.group()
+    error = Error(
+        "crashed", message, traceback=traceback, exit_code=code, signal=signal, stderr=output or None
+    )
+    return Crashed(error, usage)

@@ -1,0 +1,204 @@
+"""What requests say: query parameters, bodies and preferences, checked before anything happens."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from heavylift.core import codec
+from heavylift.core.errors import ConfigError, Problem, did_you_mean
+from heavylift.core.job import State
+from heavylift.core.units import seconds
+from heavylift.http.problems import Refused, invalid
+from heavylift.store import Query
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+OPTIONS = (
+    *("queue", "priority", "delay", "run_at", "timeout", "grace"),
+    *("max_attempts", "unique", "on_conflict"),
+)
+FILTERS = ("state", "task", "queue", "page_size", "page_token")
+LABEL = "label."
+PAGE_SIZE = (50, 1000)
+SMALL_BODY = 64 * 1024
+"""Bytes of a body that is no task's arguments."""
+BODY_TIME = 60.0
+"""Seconds in which a body has to arrive."""
+MAX_WAIT = 300.0
+"""Seconds that a request waits at most, whatever it prefers."""
+MAX_REASON = 1000
+
+Check = Callable[[Any], Any]
+
+
+def options(request: Request) -> dict[str, Any]:
+    """The options of a submit, as the query gives them."""
+    given, labels = _query(request, OPTIONS)
+    if "run_at" in given:
+        # A bare "+" in a query means a space, and in a time zone it is easily forgotten.
+        given["run_at"] = re.sub(r"(?<=T.{5}) (?=\d\d:?\d\d$)|(?<=T.{8}) (?=\d\d:?\d\d$)", "+", given["run_at"])
+    return given | ({"labels": labels} if labels else {})
+
+
+def query(request: Request) -> Query:
+    """Which jobs are to be listed."""
+    given, labels = _query(request, FILTERS)
+    states = tuple(_state(name) for name in given.get("state", "").split(",") if name)
+    size = given.get("page_size", str(PAGE_SIZE[0]))
+    if not (re.fullmatch(r"[0-9]{1,4}", size) and 1 <= int(size) <= PAGE_SIZE[1]):
+        raise parameter(name="page_size", detail=f"{size!r} is out of range; give an integer from 1 to {PAGE_SIZE[1]}.")
+    return Query(states, given.get("task"), given.get("queue"), labels, int(size), given.get("page_token") or None)
+
+
+def only(request: Request, *known: str) -> dict[str, str]:
+    """The query parameters of these names; any other is refused."""
+    return _query(request, known, labels=False)[0]
+
+
+def parameter(*, name: str, detail: str) -> Refused:
+    """400: a query parameter that cannot be used."""
+    return Refused(400, "invalid-parameter", f"{name}: {detail}", parameter=name)
+
+
+def after(request: Request) -> int | None:
+    """The event after which a stream resumes: Last-Event-ID, which a browser sends by itself, or ?after=."""
+    given = only(request, "after").get("after")
+    text = request.headers.get("last-event-id", given)
+    if text is None or text == "":
+        return None
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise parameter(
+            name="after", detail=f"{text!r} is no event number; give the id of the last event that was read."
+        )
+    return int(text)
+
+
+def wait(request: Request) -> float | None:
+    """The seconds of `Prefer: wait=N` (RFC 7240); None without, and for what cannot be read: it is a wish only."""
+    for preference in ",".join(request.headers.getlist("prefer")).split(","):
+        name, _, value = preference.partition(";")[0].partition("=")
+        if name.strip().lower() == "wait" and re.fullmatch(r"[0-9]{1,9}", value.strip(' "')):
+            return min(float(value.strip(' "')), MAX_WAIT)
+    return None
+
+
+async def body(request: Request, limit: int) -> bytes:
+    """The JSON body as it came, at most `limit` bytes, never more of it in memory."""
+    _check_media_type(request)
+    if int(request.headers.get("content-length", 0)) > limit:
+        raise _too_large(limit)
+    data = bytearray()
+    try:
+        async with asyncio.timeout(BODY_TIME):
+            async for chunk in request.stream():
+                data += chunk
+                if len(data) > limit:
+                    raise _too_large(limit)
+    except TimeoutError:
+        detail = f"The body did not arrive within {BODY_TIME:g} s."
+        raise Refused(408, "body-too-slow", detail, headers={"Connection": "close"}) from None
+    return bytes(data)
+
+
+async def fields(request: Request, checks: Mapping[str, Check]) -> dict[str, Any]:
+    """The members of a small JSON object, each through its check; an empty body has none."""
+    value = codec.decode(await body(request, SMALL_BODY) or b"{}")
+    if not isinstance(value, dict):
+        problem = Problem("", "the body is a JSON object of names and values.")
+        raise invalid([problem])
+    clean, problems = {}, []
+    for name, item in value.items():
+        if name not in checks:
+            hint = f"{did_you_mean(name, checks)} (known: {', '.join(checks)})"
+            problems.append(Problem(f"/{_escape(name)}", f"there is no such member.{hint}"))
+            continue
+        try:
+            clean[name] = checks[name](item)
+        except ConfigError as error:
+            problems.append(Problem(f"/{name}", str(error).removeprefix("value: ")))
+    if problems:
+        raise invalid(problems)
+    return clean
+
+
+def _grace(value: Any) -> float | None:
+    return None if value is None else seconds(value, "value")
+
+
+def _flag(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    message = f"{value!r} is neither true nor false."
+    raise ConfigError(message)
+
+
+def _reason(value: Any) -> str | None:
+    if value is None or (isinstance(value, str) and len(value) <= MAX_REASON):
+        return value
+    message = f"give text of at most {MAX_REASON} characters."
+    raise ConfigError(message)
+
+
+def _limit(value: Any) -> int | None:
+    whole = int(value) if isinstance(value, float) and value.is_integer() else value
+    if whole is None or (isinstance(whole, int) and not isinstance(whole, bool) and 1 <= whole <= 2**31):
+        return whole
+    message = f"{value!r} is no limit; give an integer from 1, or null for none."
+    raise ConfigError(message)
+
+
+CANCEL: dict[str, Check] = {"grace": _grace, "force": _flag, "reason": _reason}
+QUEUE: dict[str, Check] = {"paused": _flag, "concurrency": _limit, "max_size": _limit}
+
+
+def _query(request: Request, known: Collection[str], *, labels: bool = True) -> tuple[dict[str, str], dict[str, str]]:
+    given: dict[str, str] = {}
+    marked: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        target, key = given, name
+        if labels and name.startswith(LABEL):
+            target, key = marked, name.removeprefix(LABEL)
+        elif name not in known:
+            choices = ", ".join([*known, *([f"{LABEL}NAME"] if labels else [])]) or "none"
+            detail = f"There is no query parameter {name!r} here.{did_you_mean(name, known)} (known: {choices})"
+            raise Refused(400, "unknown-parameter", detail, parameter=name)
+        if key in target:
+            raise parameter(name=name, detail="is given twice.")
+        target[key] = value
+    return given, marked
+
+
+def _state(name: str) -> State:
+    try:
+        return State(name)
+    except ValueError:
+        hint = did_you_mean(name, list(State))
+        raise parameter(name="state", detail=f"{name!r} is no state.{hint} (states: {', '.join(State)})") from None
+
+
+def _check_media_type(request: Request) -> None:
+    given = request.headers.get("content-type", "application/json")
+    kind, _, parameters = given.partition(";")
+    kind = kind.strip().lower()
+    charset = re.search(r"charset\s*=\s*\"?([^\";\s]+)", parameters)
+    fits = kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+    if not fits or (charset and charset[1].lower() not in ("utf-8", "utf8")):
+        detail = f"The body is to be JSON in UTF-8, not {given!r}. Send the header Content-Type: application/json."
+        raise Refused(415, "unsupported-media-type", detail, headers={"Accept": "application/json"})
+    coding = request.headers.get("content-encoding", "identity")
+    if coding.lower() != "identity":
+        raise Refused(415, "unsupported-media-type", f"The body is to be sent plain, not {coding!r}.")
+
+
+def _too_large(limit: int) -> Refused:
+    detail = f"The body is over the limit of {limit:,} bytes. Store the data elsewhere and submit a reference to it."
+    # What is still on its way is not read: the connection cannot be used again.
+    return Refused(413, "payload-too-large", detail, headers={"Connection": "close"}, limit=limit)
+
+
+def _escape(part: str) -> str:
+    return part.replace("~", "~0").replace("/", "~1")

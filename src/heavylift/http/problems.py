@@ -1,0 +1,191 @@
+"""Errors as `application/problem+json` (RFC 9457), with the stable `code` of the error tree."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from heavylift.core import errors
+from heavylift.core.codec import NotJson
+
+MEDIA_TYPE = "application/problem+json"
+STORE_RETRY_AFTER = 5
+"""Seconds after which a caller may try again while the store is away."""
+
+log = structlog.get_logger("heavylift.http")
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Refused(Exception):
+    """A request that is answered with a problem. `members` are extension members of the problem."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        **members: Any,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.headers = dict(headers or {})
+        self.members = members
+
+
+STATUS: dict[type[errors.HeavyliftError], int] = {
+    errors.ConfigError: 400,
+    errors.SubmitError: 400,
+    errors.UnknownTask: 404,
+    errors.InvalidArguments: 422,
+    errors.PayloadTooLarge: 413,
+    errors.QueueFull: 503,
+    errors.DuplicateJob: 409,
+    errors.JobNotFound: 404,
+    errors.JobPruned: 410,
+    errors.JobFinished: 409,
+    errors.JobNotFinished: 409,
+    errors.StoreError: 503,
+    errors.JobError: 409,
+    errors.HeavyliftError: 500,
+}
+"""The status of each error; a class that is not named here has its parent's."""
+
+
+def refused(error: errors.HeavyliftError) -> Refused:
+    """The problem that stands for an error of the tree."""
+    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    headers, members = _extras(error)
+    return Refused(status, error.code, str(error), headers=headers, **members)
+
+
+def invalid(problems: Sequence[errors.Problem]) -> Refused:
+    """A body that does not fit: 422 with one pointer per mistake."""
+    lines = "; ".join(f"{problem.pointer or '/'}: {problem.detail}" for problem in problems)
+    detail = f"The body does not fit: {lines}"
+    return Refused(422, "invalid-body", detail, errors=[asdict(problem) for problem in problems])
+
+
+def response(request: Request, problem: Refused) -> Response:
+    """The problem as an answer to this request."""
+    body = {
+        "title": _title(problem),
+        "status": problem.status,
+        "detail": problem.detail,
+        "instance": request.url.path,
+        "code": problem.code,
+    }
+    # Escaped to ASCII: what is quoted in an error may be no text that UTF-8 can hold.
+    data = json.dumps(body | problem.members, default=str)
+    return Response(data, problem.status, headers=problem.headers, media_type=MEDIA_TYPE)
+
+
+def guarded(handler: Handler) -> Handler:
+    """The handler, with everything that it raises turned into a problem."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except Refused as problem:
+            return response(request, problem)
+        except errors.HeavyliftError as error:
+            return response(request, refused(error))
+        except NotJson as error:
+            return response(request, Refused(400, "malformed-json", f"The body is not JSON: {error}."))
+        except ClientDisconnect:
+            return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody is there to read it
+        except Exception:
+            log.exception("a request failed", method=request.method, path=request.url.path)
+            return response(request, Refused(500, "internal-error", "The server failed; its log says why."))
+
+    return answer
+
+
+async def heavylift_error(request: Request, error: Exception) -> Response:
+    """An error of the tree as a problem: an exception handler for applications with routes of their own."""
+    if not isinstance(error, errors.HeavyliftError):
+        raise error
+    return response(request, refused(error))
+
+
+async def http_exception(request: Request, error: Exception) -> Response:
+    """What the router refuses, 404 and 405, as a problem."""
+    if not isinstance(error, HTTPException):
+        raise error
+    detail = error.detail
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        detail = f"There is nothing at {request.url.path}. See /v1/tasks and /openapi.json for what there is."
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = (error.headers or {}).get("Allow", "")
+        detail = f"{request.method} is not possible here; allowed: {allowed}."
+    code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
+    return response(request, Refused(error.status_code, code, detail, headers=error.headers))
+
+
+def _extras(error: errors.HeavyliftError) -> tuple[dict[str, str], dict[str, Any]]:
+    """Headers and members that an error's attributes become."""
+    match error:
+        case errors.InvalidArguments():
+            return {}, {"errors": [asdict(problem) for problem in error.problems]}
+        case errors.PayloadTooLarge():
+            return {}, {"size": error.size, "limit": error.limit}
+        case errors.QueueFull():
+            return {"Retry-After": str(error.retry_after)}, {"queue": error.queue, "limit": error.limit}
+        case errors.DuplicateJob():
+            return {}, {"existing": error.existing}
+        case errors.StoreUnavailable():
+            return {"Retry-After": str(STORE_RETRY_AFTER)}, {}
+        case errors.JobFinished() | errors.JobNotFinished():
+            return {}, {"state": error.state}
+        case errors.JobError():
+            return {}, {"state": error.job.state}
+    return {}, {}
+
+
+def _title(problem: Refused) -> str:
+    with contextlib.suppress(KeyError):
+        return TITLES[problem.code]
+    return HTTPStatus(problem.status).phrase
+
+
+TITLES = {
+    "config-error": "The request cannot be used",
+    "unknown-parameter": "There is no such query parameter",
+    "invalid-parameter": "A query parameter does not fit",
+    "malformed-json": "The body is not JSON",
+    "body-too-slow": "The body did not arrive in time",
+    "cross-site": "Other web sites may not use this API",
+    "unknown-task": "There is no such task",
+    "invalid-arguments": "The arguments do not fit",
+    "invalid-body": "The body does not fit",
+    "payload-too-large": "The body is too large",
+    "unsupported-media-type": "The body must be JSON",
+    "queue-full": "The queue is full",
+    "duplicate-job": "There is such a job already",
+    "job-not-found": "There is no such job",
+    "job-pruned": "The job was removed",
+    "job-finished": "The job is over",
+    "job-not-finished": "The job is not over",
+    "job-failed": "The job failed",
+    "job-timed-out": "The job ran out of time",
+    "job-crashed": "The process of the job died",
+    "job-cancelled": "The job was cancelled",
+    "store-unavailable": "The store is away",
+    "schema-too-new": "The store belongs to a newer version",
+    "draining": "The server is stopping",
+    "no-worker": "No worker is alive",
+    "internal-error": "The server failed",
+}

@@ -1,0 +1,160 @@
+"""Records as JSON resources: what the HTTP API answers, and what the command line prints with --json."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from heavylift.core import event
+from heavylift.core.job import State
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from heavylift.client import Receipt
+    from heavylift.core.event import Event
+    from heavylift.core.job import CancelRequest, Error, Job, Progress
+    from heavylift.core.task import Task
+    from heavylift.store import Queue
+
+POLL = (1, 30)
+"""Seconds to the next look at a running job, at least and at most."""
+MAX_RETRY_AFTER = 300
+LAST_MOMENT = "9999-12-31T23:59:59.999Z"
+
+
+def moment(at: float | None) -> str | None:
+    """Unix seconds as RFC 3339 in UTC with milliseconds."""
+    if at is None:
+        return None
+    try:
+        return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):
+        return LAST_MOMENT  # later than calendars go
+
+
+def job(record: Job, root: str = "", waiting_reason: str | None = None) -> dict[str, Any]:
+    """The job resource; `root` is where the API is mounted."""
+    options = record.options
+    return {
+        "id": record.id,
+        "task": record.task,
+        "state": record.state.value,
+        "queue": options.queue,
+        "priority": options.priority,
+        "labels": dict(options.labels),
+        "progress": progress(record.progress),
+        "attempt": record.attempt,
+        "max_attempts": options.retry.attempts,
+        "error": error(record.error),
+        "created_at": moment(record.created_at),
+        "run_at": moment(record.run_at),
+        "started_at": moment(record.started_at),
+        "finished_at": moment(record.finished_at),
+        "cancel_requested": _cancel(record.cancel),
+        "stopped": record.stopped,
+        "waiting_reason": waiting_reason,
+        "links": links(record.id, root),
+        "seq": record.seq,
+    }
+
+
+def links(job_id: str, root: str = "") -> dict[str, str]:
+    """Where the job and its parts are."""
+    own = f"{root}/v1/jobs/{quote(job_id, safe='')}"
+    return {"self": own} | {part: f"{own}/{part}" for part in ("result", "events", "cancel", "retry")}
+
+
+def progress(value: Progress | None) -> dict[str, Any] | None:
+    """How far a job is."""
+    if value is None:
+        return None
+    return {
+        "percent": value.percent,
+        "done": value.done,
+        "total": value.total,
+        "unit": value.unit,
+        "phase": value.phase,
+        "message": value.message,
+        "updated_at": moment(value.at),
+    }
+
+
+def error(value: Error | None) -> dict[str, Any] | None:
+    """Why it did not succeed; its traceback and what it wrote to stderr stay inside."""
+    if value is None:
+        return None
+    names = ("code", "message", "exception", "exit_code", "signal")
+    return {name: getattr(value, name) for name in names}
+
+
+def receipt(value: Receipt, root: str = "") -> dict[str, Any]:
+    """What a cancel did."""
+    data = asdict(value)
+    if value.after_ms is not None:
+        data["after_ms"] = round(value.after_ms, 1)
+    return data | {"links": links(value.job_id, root)}
+
+
+def task(value: Task, root: str = "") -> dict[str, Any]:
+    """A task: what it takes, what it returns, and how its jobs run unless they say otherwise."""
+    options = value.options
+    return {
+        "name": value.name,
+        "description": value.description,
+        "arguments": value.schema(),
+        "result": value.result_schema(),
+        "options": {
+            "queue": options.queue,
+            "priority": options.priority,
+            "timeout": options.timeout,
+            "grace": options.grace,
+            "max_attempts": options.retry.attempts,
+        },
+        "links": {"submit": f"{root}/v1/tasks/{quote(value.name, safe='')}/jobs"},
+    }
+
+
+def queue(value: Queue) -> dict[str, Any]:
+    """A queue: its settings, and how many of its jobs are in which state."""
+    counts = {state.value: value.counts.get(state, 0) for state in State}
+    return asdict(value) | {"counts": counts}
+
+
+def fact(item: Event) -> dict[str, Any]:
+    """An event's data: times as text, an error without what stays inside."""
+    data: dict[str, Any] = dict(item.data)
+    if item.kind == event.PROGRESS:
+        names = ("percent", "done", "total", "unit", "phase", "message")
+        return {name: data.get(name) for name in names} | {"updated_at": moment(item.at)}
+    if isinstance(data.get("error"), dict):
+        data["error"] = {key: text for key, text in data["error"].items() if key not in INSIDE}
+    if "run_at" in data:
+        data["run_at"] = moment(data["run_at"])
+    if "lines" in data:
+        data["lines"] = [_line(line) for line in data["lines"]]
+    return data | {"at": moment(item.at)}
+
+
+INSIDE = ("traceback", "stderr")
+
+
+def retry_after(record: Job, now: float) -> int:
+    """Whole seconds after which a look at an unfinished job is worth it."""
+    if record.state is not State.RUNNING:
+        return max(1, min(MAX_RETRY_AFTER, round(record.run_at - now)))
+    percent = record.progress.percent if record.progress else None
+    if not percent or record.started_at is None:
+        return POLL[0]
+    remaining = (now - record.started_at) * (100 - percent) / percent
+    return max(POLL[0], min(POLL[1], round(remaining / 10)))
+
+
+def _cancel(request: CancelRequest | None) -> dict[str, Any] | None:
+    return None if request is None else asdict(request) | {"at": moment(request.at)}
+
+
+def _line(line: Mapping[str, Any]) -> dict[str, Any]:
+    return {**line, "at": moment(line.get("at"))}

@@ -1,0 +1,163 @@
+"""What the handlers share: the application, whether it is stopping, and why its jobs wait."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Literal
+
+import structlog
+
+from heavylift.core.errors import JobNotFinished, StoreError
+from heavylift.core.job import State
+from heavylift.http.problems import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+    from types import FrameType
+
+    from heavylift.app import Heavylift
+    from heavylift.core.job import Job
+
+Role = Literal["monolith", "api"]
+"""`monolith` has a worker of its own, `api` only submits: its workers are elsewhere."""
+
+DRAINING_RETRY_AFTER = 5
+
+log = structlog.get_logger("heavylift.http")
+
+
+class Service:
+    """An application as it is served."""
+
+    def __init__(self, lift: Heavylift, role: Role) -> None:
+        self.lift = lift
+        self.client = lift.client
+        self.role = role
+        self.stopping = asyncio.Event()
+        self.when_stopping: set[Callable[[], None]] = set()
+        """What open streams want to be called for: one that stayed open would hold up the whole stop."""
+        self._started = False
+        self._looked = False
+
+    # --- life --------------------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, _app: object = None) -> AsyncIterator[None]:
+        """The lifespan under a server that is not ours: it tells of its stop by signals alone."""
+        undo = self._hear_signals()
+        try:
+            async with self.running():
+                yield
+        finally:
+            undo()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """The store is open, and in `monolith` the worker is warm."""
+        self.stopping = asyncio.Event()
+        async with self.lift.lifespan() if self.role == "monolith" else self.lift:
+            self._started = True
+            try:
+                yield
+            finally:
+                self.stop()
+                self._started = False
+
+    def stop(self) -> None:
+        """End all streams and waits, and take no more jobs."""
+        self.stopping.set()
+        for call in list(self.when_stopping):
+            call()
+
+    async def look_around(self) -> None:
+        """Say it, loudly and once, when requests come although nothing was started.
+
+        The lifespan of an application that is mounted into another one never runs.
+        """
+        if self._started or self._looked:
+            return
+        self._looked = True
+        self._hear_signals()
+        with contextlib.suppress(StoreError):
+            if await self.working():
+                return
+            log.error(
+                "No worker runs: this application was mounted, so its own lifespan never ran. Its jobs are accepted,"
+                " and wait. Give the outer application lifespan=lift.lifespan, or start `heavylift worker`."
+            )
+
+    def accepting(self) -> None:
+        """Refuse new jobs once the stop has begun."""
+        if self.stopping.is_set():
+            detail = "This server is stopping. Try again: another one, or its successor, will answer."
+            raise Refused(503, "draining", detail, headers={"Retry-After": str(DRAINING_RETRY_AFTER)})
+
+    def _hear_signals(self) -> Callable[[], None]:
+        """Stop when the server is told to; returns what undoes it.
+
+        Servers wait for open connections before they run the end of a lifespan, so a stream that waited for that
+        would hold them up for ever. What the server itself does on the signal still happens.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return lambda: None
+        loop = asyncio.get_running_loop()
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+        def received(number: int, frame: FrameType | None) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self.stop)
+            handler = before[signal.Signals(number)]
+            if callable(handler):
+                handler(number, frame)
+
+        # Where nobody handles a signal, its default ends the process, and there is nothing to wait for.
+        hooked = [number for number, handler in before.items() if callable(handler)]
+        for number in hooked:
+            signal.signal(number, received)
+
+        def undo() -> None:
+            for number in hooked:
+                if signal.getsignal(number) is received:
+                    signal.signal(number, before[number])
+
+        return undo
+
+    # --- looking -----------------------------------------------------------------------------------------------
+
+    async def working(self) -> bool:
+        """Whether any worker is alive."""
+        return any(not status.dead for status in await self.client.workers())
+
+    async def settled(self, job_id: str, seconds: float) -> Job:
+        """The job, as soon as it is over, or as it is after so many seconds or when the server stops."""
+        finished = asyncio.ensure_future(self.client.finished(job_id, seconds))
+        stopping = asyncio.ensure_future(self.stopping.wait())
+        try:
+            await asyncio.wait({finished, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if finished.done():
+                with contextlib.suppress(JobNotFinished):
+                    return finished.result()
+        finally:
+            finished.cancel()
+            stopping.cancel()
+        return await self.client.get(job_id)
+
+    async def reasons(self, jobs: Iterable[Job]) -> dict[str, str]:
+        """Why each job that waits does so, by its id."""
+        now = time.time()
+        waiting = [job for job in jobs if job.state is State.QUEUED]
+        found = {job.id: _until(job) for job in waiting if job.run_at > now}
+        due = [job for job in waiting if job.id not in found]
+        if due:
+            paused = {queue.name for queue in await self.client.queues() if queue.paused}
+            otherwise = "waiting its turn" if await self.working() else "no worker"
+            found |= {job.id: "queue paused" if job.queue in paused else otherwise for job in due}
+        return found
+
+
+def _until(job: Job) -> str:
+    return "retrying" if job.failures or job.crashes or job.losses else "scheduled"

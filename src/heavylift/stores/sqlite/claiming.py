@@ -1,0 +1,140 @@
+"""Claim: which jobs begin an attempt now. Its cost depends on the jobs returned, never on those that wait."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from heavylift.core.job import Job, State
+from heavylift.store import LeaseLost
+from heavylift.stores.sqlite import rows
+from heavylift.stores.sqlite.rows import Held
+from heavylift.stores.sqlite.transaction import QueueRow, Transaction
+
+MOVED = 200
+"""Scheduled jobs that one claim brings into their lanes at most."""
+
+SCHEDULED = (
+    "SELECT number, queue FROM job INDEXED BY job_scheduled WHERE state = 1 AND run_at <= ? ORDER BY run_at LIMIT ?"
+)
+BECOME_DUE = "UPDATE job SET state = 2 WHERE number IN (SELECT value FROM json_each(?))"
+LANES = (
+    "SELECT queue FROM lane INDEXED BY lane_claimable WHERE ready = 1 AND open = 1 {only} ORDER BY served LIMIT ?"
+)
+ONLY = "AND queue IN (SELECT number FROM queue WHERE name IN (SELECT value FROM json_each(?)))"
+HEADS = (
+    "SELECT number, id, task, options, args, created_at, run_at, attempt, checkpoint, result, more, seq"
+    " FROM job INDEXED BY job_due WHERE lane = ? AND state = 2 ORDER BY rank, number LIMIT ?"
+)
+TAKE = (
+    "UPDATE job SET state = 3, attempt = attempt + 1, worker = ?2, epoch = ?3, started_at = ?4, seq = seq + 1,"
+    """ history = printf('%s,[%d,%s,{"state":"running","attempt":%d,"worker":%s}]', history, seq + 1, ?5, attempt + 1, ?6)"""
+    " WHERE number IN (SELECT value FROM json_each(?1))"
+)
+
+
+def claim(
+    transaction: Transaction, worker: str, epoch: int, limit: int, queues: Sequence[str], held: dict[str, Held]
+) -> list[Job]:
+    """Begin attempts of up to `limit` due jobs; what is to be known for their settling comes into `held`."""
+    check_alive(transaction, worker, epoch)
+    _bring_due(transaction)
+    transaction.flush()
+    taken: list[tuple[Job, Held | None]] = []
+    while len(taken) < limit:
+        lanes = _claimable(transaction, limit - len(taken), queues)
+        if not lanes:
+            break
+        share = -(-(limit - len(taken)) // len(lanes))
+        for lane in lanes:
+            taken += _take(transaction, lane, min(share, limit - len(taken)), worker, epoch)
+        transaction.flush()
+    _note_idle(transaction, worker, idle=len(taken) < limit)
+    transaction.after.append(lambda: held.update((job.id, known) for job, known in taken if known is not None))
+    return [job for job, _ in taken]
+
+
+def check_alive(transaction: Transaction, worker: str, epoch: int) -> None:
+    """Raise LeaseLost unless this epoch of the worker is known and was not declared dead."""
+    found = transaction.connection.execute("SELECT epoch, died_at FROM worker WHERE id = ?", (worker,)).fetchone()
+    if found != (epoch, None):
+        message = f"Worker {worker} may not claim as epoch {epoch}: it was declared dead, or it never beat."
+        raise LeaseLost(message)
+
+
+def _bring_due(transaction: Transaction) -> None:
+    due = transaction.connection.execute(SCHEDULED, (transaction.now, MOVED)).fetchall()
+    if due:
+        transaction.connection.execute(BECOME_DUE, (rows.numbers_text(number for number, _ in due),))
+        for queue in {queue for _, queue in due}:
+            transaction.queue(queue).ready = True
+
+
+def _claimable(transaction: Transaction, limit: int, queues: Sequence[str]) -> list[QueueRow]:
+    statement = LANES.format(only=ONLY if queues else "")
+    values = (rows.text_of(list(queues)), limit) if queues else (limit,)
+    found = transaction.connection.execute(statement, values).fetchall()
+    return [transaction.queue(number) for (number,) in found]
+
+
+def _take(transaction: Transaction, queue: QueueRow, limit: int, worker: str, epoch: int) -> list[tuple[Job, Held | None]]:
+    """Begin attempts of the jobs at the head of a queue's lane, and have the lane wait for its next turn."""
+    slots = queue.slots
+    wanted = limit if slots is None else min(limit, slots)
+    heads = transaction.connection.execute(HEADS, (queue.lane, wanted)).fetchall() if wanted else []
+    if len(heads) < wanted:
+        queue.ready = False
+    if not heads:
+        return []
+    now = transaction.now
+    numbers = rows.numbers_text(row[0] for row in heads)
+    transaction.connection.execute(TAKE, (numbers, worker, epoch, now, repr(now), rows.text_of(worker)))
+    queue.moved(rows.DUE, rows.RUNNING, len(heads))
+    queue.served = 1 + transaction.connection.execute("SELECT max(served) FROM lane").fetchone()[0]
+    transaction.changed = True
+    return [_begun(transaction, head, queue.number, worker, epoch) for head in heads]
+
+
+def _begun(
+    transaction: Transaction, head: Sequence[Any], queue: int, worker: str, epoch: int
+) -> tuple[Job, Held | None]:
+    """The record of a job at the head of a lane, as it was just written."""
+    number, name, task, options, args, created_at, run_at, attempt, checkpoint, result, more, seq = head
+    if type(args) is int or type(checkpoint) is int or type(result) is int:
+        args, checkpoint, result = rows.whole(transaction.connection, number, args, checkpoint, result)
+    rest = rows.more_of(more)
+    parsed = rows.options_of(options)
+    job = rows.new_job(
+        name,
+        task,
+        args,
+        parsed,
+        State.RUNNING,
+        created_at,
+        run_at,
+        attempt + 1,
+        rest["failures"],
+        rest["crashes"],
+        rest["losses"],
+        worker,
+        epoch,
+        transaction.now,
+        None,
+        None,
+        rest["stopped"],
+        rest["progress"],
+        checkpoint,
+        result,
+        rest["error"],
+        rest["log_bytes"],
+        seq + 1,
+    )
+    plain = more is None and parsed.unique is None
+    return job, (number, queue, attempt + 1, seq + 1) if plain else None
+
+
+def _note_idle(transaction: Transaction, worker: str, *, idle: bool) -> None:
+    """Remember whether this worker waits for jobs: it is the one to be woken."""
+    transaction.connection.execute(
+        "UPDATE worker SET idle = ?2 WHERE id = ?1 AND idle <> ?2", (worker, int(idle))
+    )

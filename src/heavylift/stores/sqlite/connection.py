@@ -1,0 +1,82 @@
+"""Connections, and what their errors mean to a caller."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+
+from heavylift.core.errors import ConfigError, HeavyliftError, StoreUnavailable
+from heavylift.stores.sqlite.url import Location
+
+CACHE_KIB = 32 * 1024
+STATEMENTS = 512
+"""Prepared statements that a connection keeps."""
+
+FIXES = {
+    sqlite3.SQLITE_FULL: "the disk is full: free some space; nothing is lost.",
+    sqlite3.SQLITE_READONLY: "it cannot be written: let this user write the file and its folder.",
+    sqlite3.SQLITE_BUSY: "another program holds it locked: end its transaction (a database shell, a backup?).",
+    sqlite3.SQLITE_LOCKED: "another program holds it locked: end its transaction (a database shell, a backup?).",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened: create its folder, and let this user read and write there.",
+    sqlite3.SQLITE_PERM: "it cannot be opened: let this user read and write the file and its folder.",
+    sqlite3.SQLITE_IOERR: "reading or writing it failed: look at the disk (dmesg), and that nobody removed the file.",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged: stop all that use it and restore a backup, or run sqlite3 FILE .recover.",
+    sqlite3.SQLITE_TOOBIG: "a value is larger than SQLite takes: store the data elsewhere and submit a reference to it.",
+}
+
+OUTSIDE = frozenset(FIXES) - {sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_FULL}
+
+
+def connect(location: Location) -> sqlite3.Connection:
+    """A connection as every part of the store uses it: transactions are begun and ended by hand, and a lock is never
+    waited for here (see writer.py). The file is created for this user alone."""
+    # Only a file that is not there is opened here: closing any descriptor of the file would drop the locks that other
+    # connections of this process have on it (sqlite.org/howtocorrupt.html, section 2.2).
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(location.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    connection = sqlite3.connect(
+        location.path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS
+    )
+    for pragma in (
+        f"synchronous={location.synchronous}",
+        f"cache_size=-{CACHE_KIB}",
+        "temp_store=MEMORY",
+        "secure_delete=OFF",
+        "busy_timeout=0",
+    ):
+        connection.execute(f"PRAGMA {pragma}").close()
+    return connection
+
+
+def is_busy(error: Exception) -> bool:
+    """Whether it failed because somebody else has the file now."""
+    return isinstance(error, sqlite3.Error) and _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def is_outside(error: sqlite3.Error) -> bool:
+    """Whether the file, the disk or another program is the cause, so that the same would happen to every write."""
+    return _code(error) in OUTSIDE
+
+
+def translated(error: Exception, path: str) -> HeavyliftError:
+    """The error of the contract for one of the driver or of the system, with its cause and its fix."""
+    if isinstance(error, HeavyliftError):
+        return error
+    if isinstance(error, sqlite3.Error):
+        code = _code(error)
+        if code == sqlite3.SQLITE_NOTADB:
+            return ConfigError(f"{path} is no SQLite database: name another file in the store's URL.")
+        fix = FIXES.get(code, f"SQLite says: {error}.")
+        return StoreUnavailable(f"The store {path} failed ({error}): {fix}")
+    if isinstance(error, OSError):
+        return StoreUnavailable(
+            f"The store {path} failed ({error.strerror or error}): create its folder, and let this user read and write there."
+        )
+    return StoreUnavailable(f"The store {path} failed: {type(error).__name__}: {error}")
+
+
+def _code(error: sqlite3.Error) -> int:
+    """The primary result code; the driver's own errors have none."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code & 0xFF if isinstance(code, int) else sqlite3.SQLITE_ERROR

@@ -1,0 +1,149 @@
+"""What an open store holds: its connections, its threads, its folder."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TypeVar
+
+from heavylift.core.errors import StoreUnavailable
+from heavylift.store import Clock
+from heavylift.stores.sqlite import schema
+from heavylift.stores.sqlite.connection import connect, is_busy, translated
+from heavylift.stores.sqlite.transaction import Transaction
+from heavylift.stores.sqlite.turns import Turn
+from heavylift.stores.sqlite.url import Location
+from heavylift.stores.sqlite.wakeups import FOLLOWER, Sender, role
+from heavylift.stores.sqlite.writer import PATIENCE, PAUSE, Writer
+
+Result = TypeVar("Result")
+
+
+class Opened:
+    """An open file. Reads never wait for writers: small ones are made at once, on the caller's thread, long ones in a
+    thread of their own."""
+
+    def __init__(self, location: Location, clock: Clock, *, inline: bool) -> None:
+        self.path = location.path
+        try:
+            self.folder = _prepare(location)
+            self._quick = connect(location)
+            self._using_quick = threading.Lock()
+            self._scanner = connect(location)
+            self._scans = ThreadPoolExecutor(1, "heavylift reads")
+            self._sender = Sender(self.folder)
+            self.writer = Writer(location, self.folder, clock, self._committed, inline=inline)
+        except (sqlite3.Error, OSError) as error:
+            raise translated(error, self.path) from error
+
+    async def read(self, operation: Callable[[sqlite3.Connection], Result]) -> Result:
+        """A read of a few rows by their keys, on this thread."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                with self._using_quick:
+                    return operation(self._quick)
+            except sqlite3.Error as error:
+                if not is_busy(error) or time.monotonic() > end:
+                    raise translated(error, self.path) from error
+            await asyncio.sleep(PAUSE)
+
+    async def scan(self, operation: Callable[[sqlite3.Connection], Result]) -> Result:
+        """A read that may look at many rows, in the thread."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._scans, operation, self._scanner)
+            except sqlite3.Error as error:
+                if not is_busy(error) or time.monotonic() > end:
+                    raise translated(error, self.path) from error
+            await asyncio.sleep(PAUSE)
+
+    def version(self) -> int | None:
+        """A number that changes when somebody writes; None when that cannot be said now."""
+        with suppress(sqlite3.Error), self._using_quick:
+            found: int = self._quick.execute("PRAGMA data_version").fetchone()[0]
+            return found
+        return None
+
+    def close(self) -> None:
+        """Write what waits, then let go of everything. Blocks."""
+        self.writer.close()
+        self._scans.shutdown()
+        self._sender.close()
+        with suppress(sqlite3.Error):
+            self._scanner.close()
+            self._quick.close()
+
+    def abandon(self) -> None:
+        """In a child after a fork: let go of what is shared with the parent. The connections stay as they are, since
+        closing one would let go of locks and files that the parent uses."""
+        _ABANDONED.append(self)
+        self.writer.abandon()
+        self._sender.close()
+
+    def _committed(self, transaction: Transaction) -> None:
+        if transaction.changed:
+            self._sender.send(FOLLOWER)
+        for worker in transaction.hinted:
+            self._sender.send(role(worker))
+        if transaction.wake_all:
+            self._sender.send_to_workers()
+
+
+_ABANDONED: list[Opened] = []
+
+
+def _prepare(location: Location) -> str:
+    """Make the file and its folder ready: the schema of this version, write-ahead logging; the folder's path."""
+    connection = connect(location)
+    try:
+        folder = f"{location.path}-run"
+        os.makedirs(folder, 0o700, exist_ok=True)
+        turn = Turn(folder)
+        try:
+            _take(turn, location.path)
+            if schema.version(connection) < len(schema.MIGRATIONS):
+                _patiently(lambda: _write_ahead(connection, location.path))
+                _patiently(lambda: schema.migrate(connection))
+        finally:
+            turn.close()
+    finally:
+        connection.close()
+    return folder
+
+
+def _write_ahead(connection: sqlite3.Connection, path: str) -> None:
+    mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+    if mode != "wal":
+        raise StoreUnavailable(
+            f"The store {path} cannot keep a write-ahead log (mode {mode}): put it on a local disk, not a network one."
+        )
+
+
+def _take(turn: Turn, path: str) -> None:
+    end = time.monotonic() + PATIENCE
+    while not turn.take_now():
+        if time.monotonic() > end:
+            raise StoreUnavailable(f"The store {path} gave no turn to open it within {PATIENCE:g} s: try again.")
+        time.sleep(PAUSE)
+
+
+def _patiently(step: Callable[[], None]) -> None:
+    """A step, again and again while another program has the file locked."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            step()
+        except sqlite3.Error as error:
+            if not is_busy(error) or time.monotonic() > end:
+                raise
+            time.sleep(PAUSE)
+        else:
+            return

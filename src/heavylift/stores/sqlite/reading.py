@@ -1,0 +1,156 @@
+"""What is read without a turn: jobs, their events, queues.
+
+Statements that look at many rows answer with one row, so that the interpreter lock is given up once for all of them;
+they belong in a thread. Rows are then fetched by their numbers, a few at a time.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic_core import from_json
+
+from heavylift.core.errors import ConfigError
+from heavylift.core.event import Event
+from heavylift.core.job import Job, State
+from heavylift.store import Query, Queue
+from heavylift.stores.sqlite import rows
+
+SCAN = 20_000
+"""Finished jobs that one page looks at, at most: a page may be short, and its token goes on from there."""
+
+JOB = f"SELECT {rows.COLUMNS} FROM job WHERE id = ?"
+JOBS = f"SELECT {rows.COLUMNS} FROM job WHERE number IN (SELECT value FROM json_each(?)) ORDER BY number DESC"
+QUEUES = (
+    "SELECT name, paused, concurrency, max_size, blocked, queued, running, succeeded, failed, cancelled,"
+    " (SELECT min(run_at) FROM (SELECT run_at FROM job INDEXED BY job_due"
+    " WHERE job.lane = lane.number AND state = 2 ORDER BY rank, number LIMIT 1))"
+    " FROM queue JOIN lane ON lane.queue = queue.number {where} ORDER BY name"
+)
+# Where the jobs of a state are found; those that succeeded are so many that they are met on the way down.
+SOURCES = {
+    State.BLOCKED: "SELECT number FROM job WHERE state = 0",
+    State.QUEUED: (
+        "SELECT number FROM job INDEXED BY job_due WHERE state = 2"
+        " UNION ALL SELECT number FROM job INDEXED BY job_scheduled WHERE state = 1"
+    ),
+    State.RUNNING: "SELECT number FROM job INDEXED BY job_running WHERE state = 3",
+    State.FAILED: "SELECT number FROM job INDEXED BY job_finished WHERE state >= 4 AND state = 5",
+    State.CANCELLED: "SELECT number FROM job INDEXED BY job_finished WHERE state >= 4 AND state = 6",
+}
+
+
+def get(connection: sqlite3.Connection, name: str) -> Job | None:
+    """One job by its id."""
+    row = connection.execute(JOB, (name,)).fetchone()
+    return None if row is None else rows.job_of(connection, row)
+
+
+def is_pruned(connection: sqlite3.Connection, name: str, since: float) -> bool:
+    """Whether a job of this id was pruned after a time."""
+    found = connection.execute("SELECT 1 FROM pruned WHERE id = ? AND at > ?", (name, since)).fetchone()
+    return found is not None
+
+
+def find_numbers(connection: sqlite3.Connection, query: Query) -> tuple[list[int], int | None]:
+    """The numbers of one page of jobs, newest first, and the number below which the next one begins."""
+    before = position(query.page_token)
+    selective = query.states and State.SUCCEEDED not in query.states
+    source, bottom = (_by_state(query.states), 0) if selective else _by_number(connection, before)
+    conditions, values = _conditions(query)
+    text = connection.execute(
+        "SELECT json_group_array(number) FROM (SELECT number FROM job WHERE number IN"
+        f" (SELECT number FROM ({source}) WHERE number < ? AND number >= ?) {conditions}"
+        " ORDER BY number DESC LIMIT ?)",
+        (before, bottom, *values, query.limit),
+    ).fetchone()[0]
+    numbers = from_json(text)
+    if len(numbers) == query.limit:
+        return numbers, numbers[-1]
+    return numbers, bottom if bottom > 0 else None
+
+
+def jobs(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[Job]:
+    """The jobs of these numbers, newest first."""
+    found = connection.execute(JOBS, (rows.numbers_text(numbers),)).fetchall()
+    return [rows.job_of(connection, row) for row in found]
+
+
+def events(connection: sqlite3.Connection, job: str, after: int, limit: int) -> list[Event]:
+    """A job's events above `after`, by seq."""
+    row = connection.execute("SELECT number, seq, history FROM job WHERE id = ?", (job,)).fetchone()
+    if row is None or row[1] <= after:
+        return []
+    number, _, history = row
+    found = [item for item in rows.facts_of(job, history) if item.seq > after]
+    for seq, kind, at, data in connection.execute(
+        "SELECT seq, kind, at, data FROM event WHERE job = ? AND seq > ? ORDER BY seq LIMIT ?", (number, after, limit)
+    ).fetchall():
+        found.append(Event(job, seq, kind, at, from_json(data)))
+    found.sort(key=lambda item: item.seq)
+    return found[:limit]
+
+
+def queues(connection: sqlite3.Connection, now: float, name: str | None = None) -> list[Queue]:
+    """All queues, or the one of this name."""
+    statement = QUEUES.format(where="" if name is None else "WHERE name = ?")
+    found = connection.execute(statement, () if name is None else (name,)).fetchall()
+    return [_queue(row, now) for row in found]
+
+
+def _queue(row: Sequence[Any], now: float) -> Queue:
+    name, paused, concurrency, max_size, *counts, head = row
+    by_state = {state: count for state, count in zip(State, counts, strict=True) if count > 0}
+    wait = None if head is None else max(0.0, now - head)
+    return Queue(name, bool(paused), concurrency, max_size, by_state, wait)
+
+
+def position(token: str | None) -> int:
+    """The number below which a page begins; raises ConfigError for a token that no page returned."""
+    if token is None:
+        return 2**62
+    if token.startswith("n") and token[1:].isascii() and token[1:].isdigit() and len(token) < 20:
+        return int(token[1:])
+    message = f"page_token: {token!r} is none that a page returned; leave it out to begin with the newest jobs."
+    raise ConfigError(message)
+
+
+def token(number: int | None) -> str | None:
+    """The inverse of `position`."""
+    return None if number is None else f"n{number}"
+
+
+def _by_state(states: Sequence[State]) -> str:
+    return " UNION ALL ".join(SOURCES[state] for state in dict.fromkeys(states))
+
+
+def _by_number(connection: sqlite3.Connection, before: int) -> tuple[str, int]:
+    """The next SCAN jobs below a number, and the lowest number among them (0 at the end)."""
+    row = connection.execute(
+        "SELECT number FROM job WHERE number < ? ORDER BY number DESC LIMIT 1 OFFSET ?", (before, SCAN - 1)
+    ).fetchone()
+    return "SELECT number FROM job", row[0] if row else 0
+
+
+def _conditions(query: Query) -> tuple[str, list[Any]]:
+    text, values = "", []
+    if query.states:
+        codes = sorted({code for state in query.states for code in rows.CODES[state]})
+        text += f" AND state IN ({', '.join(map(str, codes))})"
+    if query.task is not None:
+        text += " AND task = ?"
+        values.append(query.task)
+    if query.queue is not None:
+        text += " AND queue = (SELECT number FROM queue WHERE name = ?)"
+        values.append(query.queue)
+    for name, value in query.labels.items():
+        text += " AND EXISTS (SELECT 1 FROM json_each(options, '$.labels') WHERE key = ? AND value = ?)"
+        values += [name, value]
+    return text, values
+
+
+def ordered(cursors: Mapping[str, int]) -> Iterator[tuple[str, int]]:
+    """The cursors in the order in which their events are returned."""
+    return iter(sorted(cursors.items()))

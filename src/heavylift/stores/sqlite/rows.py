@@ -1,0 +1,235 @@
+"""How a job stands in the tables: rows to records, and fields of records to columns."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass, make_dataclass
+from functools import lru_cache
+from typing import Any
+
+from pydantic_core import from_json, to_json
+
+from heavylift.core import options as core_options
+from heavylift.core.event import STATE, Event
+from heavylift.core.job import CancelRequest, Error, Job, NewEvent, Progress, State, Stopped
+from heavylift.core.options import Options
+
+BLOCKED, SCHEDULED, DUE, RUNNING, SUCCEEDED, FAILED, CANCELLED = range(7)
+STATES = (
+    State.BLOCKED,
+    State.QUEUED,
+    State.QUEUED,
+    State.RUNNING,
+    State.SUCCEEDED,
+    State.FAILED,
+    State.CANCELLED,
+)
+CODES = {
+    State.BLOCKED: (BLOCKED,),
+    State.QUEUED: (SCHEDULED, DUE),
+    State.RUNNING: (RUNNING,),
+    State.SUCCEEDED: (SUCCEEDED,),
+    State.FAILED: (FAILED,),
+    State.CANCELLED: (CANCELLED,),
+}
+
+INLINE = 2048
+"""A value of more bytes stands in the table `large`."""
+HISTORY = 4096
+"""A history of more characters moves into the table `event`."""
+FACT = 1024
+"""The state events with more characters of data stand there at once."""
+PRIORITY_STEP = 60.0
+"""Seconds by which each step of priority puts a job ahead: the order is static, and ages by itself."""
+
+COLUMNS = (
+    "number, id, task, options, args, state, created_at, run_at, attempt, worker, epoch, started_at, finished_at,"
+    " cancel, checkpoint, result, more, seq"
+)
+LARGE = ("args", "checkpoint", "result")
+PLAIN = frozenset({"run_at", "attempt", "worker", "epoch", "started_at", "finished_at"})
+MORE_DEFAULTS: Mapping[str, Any] = {
+    "failures": 0,
+    "crashes": 0,
+    "losses": 0,
+    "stopped": None,
+    "progress": None,
+    "error": None,
+    "log_bytes": 0,
+}
+
+
+def rank(run_at: float, priority: int) -> float:
+    """The place in a lane; the smallest comes first."""
+    return run_at - PRIORITY_STEP * priority
+
+
+Held = tuple[int, int, int, int]
+"""What a process remembers of a job that it claimed: (number, queue, attempt, seq). It is enough to settle the job
+without reading it first, as long as `seq` says that nobody wrote it since."""
+
+_Draft = make_dataclass("_Draft", [item.name for item in fields(Job)], slots=True, eq=False)
+
+
+def new_job(*values: Any) -> Job:
+    """Job(*values), in a tenth of the time: a frozen dataclass sets its slots one by one through `object.__setattr__`,
+    so they are filled while they are those of a class that is not frozen."""
+    job: Any = _Draft(*values)
+    job.__class__ = Job
+    made: Job = job
+    return made
+
+
+def job_of(connection: sqlite3.Connection, row: Sequence[Any]) -> Job:
+    """The record of a row of COLUMNS."""
+    number, name, task, options, args, state, created_at, run_at, attempt = row[:9]
+    worker, epoch, started_at, finished_at, cancel, checkpoint, result, more, seq = row[9:]
+    if type(args) is int or type(checkpoint) is int or type(result) is int:
+        args, checkpoint, result = whole(connection, number, args, checkpoint, result)
+    rest = more_of(more)
+    return new_job(
+        name,
+        task,
+        args,
+        options_of(options),
+        STATES[state],
+        created_at,
+        run_at,
+        attempt,
+        rest["failures"],
+        rest["crashes"],
+        rest["losses"],
+        worker,
+        epoch,
+        started_at,
+        finished_at,
+        cancel_of(cancel),
+        rest["stopped"],
+        rest["progress"],
+        checkpoint,
+        result,
+        rest["error"],
+        rest["log_bytes"],
+        seq,
+    )
+
+
+def whole(connection: sqlite3.Connection, number: int, *values: Any) -> list[Any]:
+    """The values of (args, checkpoint, result), fetched from where large ones stand."""
+    found = dict(connection.execute("SELECT name, value FROM large WHERE job = ?", (number,)).fetchall())
+    return [found[name] if type(value) is int else value for name, value in zip(LARGE, values, strict=True)]
+
+
+def more_of(text: str | None) -> Mapping[str, Any]:
+    """The fields of `more`, with the defaults of those that it does not have."""
+    if text is None:
+        return MORE_DEFAULTS
+    values = dict(MORE_DEFAULTS) | from_json(text)
+    if values["stopped"] is not None:
+        values["stopped"] = Stopped(values["stopped"])
+    if values["progress"] is not None:
+        values["progress"] = Progress(**values["progress"])
+    if values["error"] is not None:
+        values["error"] = Error(**values["error"])
+    return values
+
+
+def more_with(text: str | None, changes: Mapping[str, Any]) -> str | None:
+    """`more` after some of its fields changed."""
+    if not changes:
+        return text
+    values: dict[str, Any] = from_json(text) if text is not None else {}
+    for name, value in changes.items():
+        if value == MORE_DEFAULTS.get(name):
+            values.pop(name, None)
+        else:
+            values[name] = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    return text_of(values) if values else None
+
+
+def samples_of(text: str | None) -> int:
+    """How many progress events a job has, by its `more`."""
+    return 0 if text is None else int(from_json(text).get("samples", 0))
+
+
+def cancel_of(text: str | None) -> CancelRequest | None:
+    """A cancel request from its JSON text."""
+    return None if text is None else CancelRequest(**from_json(text))
+
+
+def cancel_text(request: CancelRequest | None) -> str | None:
+    """The inverse of `cancel_of`."""
+    return None if request is None else text_of(asdict(request))
+
+
+@lru_cache(maxsize=1024)
+def options_of(text: str) -> Options:
+    """The options of a job; those that many jobs share are parsed once."""
+    return core_options.from_data(from_json(text))
+
+
+class OptionTexts:
+    """Options as JSON text. Jobs of one task share one object: it is found by its identity, which lives as long as it
+    is kept here."""
+
+    def __init__(self) -> None:
+        self._texts: dict[int, tuple[Options, str]] = {}
+
+    def __call__(self, options: Options) -> str:
+        found = self._texts.get(id(options))
+        if found is not None:
+            return found[1]
+        text = text_of(core_options.to_data(options))
+        if len(self._texts) >= 512:
+            self._texts.clear()
+        self._texts[id(options)] = (options, text)
+        return text
+
+
+def text_of(value: Any) -> str:
+    """A value of our own as JSON text."""
+    return to_json(value).decode()
+
+
+def numbers_text(numbers: Iterable[int]) -> str:
+    """Integers as a JSON array, as json_each takes them."""
+    return f"[{','.join(map(str, numbers))}]"
+
+
+# --- events ---------------------------------------------------------------------------------------------------------
+
+
+def fact(seq: int, at: float, event: NewEvent) -> str | None:
+    """A state event as it stands in a history; None for one that has to be a row of its own."""
+    if event.kind != STATE:
+        return None
+    data = to_json(event.data)
+    return f",[{seq},{at!r},{data.decode()}]" if len(data) <= FACT else None
+
+
+def facts_of(job: str, history: str) -> Iterator[Event]:
+    """The events in a history."""
+    for seq, at, data in json.loads(f"[{history[1:]}]"):
+        yield Event(job, seq, STATE, float(at), data)
+
+
+def success_fact(seq: int, at: float, event: NewEvent) -> str | None:
+    """The `fact` of a plain success, written by hand: it is the most frequent one, and encoding costs more than its
+    place in the store."""
+    data = event.data
+    if event.kind == STATE and data.keys() == SUCCESS and (usage := data["usage"]).keys() == USAGE:
+        peak = usage["peak_rss"]
+        return (
+            f',[{seq},{at!r},{{"state":"succeeded","attempt":{data["attempt"]},"outcome":"succeeded","usage":{{"wall":'
+            f'{usage["wall"]!r},"cpu":{usage["cpu"]!r},"peak_rss":{"null" if peak is None else peak}}}}}]'
+        )
+    if event.kind == STATE and data.keys() == BARE_SUCCESS:
+        return f',[{seq},{at!r},{{"state":"succeeded","attempt":{data["attempt"]},"outcome":"succeeded"}}]'
+    return fact(seq, at, event)
+
+
+BARE_SUCCESS = {"state", "attempt", "outcome"}
+SUCCESS = BARE_SUCCESS | {"usage"}
+USAGE = {"wall", "cpu", "peak_rss"}

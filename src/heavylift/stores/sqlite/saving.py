@@ -1,0 +1,260 @@
+"""Save: changes of jobs, each under its fence, with their events."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from heavylift.core.event import PROGRESS
+from heavylift.core.job import Change, NewEvent, State
+from heavylift.stores.sqlite import rows
+from heavylift.stores.sqlite.batches import update_many
+from heavylift.stores.sqlite.rows import Held
+from heavylift.stores.sqlite.transaction import OutOfDate, Transaction
+
+SAMPLES = 256
+"""Progress events of a job that are kept at most."""
+
+SUCCESS = frozenset({"state", "finished_at", "worker", "epoch", "result", "error"})
+SETTLE = (
+    "state = 4, finished_at = column3, worker = NULL, epoch = NULL, result = column4, seq = seq + 1,"
+    " history = history || column5"
+)
+UNCHANGED = "job.number = column1 AND job.seq = column2 AND job.state = 3 AND job.id = column6"
+READ = (
+    "SELECT number, id, state, attempt, seq, cancel, queue, worker, epoch, run_at, options, more, length(history)"
+    " FROM job WHERE id IN (SELECT value FROM json_each(?))"
+)
+INSERT_EVENT = "INSERT INTO event(job, seq, kind, at, data) VALUES (?, ?, ?, ?, ?)"
+THIN = (
+    "DELETE FROM event WHERE job = ?1 AND seq IN (SELECT seq FROM"
+    " (SELECT seq, row_number() OVER (ORDER BY seq) AS place FROM event WHERE job = ?1 AND kind = 'progress')"
+    " WHERE place % 2 = 0)"
+)
+
+
+@dataclass(slots=True)
+class Current:
+    """A job as it stands while its changes are written; `state` is a code."""
+
+    number: int
+    id: str
+    state: int
+    attempt: int
+    seq: int
+    cancel: str | None
+    queue: int
+    worker: str | None
+    epoch: int | None
+    run_at: float
+    options: str
+    more: str | None
+    history: int
+    """Characters of its history."""
+
+
+def save(
+    transaction: Transaction, changes: Sequence[Change], held: dict[str, Held], mine: Mapping[str, Mapping[str, int]]
+) -> list[int | None]:
+    """Write changes; the new `seq` of each, or None for one that was refused.
+
+    `held`: jobs that this process claimed. `mine`: see `_is_dead`.
+    """
+    dead = _dead_epochs(transaction)
+    quick: dict[str, int] = {}
+    if not transaction.careful and not dead:
+        quick = _save_quickly(transaction, changes, held)
+    rest = [change for change in changes if change.id not in quick]
+    for change in changes:
+        held.pop(change.id, None)
+    slow = iter(_save_carefully(transaction, rest, dead, mine)) if rest else iter(())
+    return [quick[change.id] if change.id in quick else next(slow) for change in changes]
+
+
+# --- successes of jobs that nobody else wrote: the most of a busy worker's changes ------------------------------------
+
+
+def _save_quickly(transaction: Transaction, changes: Sequence[Change], held: Mapping[str, Held]) -> dict[str, int]:
+    """Settle by what this process remembers of the jobs, without reading them; the new seq of those that were so."""
+    chosen: dict[str, tuple[Any, ...]] = {}
+    others: set[str] = set()
+    for change in changes:
+        known = held.get(change.id)
+        values = None if known is None or change.id in chosen else _settled(change, known)
+        if values is None:
+            others.add(change.id)
+        else:
+            chosen[change.id] = values
+    for name in others:  # several changes of one job are written in order, so all of them the other way
+        chosen.pop(name, None)
+    if not chosen:
+        return {}
+    if update_many(transaction.connection, SETTLE, UNCHANGED, 6, list(chosen.values())) != len(chosen):
+        raise OutOfDate
+    for queue, jobs in Counter(held[name][1] for name in chosen).items():
+        transaction.queue(queue).moved(rows.RUNNING, rows.SUCCEEDED, jobs)
+    transaction.changed = True
+    return {name: values[1] + 1 for name, values in chosen.items()}
+
+
+def _settled(change: Change, known: Held) -> tuple[Any, ...] | None:
+    """The values of a plain success: (number, seq, finished_at, result, fact, id); None for any other change."""
+    fields = change.fields
+    if fields.get("state") is not State.SUCCEEDED or fields.keys() != SUCCESS or known[2] != change.attempt:
+        return None
+    result = fields["result"]
+    if fields["error"] is not None or len(change.events) != 1 or len(result) > rows.INLINE:
+        return None
+    seq = known[3]
+    fact = rows.success_fact(seq + 1, change.at, change.events[0])
+    return None if fact is None else (known[0], seq, fields["finished_at"], result, fact, change.id)
+
+
+# --- all other changes ----------------------------------------------------------------------------------------------
+
+
+def _dead_epochs(transaction: Transaction) -> set[tuple[str, int]]:
+    return set(
+        transaction.connection.execute(
+            "SELECT id, epoch FROM worker INDEXED BY worker_dead WHERE died_at IS NOT NULL"
+        ).fetchall()
+    )
+
+
+def _save_carefully(
+    transaction: Transaction, changes: Sequence[Change], dead: set[tuple[str, int]], mine: Mapping[str, Mapping[str, int]]
+) -> list[int | None]:
+    names = rows.text_of(list({change.id for change in changes}))
+    found = (Current(*row) for row in transaction.connection.execute(READ, (names,)).fetchall())
+    jobs = {job.id: job for job in found}
+    answers: list[int | None] = []
+    for change in changes:
+        job = jobs.get(change.id)
+        if job is None or _refused(change, job, dead, mine):
+            answers.append(None)
+            continue
+        _write(transaction, job, change)
+        answers.append(job.seq)
+    return answers
+
+
+def _refused(
+    change: Change, job: Current, dead: set[tuple[str, int]], mine: Mapping[str, Mapping[str, int]]
+) -> bool:
+    """Whether the fence is another by now, or the change does not know of something that it must know."""
+    if rows.STATES[job.state] is not change.state or job.attempt != change.attempt:
+        return True
+    if change.fields.get("state") is State.QUEUED and job.cancel is not None and not change.knows_cancel:
+        return True
+    return job.state == rows.RUNNING and _is_dead(job, dead, mine)
+
+
+def _is_dead(job: Current, dead: set[tuple[str, int]], mine: Mapping[str, Mapping[str, int]]) -> bool:
+    """Whether it is this process that lost the job: it beats as the worker that holds it (`mine["beats"]`, worker to
+    epoch) and was declared dead, and did not get the job back from a sweep of its own (`mine["swept"]`, job to attempt).
+    """
+    if job.worker is None or job.epoch is None or (job.worker, job.epoch) not in dead:
+        return False
+    return mine["beats"].get(job.worker) == job.epoch and mine["swept"].get(job.id) != job.attempt
+
+
+def _write(transaction: Transaction, job: Current, change: Change) -> None:
+    columns = _columns(transaction, job, change)
+    facts = ""
+    for event in change.events:
+        job.seq += 1
+        fact = rows.fact(job.seq, change.at, event)
+        if fact is None:
+            _keep_event(transaction.connection, job, change.at, event)
+        else:
+            facts += fact
+    if facts:
+        _keep_facts(transaction.connection, job, facts)
+    columns["seq"] = job.seq
+    columns["more"] = job.more
+    sets = ", ".join(f"{name} = ?" for name in columns)
+    transaction.connection.execute(f"UPDATE job SET {sets} WHERE number = ?", (*columns.values(), job.number))
+    transaction.changed = True
+    if job.worker is not None and "cancel" in change.fields:
+        transaction.hinted.add(job.worker)
+
+
+def _columns(transaction: Transaction, job: Current, change: Change) -> dict[str, Any]:
+    """The columns that a change's fields stand in, with their new values; `job` is brought up to date."""
+    columns: dict[str, Any] = {}
+    more: dict[str, Any] = {}
+    for name, value in change.fields.items():
+        if name in rows.PLAIN:
+            columns[name] = value
+        elif name in rows.LARGE:
+            columns[name] = _kept(transaction.connection, job, name, value)
+        elif name == "cancel":
+            job.cancel = columns[name] = rows.cancel_text(value)
+        elif name != "state":
+            more[name] = value
+    job.more = rows.more_with(job.more, more)
+    job.attempt = columns.get("attempt", job.attempt)
+    job.worker = columns.get("worker", job.worker)
+    job.epoch = columns.get("epoch", job.epoch)
+    job.run_at = columns.get("run_at", job.run_at)
+    if "state" in change.fields:
+        columns |= _moved(transaction, job, change.fields["state"])
+    return columns
+
+
+def _moved(transaction: Transaction, job: Current, state: State) -> dict[str, Any]:
+    """The columns of a job that comes into another state; it is counted, and stands where it belongs."""
+    columns: dict[str, Any] = {}
+    after = rows.CODES[state][0]
+    queue = transaction.queue(job.queue)
+    if state is State.QUEUED:
+        columns["rank"] = rows.rank(job.run_at, rows.options_of(job.options).priority)
+        if job.run_at <= transaction.now:
+            after = rows.DUE
+            queue.ready = True
+            transaction.claimable.add(queue.name)
+        unique = rows.options_of(job.options).unique
+        if unique is not None:
+            transaction.connection.execute("INSERT OR IGNORE INTO unique_key VALUES (?, ?)", (job.number, unique))
+    elif state.final:
+        transaction.connection.execute("DELETE FROM unique_key WHERE job = ?", (job.number,))
+    queue.moved(job.state, after)
+    job.state = columns["state"] = after
+    return columns
+
+
+def _kept(connection: sqlite3.Connection, job: Current, name: str, value: bytes | None) -> bytes | int | None:
+    """What stands in the column of a value; a large one is kept aside."""
+    if value is None or len(value) <= rows.INLINE:
+        connection.execute("DELETE FROM large WHERE job = ? AND name = ?", (job.number, name))
+        return value
+    connection.execute("INSERT OR REPLACE INTO large VALUES (?, ?, ?)", (job.number, name, value))
+    return len(value)
+
+
+def _keep_facts(connection: sqlite3.Connection, job: Current, facts: str) -> None:
+    """Append to the history; one that grew long becomes rows first, so that no write of the job carries it."""
+    if job.history + len(facts) > rows.HISTORY:
+        old = connection.execute("SELECT history FROM job WHERE number = ?", (job.number,)).fetchone()[0]
+        connection.executemany(
+            INSERT_EVENT,
+            [(job.number, item.seq, item.kind, item.at, rows.text_of(item.data)) for item in rows.facts_of(job.id, old)],
+        )
+        connection.execute("UPDATE job SET history = ?2 WHERE number = ?1", (job.number, facts))
+        job.history = len(facts)
+        return
+    connection.execute("UPDATE job SET history = history || ?2 WHERE number = ?1", (job.number, facts))
+    job.history += len(facts)
+
+
+def _keep_event(connection: sqlite3.Connection, job: Current, at: float, event: NewEvent) -> None:
+    """An event as a row of its own; of progress reports, every second one goes when there are too many."""
+    if event.kind == PROGRESS:
+        samples = rows.samples_of(job.more)
+        if samples >= SAMPLES:
+            samples -= connection.execute(THIN, (job.number,)).rowcount
+        job.more = rows.more_with(job.more, {"samples": samples + 1})
+    connection.execute(INSERT_EVENT, (job.number, job.seq, event.kind, at, rows.text_of(event.data)))

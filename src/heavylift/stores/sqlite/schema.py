@@ -1,0 +1,156 @@
+"""The tables, as a list of migrations: a store's `user_version` says how many of them it has seen."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from heavylift.core.errors import ConfigError, SchemaTooNew
+
+APPLICATION_ID = 0x484C4654
+"""Marks a file as a store of Heavylift ("HLFT")."""
+
+FIRST = """
+-- One row for each job. Times are Unix seconds. `state` as in rows.py, where a queued job is either scheduled (it waits
+-- for its run_at) or due (it stands in its lane, in the order of rank). `more` is a JSON object of what most jobs never
+-- have; `history` has its state events, as JSON arrays [seq, at, data], each after a comma. An integer in args, result
+-- or checkpoint is the size of a value that stands in `large`, so that it is not written anew at every change.
+CREATE TABLE job(
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    task TEXT NOT NULL,
+    queue INTEGER NOT NULL,
+    lane INTEGER NOT NULL,
+    options TEXT NOT NULL,
+    args BLOB NOT NULL,
+    state INTEGER NOT NULL,
+    rank REAL NOT NULL,
+    created_at REAL NOT NULL,
+    run_at REAL NOT NULL,
+    attempt INTEGER NOT NULL,
+    worker TEXT,
+    epoch INTEGER,
+    started_at REAL,
+    finished_at REAL,
+    cancel TEXT,
+    checkpoint BLOB,
+    result BLOB,
+    more TEXT,
+    seq INTEGER NOT NULL,
+    history TEXT NOT NULL
+);
+CREATE INDEX job_due ON job(lane, rank) WHERE state = 2;
+CREATE INDEX job_scheduled ON job(run_at) WHERE state = 1;
+CREATE INDEX job_running ON job(worker, epoch) WHERE state = 3;
+CREATE INDEX job_cancelling ON job(worker, epoch) WHERE state = 3 AND cancel IS NOT NULL;
+CREATE INDEX job_finished ON job(queue, state, finished_at) WHERE state >= 4;
+
+CREATE TABLE large(
+    job INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    value BLOB NOT NULL,
+    PRIMARY KEY (job, name)
+);
+
+-- Events that are not in the history of their job: all that report no state, and states with much data.
+CREATE TABLE event(
+    job INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    kind TEXT NOT NULL,
+    at REAL NOT NULL,
+    data TEXT NOT NULL,
+    PRIMARY KEY (job, seq)
+) WITHOUT ROWID;
+
+-- A queue is the gate of its lanes, and counts its jobs by state.
+CREATE TABLE queue(
+    number INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    paused INTEGER NOT NULL DEFAULT 0,
+    concurrency INTEGER,
+    max_size INTEGER,
+    blocked INTEGER NOT NULL DEFAULT 0,
+    queued INTEGER NOT NULL DEFAULT 0,
+    running INTEGER NOT NULL DEFAULT 0,
+    succeeded INTEGER NOT NULL DEFAULT 0,
+    failed INTEGER NOT NULL DEFAULT 0,
+    cancelled INTEGER NOT NULL DEFAULT 0
+);
+
+-- Where due jobs stand. `ready`: it may hold some; `open`: its gate is; `served`: its last turn.
+CREATE TABLE lane(
+    number INTEGER PRIMARY KEY,
+    queue INTEGER NOT NULL UNIQUE,
+    ready INTEGER NOT NULL DEFAULT 0,
+    open INTEGER NOT NULL DEFAULT 1,
+    served INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX lane_claimable ON lane(served) WHERE ready = 1 AND open = 1;
+CREATE INDEX lane_served ON lane(served);
+
+-- `beat_at` and `lease` are seconds of the monotonic clock of `boot_id`. A dead row is kept for a while, so that its
+-- epoch stays refused. `idle`: its last claim found fewer jobs than it could run.
+CREATE TABLE worker(
+    id TEXT PRIMARY KEY,
+    epoch INTEGER NOT NULL,
+    boot_id TEXT NOT NULL,
+    pid_namespace TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    process_started INTEGER NOT NULL,
+    beat_at REAL NOT NULL,
+    beat_wall REAL NOT NULL,
+    lease REAL NOT NULL,
+    idle INTEGER NOT NULL DEFAULT 0,
+    died_at REAL,
+    record TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX worker_dead ON worker(id, epoch) WHERE died_at IS NOT NULL;
+
+CREATE TABLE unique_key(job INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE);
+CREATE TABLE pruned(id TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
+CREATE INDEX pruned_at ON pruned(at);
+"""
+
+MIGRATIONS = (FIRST,)
+
+
+def version(connection: sqlite3.Connection) -> int:
+    """How many migrations this file has seen; raises SchemaTooNew, and ConfigError for another program's file."""
+    seen: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    owner = connection.execute("PRAGMA application_id").fetchone()[0]
+    if owner != APPLICATION_ID and (seen or connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]):
+        message = "The file is a database of another program: name another file in the store's URL."
+        raise ConfigError(message)
+    if seen > len(MIGRATIONS):
+        message = (
+            f"The store has schema {seen}, this Heavylift knows {len(MIGRATIONS)}: it was made by a newer version."
+            " Upgrade heavylift here, or name another store."
+        )
+        raise SchemaTooNew(message)
+    return seen
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the file up to date, in one transaction; the caller has the turn."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for number, script in enumerate(MIGRATIONS[version(connection) :], version(connection) + 1):
+            for statement in statements(script):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {number}")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def statements(script: str) -> list[str]:
+    """The single statements of a script (executescript would commit the transaction first)."""
+    found, text = [], ""
+    for line in script.splitlines():
+        text += line + "\n"
+        if sqlite3.complete_statement(text):
+            found.append(text)
+            text = ""
+    return found

@@ -1,0 +1,249 @@
+"""The store itself: each method of the contract is one operation of the writer, or a read beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from heavylift.core.errors import JobPruned, StoreUnavailable, SubmitError
+from heavylift.core.event import Event
+from heavylift.core.job import Change, Job, NewEvent
+from heavylift.store import (
+    Added,
+    Clock,
+    Hints,
+    Mailbox,
+    Page,
+    Query,
+    Queue,
+    Retention,
+    SystemClock,
+    WorkerRecord,
+    WorkerStatus,
+)
+from heavylift.stores.sqlite import adding, claiming, memory, pruning, reading, saving, settings, workers
+from heavylift.stores.sqlite.opened import Opened
+from heavylift.stores.sqlite.rows import Held
+from heavylift.stores.sqlite.url import parse
+from heavylift.stores.sqlite.wakeups import Waiter
+from heavylift.stores.sqlite.writer import LARGEST
+
+T = TypeVar("T")
+
+SLICE = 50
+"""Rows that are read in one turn of the event loop."""
+REMEMBERED = 50_000
+"""Claimed jobs of which it is remembered where they stand; the others are read before they are settled."""
+
+
+class SqliteStore:
+    """Jobs in an SQLite file (`sqlite:///…`), or in one that lives in memory and goes with this process (`memory://`).
+
+    `refused`: changes that were refused because of their fence.
+    """
+
+    def __init__(self, url: str, clock: Clock | None = None, *, inline: bool = False) -> None:
+        self._scheme = url.partition(":")[0]
+        self._location = parse(url)
+        self._clock = clock or SystemClock()
+        self._inline = inline
+        self._opening = threading.Lock()
+        self._opened: Opened | None = None
+        self._forked = False
+        self._held: dict[str, Held] = {}
+        self._mine: dict[str, dict[str, int]] = {"beats": {}, "swept": {}}
+        self.refused = 0
+        _STORES.add(self)
+
+    @property
+    def url(self) -> str:
+        """The URL by which any process finds this store; that of one in memory is complete when it is open."""
+        return self._location.url(self._scheme)
+
+    async def open(self) -> None:
+        """Connect; create the schema of an empty store, migrate an older one; idempotent."""
+        if self._opened is None:
+            await asyncio.to_thread(self._open)
+
+    async def close(self) -> None:
+        """Finish what was begun and let go of everything; idempotent."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            await asyncio.to_thread(opened.close)
+
+    async def add(self, jobs: Sequence[tuple[Job, NewEvent]]) -> list[Added | SubmitError]:
+        """Keep new queued jobs, each with its first event, in order."""
+        parts = _parts(jobs)
+        writer = self._open_now().writer
+        answers = [
+            await writer.call(lambda transaction, part=part: adding.add(transaction, part), len(part)) for part in parts
+        ]
+        return [answer for part in answers for answer in part]
+
+    async def claim(self, worker: str, epoch: int, limit: int, queues: Sequence[str] = ()) -> list[Job]:
+        """Begin attempts of up to `limit` due jobs for this worker."""
+        writer = self._open_now().writer
+        if len(self._held) > REMEMBERED:
+            self._held.clear()
+        found: list[Job] = []
+        while len(found) < limit:
+            part = min(limit - len(found), LARGEST)
+            jobs = await writer.call(
+                lambda transaction, part=part: claiming.claim(transaction, worker, epoch, part, queues, self._held), part
+            )
+            found += jobs
+            if len(jobs) < part:
+                break
+        return found
+
+    async def save(self, changes: Sequence[Change]) -> list[int | None]:
+        """Write changes with their events; each answer is the job's new `seq`, or None for a refused one."""
+        writer = self._open_now().writer
+        answers: list[int | None] = []
+        for part in _parts(changes):
+            answers += await writer.call(
+                lambda transaction, part=part: saving.save(transaction, part, self._held, self._mine), len(part)
+            )
+        self.refused += answers.count(None)
+        return answers
+
+    async def beat(self, worker: WorkerRecord, lease: float) -> Mailbox:
+        """Renew the worker's lease for `lease` seconds and bring back its mailbox."""
+        mailbox = await self._open_now().writer.call(lambda transaction: workers.beat(transaction, worker, lease))
+        if mailbox.alive:
+            self._mine["beats"][worker.id] = worker.epoch
+        return mailbox
+
+    async def retire(self, worker: str, epoch: int) -> None:
+        """A worker that stops says good-bye."""
+        await self._open_now().writer.call(lambda transaction: workers.retire(transaction, worker, epoch))
+
+    async def sweep(self, worker: str, *, others: bool) -> list[Job]:
+        """Declare workers dead, and return up to 200 running jobs whose worker is dead or unknown."""
+        found = await self._open_now().writer.call(
+            lambda transaction: workers.sweep(transaction, worker, others=others)
+        )
+        self._mine["swept"] = {job.id: job.attempt for job in found}
+        return found
+
+    async def get(self, ids: Sequence[str]) -> list[Job | None]:
+        """The jobs, in the order of `ids`, None for an unknown one."""
+        opened = self._open_now()
+        found: list[Job | None] = []
+        for place, name in enumerate(ids):
+            if place % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+            found.append(await opened.read(lambda connection, name=name: reading.get(connection, name)))
+        if found == [None]:
+            since = self._clock.wall() - pruning.REMEMBERED
+            if await opened.read(lambda connection: reading.is_pruned(connection, ids[0], since)):
+                raise JobPruned(ids[0])
+        return found
+
+    async def find(self, query: Query) -> Page:
+        """Jobs by state, task, queue and labels (all must match), newest first."""
+        opened = self._open_now()
+        reading.position(query.page_token)
+        numbers, following = await opened.scan(lambda connection: reading.find_numbers(connection, query))
+        found: list[Job] = []
+        for start in range(0, len(numbers), SLICE):
+            part = numbers[start : start + SLICE]
+            found += await opened.read(lambda connection, part=part: reading.jobs(connection, part))
+            await asyncio.sleep(0)
+        return Page(tuple(found), reading.token(following))
+
+    async def events(self, cursors: Mapping[str, int], limit: int = 1000) -> list[Event]:
+        """Events of the given jobs with `seq` above each cursor, by job and seq; at most `limit`."""
+        opened = self._open_now()
+        found: list[Event] = []
+        for place, (job, after) in enumerate(sorted(cursors.items())):
+            if place % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+            left = limit - len(found)
+            if left <= 0:
+                break
+            found += await opened.read(
+                lambda connection, job=job, after=after, left=left: reading.events(connection, job, after, left)
+            )
+        return found
+
+    async def queues(self) -> list[Queue]:
+        """All queues that have settings or jobs, by name."""
+        return await self._open_now().scan(lambda connection: reading.queues(connection, self._clock.wall()))
+
+    async def set_queue(
+        self,
+        name: str,
+        *,
+        paused: bool | None = None,
+        concurrency: int | None = None,
+        max_size: int | None = None,
+        unlimited: Sequence[str] = (),
+    ) -> Queue:
+        """Change what is given of a queue's settings, creating its record."""
+        settings.check(concurrency, max_size, unlimited)
+        return await self._open_now().writer.call(
+            lambda transaction: settings.set_queue(transaction, name, paused, concurrency, max_size, unlimited)
+        )
+
+    async def workers(self) -> list[WorkerStatus]:
+        """All known workers, by start; dead ones until their jobs are settled."""
+        wall, monotonic = self._clock.wall(), self._clock.monotonic()
+        return await self._open_now().scan(lambda connection: workers.statuses(connection, wall, monotonic))
+
+    async def prune(self, retention: Retention) -> int:
+        """Remove up to 200 finished jobs that retention lets go, with events; returns how many."""
+        return await self._open_now().writer.call(
+            lambda transaction: pruning.prune(transaction, retention), LARGEST
+        )
+
+    def watch(self, *, worker: str | None = None) -> Hints:
+        """Hints for a worker, or without `worker` for a follower."""
+        return Waiter(lambda: self._open_now().folder, lambda: self._open_now().version(), worker)
+
+    # --- opening --------------------------------------------------------------------------------------------------
+
+    def _open(self) -> Opened:
+        with self._opening:
+            if self._opened is None:
+                if not self._location.path:
+                    self._location = replace(self._location, path=os.path.join(memory.make_folder(), "jobs.db"))
+                self._opened = Opened(self._location, self._clock, inline=self._inline)
+            return self._opened
+
+    def _open_now(self) -> Opened:
+        if self._opened is not None:
+            return self._opened
+        if self._forked:
+            return self._open()
+        raise StoreUnavailable("The store is not open: await its open() first.")
+
+    def _after_fork(self) -> None:
+        """In the child: the parent's connections and threads are no use here, so this store is opened anew."""
+        opened, self._opened = self._opened, None
+        self._opening = threading.Lock()
+        self._held = {}
+        if opened is not None:
+            opened.abandon()
+            self._forked = True
+
+
+_STORES: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for store in list(_STORES):
+        store._after_fork()  # noqa: SLF001  its own module
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def _parts(items: Sequence[T]) -> list[Sequence[T]]:
+    """As many of them as one transaction takes; the items are independent of each other."""
+    return [items[start : start + LARGEST] for start in range(0, len(items), LARGEST)]

@@ -1,0 +1,155 @@
+"""One transaction: what its operations share, from the queues that they touch to the waiters that they wake."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from heavylift.core.job import State
+from heavylift.stores.sqlite.rows import STATES
+
+COUNTERS = tuple(State)
+_SELECT = (
+    "SELECT queue.number, name, paused, concurrency, max_size, lane.number, ready, open, served,"
+    " blocked, queued, running, succeeded, failed, cancelled FROM queue JOIN lane ON lane.queue = queue.number"
+)
+
+
+class OutOfDate(Exception):
+    """What this process knew of a job holds no longer: all is to be done again, reading first."""
+
+
+@dataclass(slots=True)
+class QueueRow:
+    """A queue and its lane while a transaction changes them. `counts` as COUNTERS."""
+
+    number: int
+    name: str
+    paused: bool
+    concurrency: int | None
+    max_size: int | None
+    lane: int
+    ready: bool
+    open: bool
+    served: int
+    counts: dict[State, int]
+    was: tuple[bool, bool, int] = (False, True, 0)
+    changed: dict[State, int] = field(default_factory=dict)
+
+    def moved(self, before: int | None, after: int, jobs: int = 1) -> None:
+        """Count jobs that went from one state (by its code) to another; None: they were not there before."""
+        if before is not None:
+            self._count(STATES[before], -jobs)
+        self._count(STATES[after], jobs)
+
+    def removed(self, state: int, jobs: int) -> None:
+        """Count jobs that were pruned."""
+        self._count(STATES[state], -jobs)
+
+    def _count(self, state: State, jobs: int) -> None:
+        self.counts[state] += jobs
+        self.changed[state] = self.changed.get(state, 0) + jobs
+
+    @property
+    def slots(self) -> int | None:
+        """How many more jobs may run; None: any number."""
+        if self.paused:
+            return 0
+        return None if self.concurrency is None else max(0, self.concurrency - self.counts[State.RUNNING])
+
+
+@dataclass(slots=True)
+class Transaction:
+    """The connection inside BEGIN … COMMIT. `careful`: no short cut is taken that could turn out to be wrong."""
+
+    connection: sqlite3.Connection
+    now: float
+    monotonic: float
+    careful: bool
+    changed: bool = False
+    """Some job was written: followers want to know."""
+    claimable: set[str] = field(default_factory=set)
+    """Queues in which a job became due, or a slot free."""
+    hinted: set[str] = field(default_factory=set)
+    """Workers that are to look into their mailbox."""
+    wake_all: bool = False
+    """All workers may find something to claim."""
+    after: list[Callable[[], None]] = field(default_factory=list)
+    """Called when all is written."""
+    _by_number: dict[int, QueueRow] = field(default_factory=dict)
+    _by_name: dict[str, QueueRow] = field(default_factory=dict)
+
+    def queue(self, number: int) -> QueueRow:
+        """The queue of that number."""
+        found = self._by_number.get(number)
+        return found or self._loaded(f"{_SELECT} WHERE queue.number = ?", number)
+
+    def queue_named(self, name: str) -> QueueRow:
+        """The queue of that name, made if there is none."""
+        found = self._by_name.get(name)
+        if found is not None:
+            return found
+        if not self.connection.execute("SELECT 1 FROM queue WHERE name = ?", (name,)).fetchone():
+            number = self.connection.execute("INSERT INTO queue(name) VALUES (?)", (name,)).lastrowid
+            self.connection.execute(
+                "INSERT INTO lane(number, queue, served) VALUES (?1, ?1, (SELECT coalesce(max(served), 0) FROM lane))",
+                (number,),
+            )
+        return self._loaded(f"{_SELECT} WHERE queue.name = ?", name)
+
+    def flush(self) -> None:
+        """Write what is known of the queues: their counts, and whether their lanes can be claimed from."""
+        for queue in self._by_number.values():
+            if queue.changed:
+                sets = ", ".join(f"{state} = {state} + {jobs}" for state, jobs in queue.changed.items())
+                self.connection.execute(f"UPDATE queue SET {sets} WHERE number = ?", (queue.number,))
+                queue.changed.clear()
+            was_open, queue.open = queue.open, queue.slots != 0
+            if queue.open and not was_open and queue.ready:
+                self.claimable.add(queue.name)
+            lane = (queue.ready, queue.open, queue.served)
+            if lane != queue.was:
+                self.connection.execute(
+                    "UPDATE lane SET ready = ?, open = ?, served = ? WHERE number = ?", (*lane, queue.lane)
+                )
+                queue.was = lane
+
+    def finish(self) -> None:
+        """Write what is left to write, and choose who is to be woken after the commit."""
+        self.flush()
+        if self.claimable:
+            self.hinted |= self._chosen()
+
+    def _chosen(self) -> set[str]:
+        """For each queue with something to claim one living worker that serves it, rather one that waits for jobs."""
+        workers = [
+            (name, json.loads(served))
+            for name, served in self.connection.execute(
+                "SELECT id, record ->> 'queues' FROM worker WHERE died_at IS NULL ORDER BY idle DESC, random() LIMIT 100"
+            ).fetchall()
+        ]
+        firsts = (
+            next((name for name, served in workers if not served or queue in served), None) for queue in self.claimable
+        )
+        return {name for name in firsts if name is not None}
+
+    def _loaded(self, statement: str, key: int | str) -> QueueRow:
+        row = self.connection.execute(statement, (key,)).fetchone()
+        number, name, paused, concurrency, max_size, lane, ready, is_open, served, *counts = row
+        queue = QueueRow(
+            number,
+            name,
+            bool(paused),
+            concurrency,
+            max_size,
+            lane,
+            bool(ready),
+            bool(is_open),
+            served,
+            dict(zip(COUNTERS, counts, strict=True)),
+            (bool(ready), bool(is_open), served),
+        )
+        self._by_number[number] = self._by_name[name] = queue
+        return queue

@@ -1,0 +1,273 @@
+"""The one writer of a process: everything that waits goes into one transaction, answered when it is durable.
+
+Two ways to write. *In a thread*: the event loop never waits for the disk or for other processes; each step of a
+statement may wait for the interpreter lock there, so operations are few statements of many rows. *Inline*: on the
+loop's own thread, which saves two wake-ups of a thread for each call; the thread then only waits for turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from heavylift.core.errors import HeavyliftError, StoreUnavailable
+from heavylift.store import Clock
+from heavylift.stores.sqlite.checkpoints import Checkpoints
+from heavylift.stores.sqlite.connection import connect, is_busy, is_outside, translated
+from heavylift.stores.sqlite.transaction import OutOfDate, Transaction
+from heavylift.stores.sqlite.turns import Turn
+from heavylift.stores.sqlite.url import Location
+
+Result = TypeVar("Result")
+Operation = Callable[[Transaction], Result]
+
+LARGEST = 200
+"""Rows of one transaction, about; more wait for the next turn, so that others get theirs."""
+PATIENCE = 5.0
+"""Seconds after which a call fails that got no turn, or found the file locked by another program."""
+PAUSE = 0.01
+"""Seconds between two looks whether the other program is done."""
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One operation that waits to be written. `rows`: about how many it writes."""
+
+    operation: Operation[Any]
+    rows: int
+    future: asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop
+    since: float = field(default_factory=time.monotonic)
+
+
+class Writer:
+    """Owns the connection that writes, and the turn. `committed` is called after each commit, on the writing thread."""
+
+    def __init__(
+        self, location: Location, folder: str, clock: Clock, committed: Callable[[Transaction], None], *, inline: bool
+    ) -> None:
+        self._path = location.path
+        self._clock = clock
+        self._committed = committed
+        self._inline = inline
+        self._connection = connect(location)
+        self._connection.execute("PRAGMA wal_autocheckpoint=0").close()
+        self._turn = Turn(folder)
+        # Held from before the turn is taken until it is given back.
+        self._busy = threading.Lock()
+        self._waiting: deque[Call] = deque()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._checkpoints = Checkpoints(location, folder)
+        self._thread = threading.Thread(target=self._run, name="heavylift store", daemon=True)
+        self._thread.start()
+
+    async def call(self, operation: Operation[Result], rows: int = 1) -> Result:
+        """Write, and return what the operation returns; raises what it raises, and StoreUnavailable."""
+        if self._inline and not self._waiting and self._busy.acquire(blocking=False):
+            answer = self._call_now(operation)
+            if answer is not None:
+                return _returned(answer[0])
+        loop = asyncio.get_running_loop()
+        call = Call(operation, rows, loop.create_future(), loop)
+        with self._changed:
+            if self._closing:
+                raise StoreUnavailable(f"The store {self._path} is closed.")
+            self._waiting.append(call)
+            self._changed.notify_all()
+        timer = loop.call_later(PATIENCE, self._give_up, call)
+        try:
+            return _returned(await call.future)
+        finally:
+            timer.cancel()
+
+    def close(self) -> None:
+        """Write what waits, then let go of the file."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join(PATIENCE)
+        self._checkpoints.close()
+        with suppress(sqlite3.Error):
+            self._connection.close()
+        self._turn.close()
+
+    def abandon(self) -> None:
+        """In a child after a fork: let go of the turn, which it shares; touch nothing else of the parent's."""
+        self._turn.close()
+        self._checkpoints.abandon()
+
+    # --- the way of one group -----------------------------------------------------------------------------------
+
+    def _call_now(self, operation: Operation[Result]) -> tuple[Result | Exception] | None:
+        """Write on this thread if the turn is free at once, else None; `_busy` is held on entry."""
+        transaction = None
+        try:
+            if not self._turn.take_now():
+                return None
+            try:
+                answers, transaction = self._answers([operation])
+            except sqlite3.Error as error:
+                if is_busy(error):
+                    return None
+                return (translated(error, self._path),)
+            finally:
+                self._turn.give_back()
+        finally:
+            self._busy.release()
+        self._done(transaction)
+        return (answers[0],)
+
+    def _run(self) -> None:
+        """The thread: waits for calls and for turns, and writes unless that is done inline."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closing)
+                if not self._waiting:
+                    return
+                loop = self._waiting[0].loop
+            with self._busy:
+                self._turn.take()
+                try:
+                    busy = self._on_loop(loop) if self._inline else self._write_waiting()
+                finally:
+                    self._turn.give_back()
+            if busy:
+                time.sleep(PAUSE)
+
+    def _on_loop(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Have the loop's thread write what waits, now that the turn is here."""
+        done = threading.Event()
+        outcome = []
+
+        def write() -> None:
+            try:
+                outcome.append(self._write_waiting())
+            finally:
+                done.set()
+
+        try:
+            loop.call_soon_threadsafe(write)
+        except RuntimeError:  # the loop is closed: nobody waits for these answers any more
+            with self._changed:
+                self._waiting = deque(call for call in self._waiting if call.loop is not loop)
+            return False
+        while not done.wait(PATIENCE):
+            if loop.is_closed():
+                return False
+        return bool(outcome and outcome[0])
+
+    def _write_waiting(self) -> bool:
+        """Write one group of what waits; True if another program has the file locked, and they go on waiting."""
+        with self._changed:
+            group, size = [], 0
+            while self._waiting and size < LARGEST:
+                group.append(self._waiting.popleft())
+                size += group[-1].rows
+        if not group:
+            return False
+        transaction = None
+        try:
+            answers, transaction = self._answers([call.operation for call in group])
+        except Exception as error:  # noqa: BLE001  whatever it is, the callers are told
+            if isinstance(error, sqlite3.Error) and is_busy(error):
+                oldest = time.monotonic() - PATIENCE
+                patient = [call for call in group if call.since > oldest]
+                group = [call for call in group if call.since <= oldest]
+                with self._changed:
+                    self._waiting.extendleft(reversed(patient))
+                    self._changed.notify_all()
+                self._deliver(group, [translated(error, self._path)] * len(group))
+                return True
+            answers = [translated(error, self._path)] * len(group)
+        self._deliver(group, answers)
+        self._done(transaction)
+        return False
+
+    def _answers(self, operations: Sequence[Operation[Any]]) -> tuple[list[Any], Transaction | None]:
+        """What the operations return or raise, written as one transaction; alone when one of them spoils it."""
+        try:
+            try:
+                return self._transact(operations, careful=False)
+            except OutOfDate:
+                return self._transact(operations, careful=True)
+        except sqlite3.Error as error:
+            if is_outside(error):
+                raise
+            failure: Exception = error
+        except Exception as error:  # noqa: BLE001  an operation's own mistake
+            failure = error
+        if len(operations) == 1:
+            return [translated(failure, self._path)], None
+        answers = []
+        for operation in operations:
+            answer, transaction = self._answers([operation])
+            answers += answer
+            self._done(transaction)
+        return answers, None
+
+    def _transact(self, operations: Sequence[Operation[Any]], *, careful: bool) -> tuple[list[Any], Transaction]:
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            transaction = Transaction(connection, self._clock.wall(), self._clock.monotonic(), careful)
+            answers: list[Any] = []
+            for operation in operations:
+                try:
+                    answers.append(operation(transaction))
+                except HeavyliftError as error:  # an operation raises before it writes
+                    answers.append(error)
+            transaction.finish()
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+            raise
+        for call in transaction.after:
+            call()
+        return answers, transaction
+
+    def _done(self, transaction: Transaction | None) -> None:
+        if transaction is not None:
+            self._checkpoints.count(self._connection.total_changes)
+            self._committed(transaction)
+
+    def _deliver(self, group: Sequence[Call], answers: Sequence[Any]) -> None:
+        for loop in {call.loop for call in group}:
+            pairs = [(call, answer) for call, answer in zip(group, answers, strict=True) if call.loop is loop]
+            with suppress(RuntimeError):  # the loop is closed: nobody waits there
+                loop.call_soon_threadsafe(_settle, pairs)
+
+    def _give_up(self, call: Call) -> None:
+        """A call that still waits fails; nothing of it was written."""
+        with self._changed:
+            if call not in self._waiting:
+                return
+            self._waiting.remove(call)
+        message = (
+            f"The store {self._path} gave no turn to write within {PATIENCE:g} s: another process holds it."
+            " Look for one that is stopped (state T in ps), and continue or end it."
+        )
+        _settle([(call, StoreUnavailable(message))])
+
+
+def _settle(pairs: Sequence[tuple[Call, Any]]) -> None:
+    """Give callers their answers, on their own loop's thread; one that left gets none."""
+    for call, answer in pairs:
+        if not call.future.done():
+            call.future.set_result(answer)
+
+
+def _returned(answer: Any) -> Any:
+    """An answer, raised if it is an error."""
+    if isinstance(answer, Exception):
+        raise answer
+    return answer

@@ -1,0 +1,186 @@
+"""submit, jobs, job, cancel, retry: what they print, where, and their exit codes."""
+
+import json
+import os
+
+import pytest
+
+
+def submitted(shell, *arguments):
+    ended = shell("submit", *arguments)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.strip()
+
+
+def test_a_submit_prints_the_id_alone(working):
+    id = submitted(working, "add", "a=1")
+    assert len(id.split()) == 1
+    assert json.loads(working("job", id, "--json").stdout)["id"] == id
+
+
+def test_a_wait_prints_the_result_alone(working):
+    ended = working("submit", "add", "a=40", "b=2", "--wait")
+    assert (ended.returncode, ended.stdout) == (0, "42\n")
+    assert "attempt 1 started" in ended.stderr
+    assert "succeeded" in ended.stderr
+
+
+def test_progress_is_plain_lines_when_piped(working, tmp_path):
+    (tmp_path / "gate").write_text("open")
+    ended = working("submit", "gated", f"gate={tmp_path / 'gate'}", "--wait")
+    assert (ended.returncode, ended.stdout) == (0, '"open"\n')
+    assert "\x1b" not in ended.stderr
+    assert "100 %  3/3 steps  step 3" in ended.stderr
+
+
+@pytest.mark.parametrize(("task", "reason"), [("broken", "no luck today"), ("hopeless", "there is no point")])
+def test_a_job_that_fails_is_exit_code_1_with_the_next_step(working, task, reason):
+    ended = working("submit", task, "--wait")
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    assert reason in ended.stderr
+    assert "heavylift job " in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_wait_with_json_is_one_object(working):
+    ended = working("submit", "add", "a=1", "--wait", "--json")
+    job = json.loads(ended.stdout)
+    assert (job["state"], job["result"]) == ("succeeded", 2)
+
+
+def test_values_are_json_where_the_signature_takes_them_so_and_text_elsewhere(working):
+    for name, result in [("7", "7: 0.5"), ("true", "true: 0.5"), ("plain text", "plain text: 0.5"), ("", ": 0.5")]:
+        ended = working("submit", "bounded", "share=0.5", f"name={name}", "--wait")
+        assert json.loads(ended.stdout) == result
+
+
+WRONG = {
+    "a task": (["ad", "a=1"], 3, "Did you mean 'add'?"),
+    "an argument": (["add", "aa=1"], 2, "Did you mean 'a'?"),
+    "a value": (["add", "a=x"], 2, "/a: Input should be a valid integer"),
+    "a missing one": (["add"], 2, "/a: Field required"),
+    "no name": (["add", "1"], 2, "NAME=VALUE"),
+    "twice": (["add", "a=1", "a=2"], 2, "given twice"),
+    "an option's value": (["add", "a=1", "--priority", "11"], 2, "from 0 to 9"),
+    "an option": (["add", "a=1", "--priorty", "1"], 2, "--priority"),
+    "a label": (["add", "a=1", "--label", "x"], 2, "NAME=VALUE"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "code", "said"), WRONG.values(), ids=WRONG)
+def test_what_is_wrong_is_said_and_nothing_is_queued(working, arguments, code, said):
+    ended = working("submit", *arguments, "--queue", "wrong")
+    assert (ended.returncode, ended.stdout) == (code, "")
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert working("jobs", "--queue", "wrong").stdout == ""
+
+
+def test_a_list_when_piped_is_tab_separated_and_newest_first(working):
+    ids = [submitted(working, "add", f"a={number}", "--queue", "listed", "--delay", "1h") for number in range(3)]
+    ended = working("jobs", "--queue", "listed")
+    rows = [line.split("\t") for line in ended.stdout.splitlines()]
+    assert [row[0] for row in rows] == ids[::-1]
+    assert rows[0][1:3] == ["add", "queued"]
+    two = working("jobs", "--queue", "listed", "--limit", "2")
+    assert len(two.stdout.splitlines()) == 2
+    assert "--limit" in two.stderr
+    objects = [json.loads(line) for line in working("jobs", "--queue", "listed", "--json").stdout.splitlines()]
+    assert [job["id"] for job in objects] == ids[::-1]
+    assert working("jobs", "--state", "failed", "--queue", "listed").stdout == ""
+    assert "Did you mean 'failed'?" in working("jobs", "--state", "faild").stderr
+
+
+def test_a_job_is_shown_with_all_that_happened(working):
+    working("submit", "broken", "--wait", "--label", "tenant=acme", "--queue", "shown")
+    id = working("jobs", "--queue", "shown").stdout.split("\t")[0]
+    text = working("job", id).stdout
+    for part in (
+        "broken",
+        "failed",
+        "tenant=acme",
+        "ValueError",
+        "no luck today",
+        "attempt 1 started",
+        f"heavylift retry {id}",
+    ):
+        assert part in text, part
+    assert "\x1b" not in text
+
+
+def test_a_cancel_prints_the_receipt(working):
+    id = submitted(working, "spin", "--delay", "1h")
+    ended = working("cancel", id, "--reason", "enough")
+    assert ended.returncode == 0
+    assert ended.stdout.startswith("cancelled")
+    assert "had not started" in ended.stdout
+    again = working("cancel", id)
+    assert again.returncode == 5
+    assert f"heavylift job {id}" in again.stderr
+    retried = working("retry", id)
+    assert retried.returncode == 0
+    assert json.loads(working("cancel", id, "--json", "--force").stdout)["state"] == "cancelled"
+    assert working("retry", submitted(working, "add", "a=1", "--delay", "1h")).returncode == 5
+
+
+@pytest.mark.parametrize("command", ["job", "cancel", "retry"])
+def test_an_unknown_job_is_exit_code_3(working, command):
+    ended = working(command, "nobody")
+    assert ended.returncode == 3
+    assert "heavylift jobs" in ended.stderr
+
+
+def test_a_terminal_does_not_obey_what_a_job_says(working):
+    ended = working("submit", "bounded", "share=1", "name=\x1b[31mred[bold]", "--wait", "--queue", "escapes")
+    id = working("jobs", "--queue", "escapes").stdout.split("\t")[0]
+    assert ended.returncode == 0
+    text = working("job", id).stdout
+    assert "\x1b" not in text
+    assert "[bold]" in text
+
+
+def test_looking_creates_no_store(shell):
+    ended = shell("jobs", "--store", "sqlite:///mistyped.db")
+    assert ended.returncode == 4
+    assert "There is no store at" in ended.stderr
+    assert not (shell.folder / "mistyped.db").exists()
+
+
+def test_without_any_store_the_ways_to_name_one_are_listed(shell):
+    ended = shell("jobs")
+    assert ended.returncode == 2
+    for way in ("--store", "--app", "HEAVYLIFT_STORE", "HEAVYLIFT_APP"):
+        assert way in ended.stderr
+
+
+def test_a_store_is_found_by_each_of_its_names(shell):
+    id = submitted(shell, "-A", "jobs_app:lift", "add", "a=1")
+    assert (shell.folder / "heavylift.db").exists()
+    for arguments, environment in [
+        ([], {}),
+        (["--store", "sqlite:///heavylift.db"], {}),
+        (["-A", "jobs_app:lift"], {}),
+        ([], {"HEAVYLIFT_STORE": "sqlite:///heavylift.db"}),
+        ([], {"HEAVYLIFT_APP": "jobs_app:lift"}),
+    ]:
+        assert shell("jobs", *arguments, **environment).stdout.split("\t")[0] == id
+
+
+def test_a_file_that_is_no_store_is_exit_code_4(shell):
+    (shell.folder / "text.db").write_text("this is no database, and was never meant to be one" * 100)
+    ended = shell("jobs", "--store", "sqlite:///text.db")
+    assert ended.returncode == 4
+    assert "Traceback" not in ended.stderr
+
+
+def test_help_needs_neither_the_web_nor_the_terminal_library(working):
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from heavylift.cli.commands import app; app(['--help'], standalone_mode=False);"
+        "print(sorted({'rich', 'starlette', 'uvicorn', 'asyncio', 'structlog', 'sqlite3'} & sys.modules.keys()))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    assert ended.stdout.splitlines()[-1] == "[]"

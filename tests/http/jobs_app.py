@@ -1,0 +1,74 @@
+"""The application that the tests serve: tasks that end, wait, burn, fail and die when they are told to."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from heavylift import Context, GiveUp, Heavylift
+
+lift = Heavylift()
+
+
+@lift.task
+def add(a: int, b: int = 1) -> int:
+    """The sum of two numbers."""
+    return a + b
+
+
+@lift.task
+def bounded(share: Annotated[float, Field(ge=0, le=1)], name: str = "x") -> str:
+    return f"{name}: {share}"
+
+
+@lift.task
+def gated(ctx: Context, gate: str, steps: int = 3) -> str:
+    """Says how far it is, then waits until somebody opens the gate, a FIFO."""
+    for step in range(steps):
+        ctx.progress(step + 1, steps, f"step {step + 1}", unit="steps")
+    return Path(gate).read_text()
+
+
+@lift.task
+def chatty(ctx: Context) -> None:
+    ctx.log.info("hello")
+    ctx.checkpoint({"page": 2})
+    ctx.progress(1, 2)
+
+
+@lift.task
+def spin(ctx: Context, *, stubborn: bool = False) -> None:
+    """Never ends by itself; a stubborn one not even when it is asked to."""
+    ctx.progress(0, 1, "spinning")
+    while True:
+        try:
+            while True:
+                pass
+        except BaseException:
+            if not stubborn:
+                raise
+
+
+@lift.task(max_attempts=1)
+def broken() -> None:
+    message = "no luck today"
+    raise ValueError(message)
+
+
+@lift.task
+def hopeless() -> None:
+    reason = "there is no point"
+    raise GiveUp(reason)
+
+
+@lift.task(crashes=1)
+def dies() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@lift.task(max_attempts=1)
+def slow(ctx: Context) -> None:
+    while True:
+        ctx.raise_if_cancelled()

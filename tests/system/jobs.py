@@ -1,0 +1,94 @@
+"""The application of the system tests: jobs that work, jobs that misbehave, and marks that they leave for the auditor."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import time
+
+from heavylift import Context, Heavylift, Retry, fixed
+
+lift = Heavylift()
+
+
+def mark(*words: object) -> None:
+    """Append a line to the auditor's file: one write, so that lines of many processes never mix."""
+    line = " ".join(str(word) for word in (*words, time.monotonic_ns()))
+    file = os.open(os.environ["AUDIT_FILE"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(file, line.encode() + b"\n")
+    finally:
+        os.close(file)
+
+
+def burn(seconds: float) -> None:
+    """Take CPU time of this process."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+@lift.task(retry=Retry(3, fixed(0.05)), crashes=20)
+def work(ctx: Context, number: int, seconds: float) -> int:
+    """Some CPU work, with a mark at its start and at its end."""
+    mark("start", ctx.job_id, ctx.attempt)
+    burn(seconds)
+    mark("end", ctx.job_id, ctx.attempt)
+    return number
+
+
+@lift.task(retry=Retry(1))
+def spin(ctx: Context) -> None:
+    """Never ends by itself; its clean-up leaves a mark."""
+    mark("start", ctx.job_id, ctx.attempt)
+    try:
+        while True:
+            pass
+    finally:
+        mark("cleaned", ctx.job_id, ctx.attempt)
+
+
+@lift.task(retry=Retry(1))
+def backtrack(ctx: Context) -> None:
+    """Runs in C for longer than anybody waits, without looking at signals."""
+    mark("start", ctx.job_id, ctx.attempt)
+    re.match(r"(a+)+$", "a" * 64 + "b")
+
+
+@lift.task(retry=Retry(1))
+def defy(ctx: Context) -> None:
+    """Ignores TERM and catches everything."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    mark("start", ctx.job_id, ctx.attempt)
+    while True:
+        with contextlib.suppress(BaseException):
+            while True:
+                pass
+
+
+class Swallower:
+    """Python reports what `__del__` raises, and goes on."""
+
+    def __del__(self) -> None:
+        for _ in range(200):
+            pass
+
+
+@lift.task(retry=Retry(1))
+def swallow(ctx: Context) -> None:
+    """Spends its time in `__del__` methods, which swallow exceptions."""
+    mark("start", ctx.job_id, ctx.attempt)
+    while True:
+        Swallower()
+
+
+@lift.task(retry=Retry(1))
+def family(ctx: Context, name: str) -> None:
+    """Starts processes that leave its group and start others; `name` is in their command lines."""
+    script = f"sleep 999 & setsid sh -c 'sleep 999; : {name}' & sleep 999; : {name}"
+    subprocess.Popen(["setsid", "sh", "-c", script])
+    subprocess.Popen(["sh", "-c", script], start_new_session=True)
+    mark("start", ctx.job_id, ctx.attempt)
+    while True:
+        time.sleep(60)
