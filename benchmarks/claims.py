@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import sqlite3
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -23,6 +24,7 @@ from heavylift.stores import open_store
 LIMIT = 1.2
 CROWD = "crowd"
 BATCH = 1000
+COPIES = 100
 SIZES = (100, 1, 0)
 """Jobs that a claim returns; 0: it is asked for 100, and nothing is due."""
 LEASE = 3600.0
@@ -60,11 +62,18 @@ async def measure(folder: Path, crowd: int, rounds: int) -> dict[tuple[str, int]
         stores = {case: await stack.enter_async_context(opened(folder, case)) for case in CASES}
         for number in range(rounds + 1):
             for size in SIZES:
-                for case, store in stores.items():
-                    seconds = await claim(store, size)
+                for case in in_turn(number):
+                    seconds = await claim(stores[case], size)
                     if number:  # the first round warms up
                         times[case, size].append(seconds)
     return times
+
+
+def in_turn(number: int) -> list[str]:
+    """The cases, another one first in each round."""
+    cases = list(CASES)
+    first = number % len(cases)
+    return cases[first:] + cases[:first]
 
 
 async def claim(store: Store, size: int) -> float:
@@ -85,10 +94,12 @@ async def prepare(folder: Path, crowd: int) -> None:
     async with opened(folder, "few"):
         pass
     async with opened(folder, "scheduled") as store:
-        await fill(store, Options(delay=86400.0), crowd)
+        await fill(store, Options(delay=86400.0), crowd // COPIES)
+    multiply(path(folder, "scheduled"), COPIES)
     async with opened(folder, "paused") as store:
         await store.set_queue(CROWD, paused=True)
-        await fill(store, Options(queue=CROWD), crowd)
+        await fill(store, Options(queue=CROWD), crowd // COPIES)
+    multiply(path(folder, "paused"), COPIES)
     shutil.copy(path(folder, "paused"), path(folder, "full"))
     async with opened(folder, "full") as store:
         await store.set_queue(CROWD, paused=False, concurrency=1)
@@ -101,6 +112,24 @@ async def fill(store: Store, options: Options, count: int) -> None:
     """Add so many jobs."""
     for first in range(0, count, BATCH):
         await store.add([submitted(options) for _ in range(min(BATCH, count - first))])
+
+
+def multiply(file: Path, copies: int) -> None:
+    """Have each job of a closed store stand there so many times: adding a million by the contract takes minutes."""
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        columns = [row[1] for row in connection.execute("PRAGMA table_info(job)")]
+        others = ", ".join(name for name in columns if name not in ("number", "id"))
+        last = connection.execute("SELECT max(number) FROM job").fetchone()[0]
+        connection.execute("BEGIN")
+        for copy in range(1, copies):
+            connection.execute(
+                f"INSERT INTO job(id, {others}) SELECT printf('%08x', ?1) || substr(id, 9), {others}"
+                " FROM job WHERE number <= ?2",
+                (copy, last),
+            )
+        connection.execute("UPDATE queue SET queued = queued * ?", (copies,))
+        connection.execute("COMMIT")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 @contextlib.asynccontextmanager

@@ -89,11 +89,12 @@ def at_least(limit: float, of: Literal["value", "ratio"] = "ratio") -> Target:
 
 
 def table(lines: Sequence[Line]) -> str:
-    """All lines, in columns."""
+    """All lines as a table, as Markdown has them."""
     rows = [HEADINGS, *(line.cells() for line in lines)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+    rows.insert(1, tuple("-" * width for width in widths))
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+        f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |" for row in rows
     )
 
 

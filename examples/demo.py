@@ -60,7 +60,7 @@ Type this in another terminal:
 
   1. Submit a job that takes a while, and watch it. "links" in each answer say where to go on.
 
-     curl -X POST {address}/v1/tasks/count_primes/jobs --json '{{"limit": 20000000}}'
+     curl -X POST {address}/v1/tasks/count_primes/jobs --json '{{"limit": 50000000}}'
      curl -N {address}/v1/jobs/ID/events
      curl {address}/v1/jobs/ID/result
 
@@ -76,9 +76,11 @@ Type this in another terminal:
 
   The same from the command line:
 
-     export HEAVYLIFT_APP=examples.demo:lift
-     heavylift submit count_primes limit=20000000 --wait
+     export HEAVYLIFT_APP=examples.demo:lift HEAVYLIFT_STORE={store}
+     heavylift submit count_primes limit=50000000 --wait
      heavylift jobs
+
+All jobs: {address}/v1/jobs
 """
 
 

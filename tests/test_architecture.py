@@ -142,9 +142,7 @@ def imports(module: Module, known: Iterable[str]) -> Iterator[Import]:
             yield Import(target, node.lineno, lazy, for_types)
 
 
-def walk(
-    node: ast.AST, *, lazy: bool = False, for_types: bool = False
-) -> Iterator[tuple[ast.AST, bool, bool]]:
+def walk(node: ast.AST, *, lazy: bool = False, for_types: bool = False) -> Iterator[tuple[ast.AST, bool, bool]]:
     """Every node, and whether it stands inside a function or under `if TYPE_CHECKING:`."""
     yield node, lazy, for_types
     lazy = lazy or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
@@ -371,9 +369,7 @@ def test_the_layers_themselves_have_no_cycle():
 def test_all_lists_exactly_the_visible_names():
     import heavylift
 
-    visible = {
-        name for name in dir(heavylift) if not name.startswith("_") and not is_incidental(heavylift, name)
-    }
+    visible = {name for name in dir(heavylift) if not name.startswith("_") and not is_incidental(heavylift, name)}
     assert sorted(heavylift.__all__) == sorted(visible)
 
 
@@ -511,9 +507,7 @@ def test_a_cycle_is_named_with_its_modules():
             "heavylift.core.d": "import heavylift.core.a",
         }
     )
-    assert import_cycles(modules) == [
-        "heavylift.core.a and heavylift.core.b and heavylift.core.c import each other."
-    ]
+    assert import_cycles(modules) == ["heavylift.core.a and heavylift.core.b and heavylift.core.c import each other."]
 
 
 @pytest.mark.parametrize("source", [f"{CALLED}import heavylift.core.a", f"{TYPES}from . import a"])
@@ -548,9 +542,7 @@ def test_a_long_file_and_a_long_function_are_counted():
     body = "def f():\n" + " pass\n" * FUNCTION_LINES
     assert too_long(plant({"heavylift.worker": body})) == ["heavylift.worker.f has 61 lines, more than 60."]
     assert too_long(plant({"heavylift.worker": body.replace(" pass\n", "", 1)})) == []
-    assert too_long(plant({"heavylift.worker": "x = 1\n" * 451})) == [
-        "heavylift.worker has 451 lines, more than 450."
-    ]
+    assert too_long(plant({"heavylift.worker": "x = 1\n" * 451})) == ["heavylift.worker has 451 lines, more than 450."]
     assert too_long(plant({"heavylift.worker": "x = 1\n" * 450})) == []
 
 

@@ -13,4 +13,4 @@ parser.add_argument("--store", help="where jobs live, such as sqlite:///long_pro
 options = parser.parse_args()
 if options.store:
     lift.override(store=options.store)
-uvicorn.run(app, host="127.0.0.1", port=options.port, log_level="warning", timeout_graceful_shutdown=5)
+uvicorn.run(app, host="127.0.0.1", port=options.port, access_log=False, timeout_graceful_shutdown=5)

@@ -157,6 +157,8 @@ class Client:
         the reader came, only the last is given.
         """
         job = await self.get(job_id)
+        if job.state.final and after >= job.seq:
+            return
         async with contextlib.aclosing(self._follow(job, after)) as events:
             async for item in events:
                 yield item
@@ -242,18 +244,26 @@ class Client:
         raise HeavyliftError(message)
 
     async def _follow(self, job: Job, after: int) -> AsyncGenerator[Event, None]:
-        """Events until the final one. The first batch is what was there: stale progress in it is left out."""
-        async with self._tail.follow(job.id, after) as follower:
+        """Events until the final one: what was there when `job` was read, then what comes."""
+        past = await self._past(job, after)
+        for known in past:
+            yield known
+        if past and _ends(past[-1], job):
+            return
+        async with self._tail.follow(job.id, past[-1].seq if past else after) as follower:
             while (item := await follower.next()) is not None:
-                if (
-                    item.kind == event.PROGRESS
-                    and item.seq < job.seq
-                    and item.at < (job.progress.at if job.progress else 0)
-                ):
-                    continue
                 yield item
-                if item.kind == event.STATE and State(item.data["state"]).final and item.seq >= job.seq:
+                if _ends(item, job):
                     return
+
+    async def _past(self, job: Job, after: int) -> list[Event]:
+        """The events above `after` up to the record's own; of the progress among them only the last."""
+        past: list[Event] = []
+        while after < job.seq and (page := await self.store.events({job.id: after})):
+            past += page
+            after = page[-1].seq
+        newest = max((item.seq for item in past if item.kind == event.PROGRESS), default=0)
+        return [item for item in past if item.kind != event.PROGRESS or item.seq == newest]
 
 
 class Handle(Generic[R]):
@@ -320,3 +330,8 @@ def job_error(job: Job) -> JobError:
         return JobCancelled(job)
     code = job.error.code if job.error else ""
     return {"timed-out": JobTimedOut, "crashed": JobCrashed, "lost": JobCrashed}.get(code, JobFailed)(job)
+
+
+def _ends(item: Event, job: Job) -> bool:
+    """Whether this is the job's last event; an older end, before a manual retry, is not."""
+    return item.kind == event.STATE and State(item.data["state"]).final and item.seq >= job.seq

@@ -220,7 +220,8 @@ class Store(Protocol):
         """Write changes with their events; each answer is the job's new `seq`, or None when the fence refused it.
 
         - Refused: another state or attempt than `change.state` and `change.attempt`, no such job, or a change to
-          queued that does not know of the job's cancel request. It changes nothing and is counted (`refused`).
+          queued, or of the cancel request, that does not know of the job's cancel request. It changes nothing and is
+          counted (`refused`).
         - Only `change.fields` are written. A job that becomes queued stands in its lane again, by its new run_at; one
           that stops running frees its queue's slot; one that is over frees its unique key and gets its retention.
         - Progress events are thinned to at most 256 a job: the newest is always kept.

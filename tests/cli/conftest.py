@@ -1,6 +1,7 @@
+import os
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -14,14 +15,13 @@ class Shell:
     """A folder in which commands are typed."""
 
     folder: Path
+    settings: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, *arguments, **environment):
-        import os
-
         return subprocess.run(
             [*HEAVYLIFT, *arguments],
             cwd=self.folder,
-            env=os.environ | environment,
+            env=os.environ | self.settings | environment,
             capture_output=True,
             text=True,
             timeout=50,
@@ -41,7 +41,5 @@ def working(tmp_path_factory):
     """A folder with the application, its store, and a worker."""
     folder = tmp_path_factory.mktemp("working")
     shutil.copy(APPLICATION, folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HEAVYLIFT_APP", "jobs_app:lift")
-        with serving("--concurrency", "2", cwd=folder):
-            yield Shell(folder)
+    with serving("--concurrency", "2", cwd=folder):
+        yield Shell(folder, {"HEAVYLIFT_APP": "jobs_app:lift"})

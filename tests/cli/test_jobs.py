@@ -167,10 +167,11 @@ def test_a_store_is_found_by_each_of_its_names(shell):
         assert shell("jobs", *arguments, **environment).stdout.split("\t")[0] == id
 
 
-def test_a_file_that_is_no_store_is_exit_code_4(shell):
+def test_a_file_that_is_no_store_is_named(shell):
     (shell.folder / "text.db").write_text("this is no database, and was never meant to be one" * 100)
     ended = shell("jobs", "--store", "sqlite:///text.db")
-    assert ended.returncode == 4
+    assert ended.returncode == 2
+    assert "text.db" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

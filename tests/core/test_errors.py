@@ -88,7 +88,8 @@ def test_the_map_of_the_tree_names_every_error():
 def test_every_error_explains_itself():
     """Each class has a docstring of its own."""
     for cls in own_classes().values():
-        assert inspect.getdoc(cls) and cls.__doc__ is not cls.__base__.__doc__
+        assert inspect.getdoc(cls)
+        assert cls.__doc__ is not cls.__base__.__doc__
 
 
 def job(state, **fields):
@@ -113,8 +114,10 @@ MESSAGES = {
     ),
     "a payload": (
         PayloadTooLarge(2_000_000, 1_048_576),
-        "The arguments take 2,000,000 bytes, the limit is 1,048,576."
-        " Store the data elsewhere and submit a reference to it, or raise max_payload.",
+        (
+            "The arguments take 2,000,000 bytes, the limit is 1,048,576."
+            " Store the data elsewhere and submit a reference to it, or raise max_payload."
+        ),
         {"size": 2_000_000, "limit": 1_048_576},
     ),
     "a full queue": (
@@ -140,7 +143,9 @@ MESSAGES = {
     "cancelled": (JobCancelled(job(State.CANCELLED)), "Job j1 (build) was cancelled.", {}),
     "cancelled with a reason, after a failure": (
         JobCancelled(
-            job(State.CANCELLED, error=Error("failed", "an earlier one"), cancel=CancelRequest(1.0, reason="not needed"))
+            job(
+                State.CANCELLED, error=Error("failed", "an earlier one"), cancel=CancelRequest(1.0, reason="not needed")
+            )
         ),
         "Job j1 (build) was cancelled: not needed",
         {},
@@ -170,7 +175,9 @@ def test_wishes_of_task_code_carry_what_they_ask_for():
     assert not issubclass(RetryLater, HeavyliftError)
 
 
-@pytest.mark.parametrize(("word", "hint"), [("timout", " Did you mean 'timeout'?"), ("zzz", ""), ("", ""), ("x" * 10**6, "")])
+@pytest.mark.parametrize(
+    ("word", "hint"), [("timout", " Did you mean 'timeout'?"), ("zzz", ""), ("", ""), ("x" * 10**6, "")]
+)
 def test_did_you_mean_guesses_only_what_is_near(word, hint):
     """A far word gets no guess, a huge one no long search."""
     assert did_you_mean(word, ["timeout", "queue"]) == hint

@@ -172,7 +172,9 @@ def test_the_budgets_do_not_touch_each_other():
     assert (job.failures, job.crashes, job.losses, job.attempt) == (2, 2, 2, 6)
 
 
-@pytest.mark.parametrize("outcome", [HANDED_BACK, SNOOZED, Interrupted("not started")], ids=["drain", "snooze", "unstarted"])
+@pytest.mark.parametrize(
+    "outcome", [HANDED_BACK, SNOOZED, Interrupted("not started")], ids=["drain", "snooze", "unstarted"]
+)
 def test_what_is_no_fault_of_the_job_costs_nothing(outcome):
     """Neither a budget, nor the error and the checkpoint of before; a hundred times over."""
     job = replace(submitted(retry=1, crashes=1, losses=1), checkpoint=b"7", error=BOOM)
@@ -335,7 +337,9 @@ def test_a_request_that_knows_of_no_other_does_not_claim_to():
     assert lifecycle.cancel(cancelled(job), CancelRequest(NOW, force=True)).knows_cancel is True
 
 
-@pytest.mark.parametrize(("outcome", "state"), [(Succeeded(b"1"), State.SUCCEEDED), (Failed(BOOM, retryable=False), State.FAILED)])
+@pytest.mark.parametrize(
+    ("outcome", "state"), [(Succeeded(b"1"), State.SUCCEEDED), (Failed(BOOM, retryable=False), State.FAILED)]
+)
 def test_an_answer_that_came_before_the_stop_wins(outcome, state):
     """The state follows what happened; the request stays on record."""
     job = settled(cancelled(running()), outcome)
@@ -387,7 +391,9 @@ def test_a_last_start_that_ended_by_itself_ends_the_job_as_it_ended(outcome):
     assert job.state is State.FAILED
 
 
-@pytest.mark.parametrize("outcome", [Succeeded(b"1"), Failed(BOOM, retryable=False), Cancelled()], ids=["succeeded", "failed", "cancelled"])
+@pytest.mark.parametrize(
+    "outcome", [Succeeded(b"1"), Failed(BOOM, retryable=False), Cancelled()], ids=["succeeded", "failed", "cancelled"]
+)
 def test_a_job_that_is_over_cannot_be_cancelled(outcome):
     """The error says how it ended."""
     job = settled(running(), outcome)
@@ -414,8 +420,17 @@ def test_a_manual_retry_gives_new_budgets_and_is_logged():
     """Nothing of the old end is left; what it learned (the checkpoint, the attempts, the log's size) stays."""
     old = replace(
         cancelled(submitted()),
-        **{"attempt": 4, "failures": 3, "crashes": 2, "losses": 19, "checkpoint": b"7", "log_bytes": 9, "seq": 12},
-        **{"result": b"1", "error": BOOM, "progress": Progress(1), "started_at": NOW},
+        attempt=4,
+        failures=3,
+        crashes=2,
+        losses=19,
+        checkpoint=b"7",
+        log_bytes=9,
+        seq=12,
+        result=b"1",
+        error=BOOM,
+        progress=Progress(1),
+        started_at=NOW,
     )
     change = lifecycle.retry(old, NOW + 50)
     job = change.apply(old)

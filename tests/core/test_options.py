@@ -64,7 +64,9 @@ BAD = {
 
 
 def cases(table):
-    return [pytest.param(name, value, id=f"{name}-{number}") for name in table for number, value in enumerate(table[name])]
+    return [
+        pytest.param(name, value, id=f"{name}-{number}") for name in table for number, value in enumerate(table[name])
+    ]
 
 
 def test_the_tables_hold_every_option():
@@ -114,7 +116,7 @@ def test_what_resembles_no_option_gets_the_list_alone():
 @pytest.mark.parametrize("bad", [0, 1001, "x", True])
 def test_max_attempts_is_in_range(bad):
     """The short form of retry=Retry(n) is checked under its own name."""
-    with pytest.raises(ConfigError, match="^max_attempts: .*from 1 to 1000"):
+    with pytest.raises(ConfigError, match=r"^max_attempts: .*from 1 to 1000"):
         Options().using(max_attempts=bad)
 
 

@@ -28,9 +28,7 @@ def test_a_factor_of_one_keeps_the_delay():
     assert exponential("3s", 1, jitter=False).delay(9, 0) == 3.0
 
 
-@given(
-    st.floats(0, 1e9), st.floats(1, 1000), st.floats(0, 1e9), st.integers(1, 10_000), CHANCE
-)
+@given(st.floats(0, 1e9), st.floats(1, 1000), st.floats(0, 1e9), st.integers(1, 10_000), CHANCE)
 def test_jitter_takes_half_to_all_of_the_capped_delay(base, factor, maximum, failures, random):
     """However many failures: never an overflow, never over the maximum, never under half of it."""
     backoff = exponential(base, factor, maximum)

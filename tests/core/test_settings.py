@@ -77,7 +77,9 @@ BAD = {
 
 
 def cases(table):
-    return [pytest.param(name, value, id=f"{name}-{number}") for name in table for number, value in enumerate(table[name])]
+    return [
+        pytest.param(name, value, id=f"{name}-{number}") for name in table for number, value in enumerate(table[name])
+    ]
 
 
 def test_the_tables_hold_every_setting():

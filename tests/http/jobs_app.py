@@ -41,9 +41,9 @@ def chatty(ctx: Context) -> None:
 @lift.task
 def spin(ctx: Context, *, stubborn: bool = False) -> None:
     """Never ends by itself; a stubborn one not even when it is asked to."""
-    ctx.progress(0, 1, "spinning")
     while True:
         try:
+            ctx.progress(0, 1, "spinning")
             while True:
                 pass
         except BaseException:

@@ -3,9 +3,9 @@
 import contextlib
 import json
 import re
-import select
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +18,41 @@ HEAVYLIFT = [sys.executable, "-c", "from heavylift.cli import main; main()"]
 START_TIME = 30
 
 
-@dataclass
 class Server:
-    """A server's process, and where it listens."""
+    """A server's process, what it has said on stderr, and where it listens."""
 
-    process: subprocess.Popen[str]
-    address: str
+    def __init__(self, command: list[str], cwd: Path, ready: str) -> None:
+        self.process = subprocess.Popen(command, cwd=cwd, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        self.said: list[str] = []
+        self.address = ""
+        self._ready = re.compile(ready)
+        self._heard = threading.Event()
+        self._listener = threading.Thread(target=self._listen)
+        self._listener.start()
+        self._heard.wait(START_TIME)
 
     def client(self, root: str = "") -> httpx2.Client:
         return httpx2.Client(base_url=self.address + root, timeout=30)
+
+    def stop(self) -> int:
+        """Ask it to end; its exit code, when all that it said was heard."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            return self.process.wait(30)
+        finally:
+            self.process.kill()
+            self._listener.join()
+
+    def _listen(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as lines:
+            for line in lines:
+                self.said.append(line)
+                if found := self._ready.search(line):
+                    self.address = found[1]
+                    self._heard.set()
+        self._heard.set()
 
 
 @contextlib.contextmanager
@@ -40,29 +66,12 @@ def serving(*arguments: str, cwd: Path, app: str = "jobs_app:lift") -> Iterator[
 @contextlib.contextmanager
 def started(command: list[str], *, cwd: Path, ready: str) -> Iterator[Server]:
     """The process of a command that says on stderr where it serves, when it does."""
-    with (cwd / "server.log").open("w+") as log:
-        process = subprocess.Popen(command, cwd=cwd, stderr=subprocess.PIPE, stdout=log, text=True)
-        try:
-            yield Server(process, _address(process, ready))
-        finally:
-            if process.poll() is None:
-                process.terminate()
-            process.communicate(timeout=30)
-
-
-def _address(process: subprocess.Popen[str], ready: str) -> str:
-    said = ""
-    assert process.stderr is not None
-    while select.select([process.stderr], [], [], START_TIME)[0]:
-        line = process.stderr.readline()
-        said += line
-        if not line:
-            break
-        if found := re.search(ready, line):
-            return found[1]
-    process.kill()
-    message = f"the server did not start: {said}"
-    raise AssertionError(message)
+    server = Server(command, cwd, ready)
+    try:
+        assert server.address, "".join(server.said)
+        yield server
+    finally:
+        server.stop()
 
 
 @dataclass(frozen=True)
@@ -74,9 +83,10 @@ class Sent:
     seq: int | None
 
 
-def events(client: httpx2.Client, job: str, after: int | None = None, **params: Any) -> Iterator[Sent]:
+def events(client: httpx2.Client, job: str, after: int | None = None, query: int | None = None) -> Iterator[Sent]:
     """The events of a job as they come, until the server ends the stream."""
     headers = {} if after is None else {"Last-Event-ID": str(after)}
+    params = {} if query is None else {"after": query}
     with client.stream("GET", f"/v1/jobs/{job}/events", headers=headers, params=params) as response:
         response.raise_for_status()
         yield from parsed(response.iter_lines())

@@ -56,7 +56,7 @@ def test_a_resumed_stream_loses_and_repeats_nothing(client, gate):
     assert whole[-1] == job["seq"]
     for seq, following in itertools.pairwise(whole):
         assert [item.seq for item in events(client, id, after=seq)][:-1] == whole[whole.index(following) :]
-        assert [item.seq for item in events(client, id, params={"after": seq})]
+        assert [item.seq for item in events(client, id, query=seq)]
 
 
 def test_of_the_progress_made_before_only_the_last_comes(client, gate):

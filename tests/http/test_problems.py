@@ -15,7 +15,7 @@ from heavylift.store import LeaseLost
 JOB = Job("1", "add", b"{}", Options(), State.FAILED, 0.0, 0.0, error=Error("failed", "no luck"))
 
 EXAMPLES = {
-    "config-error": (errors.ConfigError("bad"), 400),
+    "config-error": (errors.ConfigError("bad"), 503),
     "submit-error": (errors.SubmitError("bad"), 400),
     "unknown-task": (errors.UnknownTask("ad", ["add"]), 404),
     "invalid-arguments": (errors.InvalidArguments("add", [Problem("/a", "missing")]), 422),
@@ -54,7 +54,8 @@ def test_no_error_is_forgotten():
 def test_an_error_has_its_status_and_code(code, expected):
     error, status = expected
     problem = problems.refused(error)
-    assert (problem.status, problem.code, problem.detail) == (status, code, str(error))
+    assert (problem.status, problem.code) == (status, code)
+    assert problem.detail == str(error) or code == "config-error"
 
 
 @pytest.mark.parametrize(("code", "seconds"), [("queue-full", "7"), ("store-unavailable", "5")])
@@ -89,16 +90,15 @@ async def test_a_problem_has_the_members_of_rfc_9457():
     }
 
 
-async def test_an_unexpected_exception_stays_inside_and_is_logged(capsys):
+async def test_an_unexpected_exception_stays_inside_and_is_logged(caplog):
     response = await answer(RuntimeError("the password is swordfish"))
     assert response.status_code == 500
     assert response.json()["code"] == "internal-error"
     assert "swordfish" not in response.text
-    said = capsys.readouterr()
-    assert "swordfish" in said.out + said.err
-    assert "Traceback" in said.out + said.err
+    assert "swordfish" in caplog.text
+    assert "Traceback" in caplog.text
 
 
 async def test_a_problem_is_json_whatever_is_in_it():
-    response = await answer(errors.ConfigError("a \ud800 surrogate and a \x00"))
-    assert json.loads(response.content)["code"] == "config-error"
+    response = await answer(errors.SubmitError("a \ud800 surrogate and a \x00"))
+    assert json.loads(response.content)["code"] == "submit-error"

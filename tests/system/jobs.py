@@ -1,6 +1,7 @@
 """The application of the system tests: jobs that work, jobs that misbehave, and marks that they leave for the auditor."""
 
 import contextlib
+import hashlib
 import os
 import re
 import signal
@@ -51,9 +52,16 @@ def spin(ctx: Context) -> None:
 
 @lift.task(retry=Retry(1))
 def backtrack(ctx: Context) -> None:
-    """Runs in C for longer than anybody waits, without looking at signals."""
+    """A regex that backtracks in C for longer than anybody waits; the engine looks at signals now and then."""
     mark("start", ctx.job_id, ctx.attempt)
     re.match(r"(a+)+$", "a" * 64 + "b")
+
+
+@lift.task(retry=Retry(1))
+def derive(ctx: Context) -> None:
+    """One call into C for hours, which never looks at signals."""
+    mark("start", ctx.job_id, ctx.attempt)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
 
 
 @lift.task(retry=Retry(1))

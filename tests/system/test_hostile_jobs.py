@@ -12,7 +12,8 @@ from tests.system.service import processes_with, serving, until
 HOSTILE = {
     # name -> how it is stopped: by its own clean-up, or by the kill that follows the grace
     "spin": Stopped.SOFT,
-    "backtrack": Stopped.KILLED,
+    "backtrack": Stopped.SOFT,
+    "derive": Stopped.KILLED,
     "defy": Stopped.KILLED,
     "swallow": Stopped.SOFT,
     "family": Stopped.SOFT,

@@ -71,10 +71,10 @@ class Serve:
 
     def kill(self, part: str, wanted: int | None) -> None:
         """Kill one process of a part: at once, or (the worker) in a phase of its writing."""
-        pids = self.tree()[part]
-        if not pids:
-            return
-        pid = random.choice(pids)
+        tree = self.tree()
+        if not all(tree.values()):
+            return  # it is starting: let it come to work first
+        pid = random.choice(tree[part])
         phase = 0
         with contextlib.suppress(ProcessLookupError):
             if wanted is not None:
@@ -111,7 +111,9 @@ class Serve:
     def running(self) -> int:
         """Attempts that wrote their start and not their end."""
         lines = [tuple(line.split()[:3]) for line in read(self._folder / "audit")]
-        return len({line[1:] for line in lines if line[0] == "start"} - {line[1:] for line in lines if line[0] == "end"})
+        return len(
+            {line[1:] for line in lines if line[0] == "start"} - {line[1:] for line in lines if line[0] == "end"}
+        )
 
     def stop(self) -> int:
         assert self._process is not None
@@ -130,9 +132,9 @@ async def test_jobs_survive_the_death_of_every_process_at_any_moment(tmp_path, c
     try:
         await client.open()
         submits = asyncio.create_task(submit(client, ids, options))
-        plan = ["host"] * 3 + ["nanny", "worker", "serve"]
+        plan = ["host"] * 4 + ["nanny"] * 2 + ["worker"] * 2 + ["serve"]
         while not submits.done() or not await all_final(client):
-            await asyncio.sleep(random.uniform(0.02, 0.5))
+            await asyncio.sleep(random.uniform(0.02, 0.4))
             part = random.choice(plan)
             wanted = random.choice([None, 1, 2, 2]) if part in ("worker", "serve") else None
             await asyncio.to_thread(serve.kill, part, wanted)

@@ -20,9 +20,7 @@ Check = Callable[[Path, Path], Reports]
 
 
 def run(*command: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode in (0, 1), done.stdout + done.stderr  # 1: there were errors; more: it did not run
     return done.stdout
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Optional
 
 import typer
 
-# ruff: noqa: FBT002  typer makes an option of each parameter, and a flag of a boolean one
+# ruff: noqa: FBT002, PLR0913  typer makes an option of each parameter, and a flag of a boolean one
 from heavylift.cli.exits import HELP
 
 app = typer.Typer(
@@ -90,7 +90,7 @@ def worker(
 
 
 @app.command()
-def submit(  # noqa: PLR0917  one for each option
+def submit(  # noqa: PLR0917
     task: Annotated[str, typer.Argument(metavar="TASK", help="The task's name.")],
     arguments: Annotated[
         Optional[list[str]],  # noqa: UP045

@@ -45,7 +45,11 @@ async def watch(client: Client, job: Job) -> Job:
             view.say("no worker is alive: it waits until one is started (heavylift worker APP)")
         async for item in client.events(job.id):
             _show(view, item)
-    return await client.get(job.id)
+    last = await client.get(job.id)
+    if sys.stderr.isatty() and last.finished_at is not None:
+        took = output.duration(last.finished_at - last.created_at)
+        output.console(stderr=True).print(f"[{output.STYLES[last.state]}]{last.state}[/] after {took}")
+    return last
 
 
 def _show(view: View, item: Event) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -89,7 +88,7 @@ def listed(
     if not page.jobs:
         sys.stderr.write(f"No such jobs in {lift.store_url}.\n")
     elif page.next_page_token:
-        sys.stderr.write(f"There are more than these {limit}: --limit shows up to 1000.\n")
+        sys.stderr.write("Older ones are left out; --limit N shows up to 1000.\n")
     return Exit.OK
 
 
@@ -184,7 +183,8 @@ def _state(name: str) -> State:
     try:
         return State(name)
     except ValueError:
-        message = f"--state: {name!r} is no state.{did_you_mean(name, list(State))} (states: {', '.join(State)})"
+        known = [state.value for state in State]
+        message = f"--state: {name!r} is no state.{did_you_mean(name, known)} (states: {', '.join(known)})"
         raise ConfigError(message) from None
 
 
@@ -217,12 +217,6 @@ def _ended(job: Job, *, as_json: bool) -> Exit:
 
 def _run(lift: Heavylift, work: Callable[[], Awaitable[T]]) -> T:
     """Run a piece of work on an open store."""
-    import structlog
-
-    structlog.configure(
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-    )
 
     async def opened() -> T:
         async with lift:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import time
@@ -13,7 +14,7 @@ from heavylift.core.job import State, Stopped
 from heavylift.http import render
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from rich.console import Console
 
@@ -29,6 +30,11 @@ STYLES = {
     State.FAILED: "red",
     State.CANCELLED: "magenta",
 }
+HEADS = ("ID", "TASK", "STATE", "DONE", "TOOK", "AGE", "QUEUE")
+LEAST = (36, 0, 9, 5, 6, 6, 0)
+"""Columns that each column of the table keeps on a narrow terminal."""
+WIDE = 100
+"""Columns of a terminal that has room for the queue, too."""
 MAX_TEXT = 2000
 """Characters of arguments and results that are shown; --json has them whole."""
 
@@ -67,28 +73,31 @@ def as_json(job: Job) -> dict[str, Any]:
 
 def jobs(found: Sequence[Job]) -> None:
     """A table of jobs: with a head and colours on a terminal, else a line of tab-separated values for each."""
-    heads = ("ID", "TASK", "STATE", "PROGRESS", "QUEUE", "CREATED", "TOOK")
     if not sys.stdout.isatty():
         for job in found:
             sys.stdout.write("\t".join(_cells(job)) + "\n")
         return
     from rich.table import Table
 
-    table = Table(*heads, box=None, pad_edge=False, header_style="bold")
-    table.columns[0].no_wrap = True
+    out = console()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    shown = [index for index, head in enumerate(HEADS) if head != "QUEUE" or out.width >= WIDE]
+    for index in shown:
+        # What gives way on a narrow terminal is the task's name: an id that is cut is of no use.
+        table.add_column(HEADS[index], no_wrap=True, min_width=None if HEADS[index] == "TASK" else LEAST[index])
     for job in found:
-        cells = _cells(job)
+        cells = [safe(cell) for cell in _cells(job)]
         cells[2] = f"[{STYLES[job.state]}]{cells[2]}[/]"
-        table.add_row(*cells)
-    console().print(table)
+        table.add_row(*[cells[index] for index in shown])
+    out.print(table)
 
 
 def _cells(job: Job) -> list[str]:
     now = time.time()
-    took = "" if job.started_at is None else duration((job.finished_at or now) - job.started_at)
+    took = "" if job.started_at is None else duration((job.finished_at or now) - job.started_at, short=True)
     percent = job.progress.percent if job.progress else None
-    progress = "" if percent is None else f"{percent:.0f} %"
-    return [job.id, job.task, job.state.value, progress, job.queue, f"{duration(now - job.created_at)} ago", took]
+    done = "" if percent is None else f"{percent:.0f} %"
+    return [job.id, job.task, job.state.value, done, took, duration(now - job.created_at, short=True), job.queue]
 
 
 def job(record: Job, history: Iterable[Event]) -> None:
@@ -98,12 +107,12 @@ def job(record: Job, history: Iterable[Event]) -> None:
     out.print(f"[bold]{safe(record.task)}[/]  {safe(record.id)}  [{style}]{record.state}[/]\n")
     for name, text in _facts(record):
         out.print(f"  [dim]{name:<10}[/]{safe(text)}")
-    lines = [(item.at, line) for item in history if (line := _line(item))]
-    if lines:
-        out.print()
-    for at, line in lines:
+    out.print()
+    for at, line in _history(history):
         out.print(f"  [dim]{_local(at):%H:%M:%S}.{int(at % 1 * 1000):03d}[/]  {safe(line)}")
-    out.print(f"\n  [dim]{'next':<10}[/]{safe(_next(record))}")
+    if record.state is not State.SUCCEEDED:
+        verb = "retry" if record.state.final else "cancel"
+        out.print(f"\n  [dim]{'next':<10}[/]heavylift {verb} {safe(record.id)}")
 
 
 def _facts(job: Job) -> Iterable[tuple[str, str]]:
@@ -145,16 +154,27 @@ def _ends(job: Job) -> Iterable[tuple[str, str]]:
         yield "result", _shown(job.result or b"null")
 
 
+def _history(events: Iterable[Event]) -> Iterable[tuple[float, str]]:
+    """A line for each thing that happened, but one for checkpoints that follow each other; progress is shown above."""
+    told = [item for item in events if item.kind != event.PROGRESS]
+    for kind, group in itertools.groupby(told, lambda item: item.kind):
+        items = list(group)
+        if kind == event.CHECKPOINT:
+            times = f" ({len(items)} times)" if len(items) > 1 else ""
+            yield items[-1].at, f"checkpoint saved{times}"
+            continue
+        for item in items:
+            if line := _line(item):
+                yield item.at, line
+
+
 def _line(item: Event) -> str | None:
-    """A line of the job's history; progress is shown above, once."""
     about = item.data
     match item.kind:
         case event.STATE:
             return state_line(about)
         case event.CANCEL:
             return "asked to stop" + (", at once" if about.get("force") else "")
-        case event.CHECKPOINT:
-            return f"checkpoint of {about['size']:,} bytes"
         case event.LOG:
             lines = [f"{line['level']}: {line['message']}" for line in about["lines"]]
             if about.get("dropped"):
@@ -163,16 +183,18 @@ def _line(item: Event) -> str | None:
     return None
 
 
-def state_line(about: Any) -> str:
+def state_line(about: Mapping[str, Any]) -> str:
     """The data of a state event as one line."""
-    text = f"attempt {about['attempt']} started" if about["state"] == State.RUNNING else str(about["state"])
-    if "outcome" in about and about["outcome"] != about["state"]:
-        text += f" after an attempt that {ENDED.get(about['outcome'], about['outcome'])}"
-    if "error" in about:
-        text += f": {about['error']['message']}"
-    if "run_at" in about:
-        text += f", until {_clock(about['run_at'])}"
-    return text
+    state, outcome = about["state"], about.get("outcome")
+    why = f": {about['error']['message']}" if "error" in about else ""
+    at = f"at {_clock(about['run_at'])}" if "run_at" in about else "at once"
+    if state == State.RUNNING:
+        return f"attempt {about['attempt']} started"
+    if state != State.QUEUED:
+        return f"{state}{why}"
+    if outcome is None:
+        return ("queued anew" if about.get("retry") else "queued") + (f", to start {at}" if "run_at" in about else "")
+    return f"attempt {about['attempt']} {ENDED.get(outcome, outcome)}{why}; again {at}"
 
 
 ENDED = {
@@ -180,7 +202,7 @@ ENDED = {
     "timed-out": "ran out of time",
     "crashed": "crashed",
     "interrupted": "was interrupted",
-    "snoozed": "snoozed",
+    "snoozed": "asked for a pause",
 }
 
 
@@ -215,12 +237,12 @@ def progress_text(value: Progress) -> str:
     return "  ".join(parts) or "some"
 
 
-def duration(seconds: float) -> str:
-    """Seconds as people read them: two units at most."""
+def duration(seconds: float, *, short: bool = False) -> str:
+    """Seconds as people read them: in two units at most, or in one."""
     for size, unit, below, smaller in UNITS:
         if seconds >= size:
             rest = int(seconds % size // below)
-            return f"{int(seconds // size)} {unit}" + (f" {rest} {smaller}" if rest else "")
+            return f"{int(seconds // size)} {unit}" + (f" {rest} {smaller}" if rest and not short else "")
     return f"{seconds:.1f} s" if seconds >= ALMOST_ONE else f"{max(seconds, 0) * 1000:.0f} ms"
 
 
@@ -229,7 +251,9 @@ def _when(at: float) -> str:
 
 
 def _clock(at: float) -> str:
-    return f"{_local(at):%Y-%m-%d %H:%M:%S}"
+    """The time, with its date unless it is today's."""
+    local = _local(at)
+    return f"{local:%H:%M:%S}" if local.date() == _local(time.time()).date() else f"{local:%Y-%m-%d %H:%M:%S}"
 
 
 def _local(at: float) -> datetime:
@@ -242,10 +266,6 @@ def _shown(value: bytes) -> str:
     if isinstance(decoded, dict):
         text = " ".join(f"{key}={json.dumps(item, ensure_ascii=False)}" for key, item in decoded.items()) or "none"
     return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}… ({len(text):,} characters; --json has all)"
-
-
-def _next(job: Job) -> str:
-    return f"heavylift {'retry' if job.state.final else 'cancel'} {job.id}"
 
 
 def safe(text: str) -> str:

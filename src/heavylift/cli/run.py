@@ -69,6 +69,6 @@ def _announce(lift: Heavylift, address: str, *, own: bool) -> None:
 
 
 def _log_to_stderr() -> None:
-    import structlog
+    import logging
 
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(file=sys.stderr))
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")

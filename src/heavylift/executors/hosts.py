@@ -166,11 +166,13 @@ class HostProcess:
             self._keeper.finish(run, verdicts.stopped(run, started=False))
             self._keeper.host_free(self)
             return
-        self.read()
+        answered = self.read()
         if run.number in self.running:
             self.signalled = True
             self._page.stop = run.number
             self._ask(run)
+        if answered:
+            self._keeper.host_free(self)
 
     def look(self) -> None:
         """Fetch what the page holds of the running run, and see whether it is beyond a limit. Called every 50 ms."""
@@ -232,10 +234,12 @@ class HostProcess:
         if stop is None or run.number not in self.running or self.phase is Phase.GONE:
             return
         if now >= stop.deadline:
-            self.read()  # an answer that is there already wins
+            answered = self.read()  # an answer that is there already wins
             if run.number in self.running:
                 run.killed = True
                 self.kill()
+            if answered:
+                self._keeper.host_free(self)
             return
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, STOP_SIGNAL)

@@ -51,7 +51,7 @@ class Pool:
     def __init__(self, nanny: Nanny, settings: Settings, *, patience: float = PATIENCE) -> None:
         self.tasks: Mapping[str, TaskInfo] = nanny.tasks
         self.size = settings.concurrency or cpus()
-        self._nanny, self._settings, self._patience = nanny, settings, patience
+        self.nanny, self._settings, self._patience = nanny, settings, patience
         self._config = {"nice": settings.nice, "max_result": settings.max_result, "max_log": settings.max_log}
         self._loop = asyncio.get_running_loop()
         self._numbers = 0
@@ -76,12 +76,16 @@ class Pool:
     # --- the contract ------------------------------------------------------------------------------------------
 
     @property
+    def warm(self) -> int:
+        """How many hosts are ready."""
+        return sum(1 for host in self._hosts if host.phase is Phase.READY)
+
+    @property
     def free(self) -> int:
         """See `Executor.free`."""
         if self._closing:
             return 0
-        busy = sum(1 for host in self._hosts if host.running)
-        now = self.size - busy - len(self._queue)
+        now = self.size - self._busy() - len(self._queue)
         if self._pace.quick:
             ahead = min(AHEAD, int(AHEAD_SECONDS * self.size / self._pace.seconds))
             now = max(now, ahead - len(self._runs))
@@ -89,11 +93,11 @@ class Pool:
 
     async def start(self) -> None:
         """See `Executor.start`."""
-        for warning in self._nanny.warnings:
+        for warning in self.nanny.warnings:
             log.warning(warning)
-        self._nanny.on_ready = self._renewed
+        self.nanny.on_ready = self._renewed
         self._warm = self._loop.create_future()
-        self._grow(1)
+        self._grow(self._least)
         await self._warm
         self._shrink_timer = self._loop.call_later(self._shrink_pause, self._shrink)
 
@@ -150,7 +154,7 @@ class Pool:
         await self._until(lambda: not self._hosts, self._loop.time() + 1)
         for host in list(self._hosts):
             host.kill()
-        await self._nanny.close()
+        await self.nanny.close()
         await self._until(lambda: not self._hosts, self._loop.time() + 1)
 
     async def _until(self, condition: Callable[[], bool], deadline: float) -> None:
@@ -173,7 +177,7 @@ class Pool:
         queue = self._queue
         while queue:
             run = queue[0]
-            if self._idle:
+            if self._idle and (self._least == 1 or self._busy() < self.size):
                 host = self._idle.pop()
             elif self._open and run.pace.quick and run.may_share:
                 host = self._open.popleft()
@@ -288,8 +292,8 @@ class Pool:
         self._tails.pop(host, None)
         self.take_back(back)
         self._changed.set()
-        if not self._closing and not self._living():
-            self._grow(1)
+        if not self._closing and self._living() < self._least:
+            self._grow(self._least)
         self._pump_soon()
 
     def take_back(self, runs: list[Run]) -> None:
@@ -319,24 +323,33 @@ class Pool:
 
     # --- size --------------------------------------------------------------------------------------------------
 
+    def _busy(self) -> int:
+        return sum(1 for host in self._hosts if host.running)
+
     def _living(self) -> int:
         return sum(1 for host in self._hosts if host.phase in (Phase.STARTING, Phase.READY))
 
+    @property
+    def _least(self) -> int:
+        """So many hosts are kept in any case: where a start takes long, one waits in reserve."""
+        return 1 if self.nanny.forks else 2
+
     def _grow(self, wanted: int) -> None:
-        """Start hosts until `wanted` are about to be free, and not more than `size` live."""
-        if self._closing or not self._nanny.ready or self._loop.time() < self._not_before:
+        """Start hosts until `wanted` are about to be free, and not more than `size` and the reserve live."""
+        if self._closing or not self.nanny.ready or self._loop.time() < self._not_before:
             return
         coming = sum(1 for host in self._hosts if host.phase is Phase.STARTING)
-        for _ in range(min(wanted - coming - len(self._idle), self.size - self._living())):
+        most = self.size + self._least - 1
+        for _ in range(min(wanted - coming - len(self._idle), most - self._living())):
             host = HostProcess(self)
             self._hosts.add(host)
-            host.start(self._nanny, self._config)
+            host.start(self.nanny, self._config)
 
     def _renewed(self) -> None:
         """A new nanny has taken over; its application may be another version."""
-        self.tasks = self._nanny.tasks
-        if not self._living():
-            self._grow(1)
+        self.tasks = self.nanny.tasks
+        if self._living() < self._least:
+            self._grow(self._least)
         self._pump_soon()
 
     def _is_used_up(self, host: HostProcess) -> bool:
@@ -356,7 +369,7 @@ class Pool:
         self._shrink_timer = self._loop.call_later(self._shrink_pause, self._shrink)
         now = self._loop.time()
         for host in list(self._idle):
-            if self._living() <= 1:
+            if self._living() <= self._least:
                 break
             if now - host.idle_since > self._settings.idle:
                 host.leave()

@@ -176,7 +176,7 @@ def _state(name: str) -> State:
     try:
         return State(name)
     except ValueError:
-        hint = did_you_mean(name, list(State))
+        hint = did_you_mean(name, [state.value for state in State])
         raise parameter(name="state", detail=f"{name!r} is no state.{hint} (states: {', '.join(State)})") from None
 
 

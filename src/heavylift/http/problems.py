@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any
 
-import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -21,7 +21,7 @@ MEDIA_TYPE = "application/problem+json"
 STORE_RETRY_AFTER = 5
 """Seconds after which a caller may try again while the store is away."""
 
-log = structlog.get_logger("heavylift.http")
+log = logging.getLogger("heavylift.http")
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -47,7 +47,7 @@ class Refused(Exception):
 
 
 STATUS: dict[type[errors.HeavyliftError], int] = {
-    errors.ConfigError: 400,
+    errors.ConfigError: 503,
     errors.SubmitError: 400,
     errors.UnknownTask: 404,
     errors.InvalidArguments: 422,
@@ -68,6 +68,10 @@ STATUS: dict[type[errors.HeavyliftError], int] = {
 def refused(error: errors.HeavyliftError) -> Refused:
     """The problem that stands for an error of the tree."""
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    if isinstance(error, errors.ConfigError):
+        # What a request says is checked where it is read, so this is the server's own: not for its callers to see.
+        log.error("the server cannot be used as it is configured: %s", error)
+        return Refused(status, error.code, "The server cannot be used as it is configured; its log says why.")
     headers, members = _extras(error)
     return Refused(status, error.code, str(error), headers=headers, **members)
 
@@ -108,7 +112,7 @@ def guarded(handler: Handler) -> Handler:
         except ClientDisconnect:
             return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody is there to read it
         except Exception:
-            log.exception("a request failed", method=request.method, path=request.url.path)
+            log.exception("%s %s failed", request.method, request.url.path)
             return response(request, Refused(500, "internal-error", "The server failed; its log says why."))
 
     return answer
@@ -162,7 +166,7 @@ def _title(problem: Refused) -> str:
 
 
 TITLES = {
-    "config-error": "The request cannot be used",
+    "config-error": "The server is not configured",
     "unknown-parameter": "There is no such query parameter",
     "invalid-parameter": "A query parameter does not fit",
     "malformed-json": "The body is not JSON",

@@ -40,7 +40,9 @@ def serve(
     """
     listener = _bind(host, port)
     app = build(lift, role)
-    config = uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE)
+    config = uvicorn.Config(
+        app, lifespan="off", log_config=None, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE
+    )
     server = _Server(config, app.state.service, announce)
     with contextlib.closing(listener), asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         return runner.run(_run(server, listener))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import threading
 import time
 from typing import TYPE_CHECKING, Literal
-
-import structlog
 
 from heavylift.core.errors import JobNotFinished, StoreError
 from heavylift.core.job import State
@@ -27,7 +26,7 @@ Role = Literal["monolith", "api"]
 
 DRAINING_RETRY_AFTER = 5
 
-log = structlog.get_logger("heavylift.http")
+log = logging.getLogger("heavylift.http")
 
 
 class Service:

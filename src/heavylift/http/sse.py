@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from typing import TYPE_CHECKING, Any
 
-import structlog
 from pydantic_core import to_json
 
 from heavylift.core import event
@@ -30,7 +30,7 @@ PING_EVERY = 15.0
 AHEAD = 64
 """Events that are read ahead of a slow reader; beyond them it is dropped by the tail, and resumes."""
 
-log = structlog.get_logger("heavylift.http")
+log = logging.getLogger("heavylift.http")
 
 Feed = asyncio.Queue["Event | None"]
 
@@ -101,7 +101,7 @@ async def _read(events: AsyncGenerator[Event, None], feed: Feed) -> None:
                 await feed.put(item)
     except (FellBehind, StoreError) as error:
         # The connection ends, and the reader comes again with the last event that it got.
-        log.info("a stream ends early", reason=str(error))
+        log.info("a stream ends early: %s", error)
     except Exception:
         log.exception("a stream failed")
     await feed.put(None)

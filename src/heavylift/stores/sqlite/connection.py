@@ -12,6 +12,8 @@ from heavylift.stores.sqlite.url import Location
 CACHE_KIB = 32 * 1024
 STATEMENTS = 512
 """Prepared statements that a connection keeps."""
+BUSY = 5.0
+"""Seconds for which a lock of another program is waited for."""
 
 FIXES = {
     sqlite3.SQLITE_FULL: "the disk is full: free some space; nothing is lost.",
@@ -43,10 +45,14 @@ def connect(location: Location) -> sqlite3.Connection:
         f"cache_size=-{CACHE_KIB}",
         "temp_store=MEMORY",
         "secure_delete=OFF",
-        "busy_timeout=0",
     ):
         connection.execute(f"PRAGMA {pragma}").close()
     return connection
+
+
+def never_wait(connection: sqlite3.Connection) -> None:
+    """Have a connection fail at once when another program has the file locked: for those that an event loop uses."""
+    connection.execute("PRAGMA busy_timeout=0").close()
 
 
 def is_busy(error: Exception) -> bool:
@@ -63,6 +69,12 @@ def translated(error: Exception, path: str) -> HeavyliftError:
     """The error of the contract for one of the driver or of the system, with its cause and its fix."""
     if isinstance(error, HeavyliftError):
         return error
+    answer = _translated(error, path)
+    answer.__cause__ = error
+    return answer
+
+
+def _translated(error: Exception, path: str) -> HeavyliftError:
     if isinstance(error, sqlite3.Error):
         code = _code(error)
         if code == sqlite3.SQLITE_NOTADB:

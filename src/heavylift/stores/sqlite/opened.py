@@ -15,7 +15,7 @@ from typing import TypeVar
 from heavylift.core.errors import StoreUnavailable
 from heavylift.store import Clock
 from heavylift.stores.sqlite import schema
-from heavylift.stores.sqlite.connection import connect, is_busy, translated
+from heavylift.stores.sqlite.connection import connect, is_busy, never_wait, translated
 from heavylift.stores.sqlite.transaction import Transaction
 from heavylift.stores.sqlite.turns import Turn
 from heavylift.stores.sqlite.url import Location
@@ -34,6 +34,7 @@ class Opened:
         try:
             self.folder = _prepare(location)
             self._quick = connect(location)
+            never_wait(self._quick)
             self._using_quick = threading.Lock()
             self._scanner = connect(location)
             self._scans = ThreadPoolExecutor(1, "heavylift reads")
@@ -110,8 +111,8 @@ def _prepare(location: Location) -> str:
         try:
             _take(turn, location.path)
             if schema.version(connection) < len(schema.MIGRATIONS):
-                _patiently(lambda: _write_ahead(connection, location.path))
-                _patiently(lambda: schema.migrate(connection))
+                _write_ahead(connection, location.path)
+                schema.migrate(connection)
         finally:
             turn.close()
     finally:
@@ -133,17 +134,3 @@ def _take(turn: Turn, path: str) -> None:
         if time.monotonic() > end:
             raise StoreUnavailable(f"The store {path} gave no turn to open it within {PATIENCE:g} s: try again.")
         time.sleep(PAUSE)
-
-
-def _patiently(step: Callable[[], None]) -> None:
-    """A step, again and again while another program has the file locked."""
-    end = time.monotonic() + PATIENCE
-    while True:
-        try:
-            step()
-        except sqlite3.Error as error:
-            if not is_busy(error) or time.monotonic() > end:
-                raise
-            time.sleep(PAUSE)
-        else:
-            return

@@ -22,7 +22,7 @@ OLDEST = (
     "SELECT finished_at, number, state FROM job INDEXED BY job_finished WHERE queue = ? AND state = ? AND state >= 4"
     " AND finished_at < ? ORDER BY finished_at LIMIT ?"
 )
-GONE = "SELECT value FROM json_each(?)"
+GONE = "SELECT value FROM json_each(?1)"
 
 
 def prune(transaction: Transaction, retention: Retention) -> int:

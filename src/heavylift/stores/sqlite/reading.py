@@ -7,7 +7,7 @@ they belong in a thread. Rows are then fetched by their numbers, a few at a time
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic_core import from_json
@@ -19,7 +19,7 @@ from heavylift.store import Query, Queue
 from heavylift.stores.sqlite import rows
 
 SCAN = 20_000
-"""Finished jobs that one page looks at, at most: a page may be short, and its token goes on from there."""
+"""Jobs that one page looks at, at most: it may be short, and its token goes on from there."""
 
 JOB = f"SELECT {rows.COLUMNS} FROM job WHERE id = ?"
 JOBS = f"SELECT {rows.COLUMNS} FROM job WHERE number IN (SELECT value FROM json_each(?)) ORDER BY number DESC"
@@ -29,7 +29,7 @@ QUEUES = (
     " WHERE job.lane = lane.number AND state = 2 ORDER BY rank, number LIMIT 1))"
     " FROM queue JOIN lane ON lane.queue = queue.number {where} ORDER BY name"
 )
-# Where the jobs of a state are found; those that succeeded are so many that they are met on the way down.
+# Where the jobs of a state are found, when they are not so many that they are met among the newest jobs anyway.
 SOURCES = {
     State.BLOCKED: "SELECT number FROM job WHERE state = 0",
     State.QUEUED: (
@@ -37,8 +37,9 @@ SOURCES = {
         " UNION ALL SELECT number FROM job INDEXED BY job_scheduled WHERE state = 1"
     ),
     State.RUNNING: "SELECT number FROM job INDEXED BY job_running WHERE state = 3",
-    State.FAILED: "SELECT number FROM job INDEXED BY job_finished WHERE state >= 4 AND state = 5",
-    State.CANCELLED: "SELECT number FROM job INDEXED BY job_finished WHERE state >= 4 AND state = 6",
+    State.SUCCEEDED: "SELECT number FROM job INDEXED BY job_finished WHERE state >= 4 AND queue IN (SELECT number FROM queue) AND state = 4",
+    State.FAILED: "SELECT number FROM job INDEXED BY job_finished WHERE state >= 4 AND queue IN (SELECT number FROM queue) AND state = 5",
+    State.CANCELLED: "SELECT number FROM job INDEXED BY job_finished WHERE state >= 4 AND queue IN (SELECT number FROM queue) AND state = 6",
 }
 
 
@@ -55,21 +56,41 @@ def is_pruned(connection: sqlite3.Connection, name: str, since: float) -> bool:
 
 
 def find_numbers(connection: sqlite3.Connection, query: Query) -> tuple[list[int], int | None]:
-    """The numbers of one page of jobs, newest first, and the number below which the next one begins."""
-    before = position(query.page_token)
-    selective = query.states and State.SUCCEEDED not in query.states
-    source, bottom = (_by_state(query.states), 0) if selective else _by_number(connection, before)
+    """The numbers of one page of jobs, newest first, and the number below which the next one begins.
+
+    It looks at SCAN jobs, about: at those of the wanted states if there are no more, else at the newest.
+    """
+    before, bottom, source = position(query.page_token), 0, "job"
+    if query.states and _count(connection, query.states) <= SCAN:
+        union = " UNION ALL ".join(SOURCES[state] for state in dict.fromkeys(query.states))
+        source = f"({union}) AS source CROSS JOIN job ON job.number = source.number"
+    else:
+        bottom = _bottom(connection, before)
     conditions, values = _conditions(query)
     text = connection.execute(
-        "SELECT json_group_array(number) FROM (SELECT number FROM job WHERE number IN"
-        f" (SELECT number FROM ({source}) WHERE number < ? AND number >= ?) {conditions}"
-        " ORDER BY number DESC LIMIT ?)",
+        "SELECT json_group_array(number) FROM (SELECT job.number AS number"
+        f" FROM {source} WHERE job.number < ? AND job.number >= ? {conditions} ORDER BY job.number DESC LIMIT ?)",
         (before, bottom, *values, query.limit),
     ).fetchone()[0]
     numbers = from_json(text)
     if len(numbers) == query.limit:
         return numbers, numbers[-1]
     return numbers, bottom if bottom > 0 else None
+
+
+def _count(connection: sqlite3.Connection, states: Sequence[State]) -> int:
+    """How many jobs are in these states."""
+    total = " + ".join(set(states))
+    found: int | None = connection.execute(f"SELECT sum({total}) FROM queue").fetchone()[0]
+    return found or 0
+
+
+def _bottom(connection: sqlite3.Connection, before: int) -> int:
+    """The lowest number of the SCAN jobs below a number; 0 if there are fewer."""
+    row = connection.execute(
+        "SELECT number FROM job WHERE number < ? ORDER BY number DESC LIMIT 1 OFFSET ?", (before, SCAN - 1)
+    ).fetchone()
+    return row[0] if row else 0
 
 
 def jobs(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[Job]:
@@ -122,18 +143,6 @@ def token(number: int | None) -> str | None:
     return None if number is None else f"n{number}"
 
 
-def _by_state(states: Sequence[State]) -> str:
-    return " UNION ALL ".join(SOURCES[state] for state in dict.fromkeys(states))
-
-
-def _by_number(connection: sqlite3.Connection, before: int) -> tuple[str, int]:
-    """The next SCAN jobs below a number, and the lowest number among them (0 at the end)."""
-    row = connection.execute(
-        "SELECT number FROM job WHERE number < ? ORDER BY number DESC LIMIT 1 OFFSET ?", (before, SCAN - 1)
-    ).fetchone()
-    return "SELECT number FROM job", row[0] if row else 0
-
-
 def _conditions(query: Query) -> tuple[str, list[Any]]:
     text, values = "", []
     if query.states:
@@ -149,8 +158,3 @@ def _conditions(query: Query) -> tuple[str, list[Any]]:
         text += " AND EXISTS (SELECT 1 FROM json_each(options, '$.labels') WHERE key = ? AND value = ?)"
         values += [name, value]
     return text, values
-
-
-def ordered(cursors: Mapping[str, int]) -> Iterator[tuple[str, int]]:
-    """The cursors in the order in which their events are returned."""
-    return iter(sorted(cursors.items()))

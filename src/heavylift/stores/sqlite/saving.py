@@ -103,7 +103,9 @@ def _save_quickly(transaction: Transaction, changes: Sequence[Change], held: Map
 def _settled(change: Change, known: Held) -> tuple[Any, ...] | None:
     """The values of a plain success: (number, seq, finished_at, result, fact, id); None for any other change."""
     fields = change.fields
-    if fields.get("state") is not State.SUCCEEDED or fields.keys() != SUCCESS or known[2] != change.attempt:
+    if fields.get("state") is not State.SUCCEEDED or fields.keys() != SUCCESS:
+        return None
+    if change.state is not State.RUNNING or change.attempt != known[2]:
         return None
     result = fields["result"]
     if fields["error"] is not None or len(change.events) != 1 or len(result) > rows.INLINE:
@@ -147,7 +149,8 @@ def _refused(
     """Whether the fence is another by now, or the change does not know of something that it must know."""
     if rows.STATES[job.state] is not change.state or job.attempt != change.attempt:
         return True
-    if change.fields.get("state") is State.QUEUED and job.cancel is not None and not change.knows_cancel:
+    decides = change.fields.get("state") is State.QUEUED or "cancel" in change.fields
+    if decides and job.cancel is not None and not change.knows_cancel:
         return True
     return job.state == rows.RUNNING and _is_dead(job, dead, mine)
 

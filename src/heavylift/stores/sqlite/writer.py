@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from heavylift.core.errors import HeavyliftError, StoreUnavailable
 from heavylift.store import Clock
 from heavylift.stores.sqlite.checkpoints import Checkpoints
-from heavylift.stores.sqlite.connection import connect, is_busy, is_outside, translated
+from heavylift.stores.sqlite.connection import connect, is_busy, is_outside, never_wait, translated
 from heavylift.stores.sqlite.transaction import OutOfDate, Transaction
 from heavylift.stores.sqlite.turns import Turn
 from heavylift.stores.sqlite.url import Location
@@ -59,6 +59,7 @@ class Writer:
         self._inline = inline
         self._connection = connect(location)
         self._connection.execute("PRAGMA wal_autocheckpoint=0").close()
+        never_wait(self._connection)
         self._turn = Turn(folder)
         # Held from before the turn is taken until it is given back.
         self._busy = threading.Lock()

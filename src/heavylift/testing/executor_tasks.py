@@ -1,0 +1,404 @@
+"""The tasks of ExecutorContract: one for each way in which code can behave. `application` is all of them.
+
+An executor under test runs the application `heavylift.testing.executor_tasks:application`.
+"""
+
+from __future__ import annotations
+
+import collections
+import ctypes
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from heavylift.context import Context
+from heavylift.core.errors import GiveUp, RetryLater, Snooze
+from heavylift.core.options import Options
+from heavylift.core.retry import Retry
+from heavylift.core.task import Task, define
+
+
+class Application:
+    """What executors need of a `Heavylift`, without a store."""
+
+    def __init__(self) -> None:
+        self.registry: dict[str, Task] = {}
+        self.store_url = "memory://"
+        self.given_settings: dict[str, Any] = {"concurrency": 3}
+        self.host_start_hooks: list[Callable[[], None]] = []
+
+    def task(self, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+        """Register a function under its own name."""
+        self.registry[function.__name__] = define(function, None, Options().using(**options), Context)
+        return function
+
+
+application = Application()
+task = application.task
+
+
+# --- what ends by itself -------------------------------------------------------------------------------------
+
+
+@task
+def give(value: Any = None) -> Any:
+    """The value."""
+    return value
+
+
+@task
+def add(a: int, b: int = 2) -> int:
+    """With types."""
+    return a + b
+
+
+@task
+def burn(seconds: float) -> None:
+    """Take CPU time."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+@task
+def nap(seconds: float) -> None:
+    """Take time."""
+    time.sleep(seconds)
+
+
+@task
+def where(ctx: Context) -> list[int]:
+    """The process, and the number of the attempt."""
+    return [os.getpid(), ctx.attempt]
+
+
+@task
+def wait_for(ctx: Context, path: str) -> str:
+    """End when a file is there."""
+    ctx.progress(message="waiting")
+    while not Path(path).exists():
+        time.sleep(0.005)
+    return "found"
+
+
+# --- what fails ----------------------------------------------------------------------------------------------
+
+
+class _Hostile(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text either")
+
+    __repr__ = __str__
+
+
+def _policy(failures: int, error: BaseException) -> float | None:
+    if "broken" in str(error):
+        raise RuntimeError("the policy broke")
+    return None if "hopeless" in str(error) else 7.0 * failures
+
+
+def _raise(message: str) -> NoReturn:
+    raise ValueError(message)
+
+
+@task
+def fail(message: str) -> None:
+    """Raise ValueError."""
+    _raise(message)
+
+
+def fail_by_policy(message: str) -> None:
+    """Raise ValueError; a function of the task decides what follows."""
+    _raise(message)
+
+
+def fail_for_good() -> None:
+    """Raise what is not retried."""
+    raise KeyError("for good")
+
+
+task(fail_by_policy, retry=Retry(5, _policy))
+task(fail_for_good, retry=Retry(5, but=(LookupError,)))
+
+
+@task
+def raise_hostile() -> None:
+    """Raise an exception that cannot be shown."""
+    raise _Hostile
+
+
+@task
+def wish(kind: str) -> None:
+    """Raise one of the wishes."""
+    raise {"later": RetryLater("3s", "busy"), "never": GiveUp("no use"), "snooze": Snooze("1m")}[kind]
+
+
+@task
+def leave(how: str) -> None:
+    """End the interpreter, or try to."""
+    if how == "interrupt":
+        raise KeyboardInterrupt
+    sys.exit("bye")
+
+
+@task
+def recurse() -> None:
+    """Run out of stack."""
+    recurse()
+
+
+@task
+def give_odd(what: str) -> Any:
+    """Return what is no JSON."""
+    odd: dict[str, Callable[[], Any]] = {
+        "object": object,
+        "nan": lambda: float("nan"),
+        "generator": lambda: (number for number in range(3)),
+        "coroutine": _coroutine,
+        "surrogate": lambda: "\ud800",
+        "cycle": _cycle,
+    }
+    return odd[what]()
+
+
+async def _coroutine() -> None:
+    pass
+
+
+def _cycle() -> list[Any]:
+    cycle: list[Any] = []
+    cycle.append(cycle)
+    return cycle
+
+
+@task
+def give_large(size: int) -> str:
+    """Return much."""
+    return "x" * size
+
+
+# --- what reports --------------------------------------------------------------------------------------------
+
+
+@task
+def count(ctx: Context, to: int, pause: float = 0.0) -> int:
+    """Report each step."""
+    for number in range(1, to + 1):
+        ctx.progress(number, to)
+        time.sleep(pause)
+    return to
+
+
+@task
+def remember(ctx: Context, values: list[Any]) -> Any:
+    """Save each value; return what was there at the start."""
+    before = ctx.resume("nothing")
+    for value in values:
+        ctx.checkpoint(value)
+    return before
+
+
+@task
+def write(ctx: Context, lines: int, size: int = 10, then_wait: bool = False) -> None:  # noqa: FBT001, FBT002  by name
+    """Write lines to the log."""
+    for number in range(lines):
+        ctx.log.info("%s", f"{number:05d}".ljust(size, "."))
+    while then_wait:
+        time.sleep(0.01)
+
+
+@task
+def mix(ctx: Context, rounds: int) -> None:
+    """Report all kinds in turn."""
+    for number in range(rounds):
+        ctx.log.info("line %d", number)
+        ctx.progress(number)
+        ctx.checkpoint(number)
+
+
+# --- what goes on until it is stopped --------------------------------------------------------------------------
+
+
+@task
+def loop(ctx: Context, how: str, path: str) -> Any:
+    """Go on for ever in one of many ways; a file at `path` tells that the clean-up ran."""
+    ctx.progress(message="begun")
+    return _LOOPS[how](ctx, Path(path))
+
+
+def _spin(_ctx: Context, path: Path) -> None:
+    try:
+        while True:
+            pass
+    finally:
+        path.write_text("cleaned up")
+
+
+def _sleep(_ctx: Context, path: Path) -> None:
+    try:
+        time.sleep(1000)
+    finally:
+        time.sleep(0.1)  # more than one stop signal comes meanwhile; none may end this
+        path.write_text("cleaned up")
+
+
+def _poll(ctx: Context, path: Path) -> str:
+    while not ctx.cancelled:
+        pass
+    path.write_text("cleaned up")
+    return "ended by itself"
+
+
+def _report(ctx: Context, path: Path) -> None:
+    try:
+        for number in itertools.count():
+            ctx.progress(number)
+            ctx.log.info("n")
+    finally:
+        path.write_text("cleaned up")
+
+
+def _translate(_ctx: Context, _path: Path) -> None:
+    try:
+        while True:
+            pass
+    except BaseException as error:
+        raise RuntimeError("translated") from error
+
+
+def _catch_once(_ctx: Context, path: Path) -> str:
+    try:
+        while True:
+            pass
+    except BaseException:  # noqa: BLE001  the very thing to be tested
+        time.sleep(0.1)
+        path.write_text("cleaned up")
+    return "caught"
+
+
+def _stubborn(_ctx: Context, path: Path) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        try:
+            while True:
+                pass
+        except BaseException:  # noqa: BLE001  the very thing to be tested
+            path.write_text("caught")
+
+
+def _native(_ctx: Context, _path: Path) -> None:
+    collections.deque(itertools.count(), maxlen=0)  # in C, and never looks for signals
+
+
+class _Slow:
+    def __del__(self) -> None:
+        for _ in range(2000):
+            pass
+
+
+def _swallow(_ctx: Context, path: Path) -> None:
+    try:
+        while True:
+            _Slow()  # nearly all the time is spent where Python swallows exceptions
+    finally:
+        path.write_text("cleaned up")
+
+
+_LOOPS: dict[str, Callable[[Context, Path], Any]] = {
+    "spin": _spin,
+    "sleep": _sleep,
+    "poll": _poll,
+    "report": _report,
+    "translate": _translate,
+    "catch once": _catch_once,
+    "stubborn": _stubborn,
+    "native": _native,
+    "swallow": _swallow,
+}
+
+
+# --- what harms its process ------------------------------------------------------------------------------------
+
+
+@task
+def die(how: str) -> None:
+    """End the process in the middle."""
+    print("last words", flush=True)  # noqa: T201  it is looked for
+    match how:
+        case "exit":
+            os._exit(3)
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "segfault":
+            ctypes.string_at(0)
+        case "abort":
+            os.abort()
+
+
+@task
+def close_descriptors(first: int, last: int) -> str:
+    """Close what was not opened here."""
+    os.closerange(first, last)
+    return "closed"
+
+
+@task
+def change(what: str) -> int:
+    """Leave something changed behind, after more than a millisecond."""
+    time.sleep(0.002)
+    match what:
+        case "directory":
+            os.chdir("/")
+        case "handler":
+            signal.signal(signal.SIGUSR1, lambda *_: None)
+        case "output":
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        case "thread":
+            threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
+    return os.getpid()
+
+
+@task
+def allocate(size: int) -> None:
+    """Take memory and keep it until the end."""
+    taken = bytearray(size)
+    taken[::4096] = b"x" * len(taken[::4096])
+    time.sleep(1000)
+
+
+@task
+def fork_and_return() -> int:
+    """Come back twice."""
+    os.fork()
+    return os.getpid()
+
+
+@task
+def start_children(ctx: Context, path: str, then_wait: bool) -> None:  # noqa: FBT001  given by name
+    """Start processes that start others, out of the group and the session; their pids go into `path`."""
+    code = (
+        "import os, sys, time\n"
+        "os.setsid()\n"
+        "if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        "    os.fork()\n"
+        "os.write(int(sys.argv[1]), f'{os.getpid()}\\n'.encode())\n"
+        "time.sleep(999)\n"
+    )
+    with Path(path).open("ab") as file:
+        subprocess.Popen([sys.executable, "-c", code, str(file.fileno())], pass_fds=[file.fileno()])
+        subprocess.Popen(["sleep", "999"])
+    while len(Path(path).read_text().splitlines()) < 3:  # noqa: PLR2004  as many as were started
+        time.sleep(0.005)
+    ctx.progress(message="begun")
+    while then_wait:
+        time.sleep(0.01)
+
+

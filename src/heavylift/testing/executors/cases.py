@@ -1,0 +1,130 @@
+"""What the cases of ExecutorContract stand on: an executor to start and close, jobs, and conditions to wait for."""
+
+# ruff: noqa: S101  a test asserts
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from heavylift.core.job import Job, Progress, State
+from heavylift.core.options import Options
+from heavylift.core.outcome import Outcome
+from heavylift.executor import Checkpoint, Executor, LogLines, Report
+
+PATIENCE = 30.0
+"""Seconds until a condition that does not come about is a failure: much, for a machine may be busy."""
+FIELDS = frozenset({"attempt", "checkpoint", "failures", "log_bytes", "losses"})
+"""What a case may set of a job, beside its options."""
+
+
+class Attempt:
+    """A job given to an executor, and what is heard of it."""
+
+    def __init__(self, executor: Executor, job: Job) -> None:
+        self.job = job
+        self.reports: list[Report] = []
+        self.late_reports: list[Report] = []
+        self.future = executor.run(job, self._heard)
+
+    def _heard(self, job: Job, report: Report) -> None:
+        assert job is self.job
+        (self.late_reports if self.future.done() else self.reports).append(report)
+
+    async def outcome(self) -> Outcome:
+        """Its outcome; nothing may be heard after it."""
+        found = await asyncio.wait_for(asyncio.shield(self.future), PATIENCE)
+        assert not self.late_reports
+        return found
+
+    async def begun(self) -> None:
+        """Wait until its code has reported something."""
+        await until(lambda: bool(self.reports) or self.future.done())
+        assert not self.future.done(), self.future.result()
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        """Its reports of one kind."""
+        return [report for report in self.reports if isinstance(report, kind)]
+
+    @property
+    def progress(self) -> list[float]:
+        """How far it said it was."""
+        return [report.done or 0.0 for report in self.of(Progress)]
+
+    @property
+    def checkpoints(self) -> list[Any]:
+        """What it saved."""
+        return [json.loads(report.value) for report in self.of(Checkpoint)]
+
+    @property
+    def lines(self) -> list[str]:
+        """What it wrote to its log."""
+        return [line["message"] for report in self.of(LogLines) for line in report.lines]
+
+
+class ExecutorSuite:
+    """Base of the cases."""
+
+    _numbers = itertools.count(1)
+
+    async def make(self, **settings: Any) -> Executor:
+        """An executor that is not started; `settings` as in `Settings`."""
+        raise NotImplementedError
+
+    @contextlib.asynccontextmanager
+    async def running(self, **settings: Any) -> AsyncIterator[Executor]:
+        """An executor that is started, and closed at the end; no process may be left then."""
+        before = own_processes()
+        executor = await self.make(**settings)
+        try:
+            await executor.start()
+            yield executor
+        finally:
+            await executor.close(0.0)
+        assert own_processes() <= before
+
+    def give(self, executor: Executor, task: str, *, job: dict[str, Any] | None = None, **args: Any) -> Attempt:
+        """Run a task; `job` has the job's options, and fields such as `checkpoint`."""
+        given = job or {}
+        options = Options().using(**{name: value for name, value in given.items() if name not in FIELDS})
+        fields = {name: value for name, value in given.items() if name in FIELDS}
+        body = json.dumps(args).encode()
+        record = Job(f"job-{next(self._numbers)}", task, body, options, State.RUNNING, 0.0, 0.0, attempt=1)
+        return Attempt(executor, replace(record, **fields))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110  it looks at files and processes, which tell nobody
+            await asyncio.sleep(0.002)
+
+
+def own_processes() -> set[int]:
+    """Every living process below this one, however it got there."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+                if state != "Z":
+                    parents[int(entry.name)] = int(parent)
+    found = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {os.getpid()}
+
+
+def alive(pid: int) -> bool:
+    """Whether a process lives (a dead one that nobody reaped yet does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,0 +1,24 @@
+"""The contract of `heavylift.store.Store` as a suite: what passes it is a store.
+
+    class TestMyStore(StoreContract):
+        def make_store(self, clock): ...
+        def make_again(self, store, clock): ...
+
+It needs pytest, with pytest-asyncio in its auto mode. `histories.StoreHistories` adds random histories; it needs
+hypothesis.
+"""
+
+from heavylift.testing.stores.adding import Adding
+from heavylift.testing.stores.cases import StoreCases
+from heavylift.testing.stores.claiming import Claiming
+from heavylift.testing.stores.hints import Waking
+from heavylift.testing.stores.leases import Leases
+from heavylift.testing.stores.reading import Reading
+from heavylift.testing.stores.retention import Pruning
+from heavylift.testing.stores.saving import Saving
+
+__all__ = ["StoreCases", "StoreContract"]
+
+
+class StoreContract(Adding, Claiming, Saving, Leases, Reading, Pruning, Waking):
+    """Every case of the contract."""

@@ -1,0 +1,112 @@
+"""The cases of `watch`: hints come, to the right one; and what no hint told of is found nevertheless."""
+
+# ruff: noqa: D102, S101, PLR2004  a test is named by its sentence, asserts, and compares with the very number
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from heavylift.core.outcome import Interrupted
+from heavylift.store import Hints, Store
+from heavylift.testing.clock import FakeClock
+from heavylift.testing.stores.cases import LEASE, StoreCases
+
+SOON = 10.0
+"""Seconds within which a hint has come, on the busiest machine."""
+
+
+class Waking(StoreCases):
+    """Who is woken, and when."""
+
+    async def quiet(self, hints: Hints) -> None:
+        """Take what was told already."""
+        while await hints.wait(0.0):
+            pass
+
+    async def test_a_new_job_wakes_a_worker_of_another_process(
+        self, store: Store, other: Store, clock: FakeClock
+    ) -> None:
+        await other.beat(self.worker(), LEASE)
+        async with other.watch(worker="worker") as hints:
+            await self.quiet(hints)
+            waiting = asyncio.create_task(hints.wait(SOON))
+            await self.added(store, clock, "a")
+            assert await waiting
+
+    async def test_several_hints_are_one(self, store: Store, clock: FakeClock) -> None:
+        await store.beat(self.worker(), LEASE)
+        async with store.watch(worker="worker") as hints:
+            await self.added(store, clock, "a")
+            await self.added(store, clock, "b")
+            assert await hints.wait(SOON)
+            await self.quiet(hints)
+            assert not await hints.wait(0.0)
+
+    async def test_nothing_happened_is_no_hint(self, store: Store) -> None:
+        async with store.watch() as hints:
+            await self.quiet(hints)
+            assert not await hints.wait(0.01)
+
+    async def test_a_hint_that_came_before_the_wait_counts(self, store: Store, clock: FakeClock) -> None:
+        async with store.watch() as hints:
+            await self.quiet(hints)
+            await self.finished(store, clock, "a")
+            assert await hints.wait(SOON)
+
+    async def test_followers_of_all_processes_are_told_of_changes(
+        self, store: Store, other: Store, clock: FakeClock
+    ) -> None:
+        (job,) = await self.started(store, clock, "a")
+        async with store.watch() as mine, other.watch() as theirs, other.watch() as second:
+            for hints in (mine, theirs, second):
+                await self.quiet(hints)
+            waiting = [asyncio.create_task(hints.wait(SOON)) for hints in (mine, theirs, second)]
+            await self.settle(store, clock, job)
+            assert await asyncio.gather(*waiting) == [True] * 3
+
+    async def test_a_cancel_wakes_the_worker_that_runs_the_job(
+        self, store: Store, other: Store, clock: FakeClock
+    ) -> None:
+        (job,) = await self.started(store, clock, "a")
+        async with store.watch(worker="worker") as hints:
+            await self.quiet(hints)
+            waiting = asyncio.create_task(hints.wait(SOON))
+            await self.cancel(other, clock, job)
+            assert await waiting
+
+    async def test_a_job_that_goes_back_wakes_a_worker(self, store: Store, other: Store, clock: FakeClock) -> None:
+        (job,) = await self.started(store, clock, "a")
+        async with other.watch(worker="worker") as hints:
+            await self.quiet(hints)
+            waiting = asyncio.create_task(hints.wait(SOON))
+            await self.settle(store, clock, job, Interrupted("drained"))
+            assert await waiting
+
+    async def test_a_queue_that_is_resumed_wakes_workers(self, store: Store, other: Store, clock: FakeClock) -> None:
+        await store.set_queue("default", paused=True)
+        await self.added(store, clock, "a")
+        await other.beat(self.worker(), LEASE)
+        async with other.watch(worker="worker") as hints:
+            await self.quiet(hints)
+            waiting = asyncio.create_task(hints.wait(SOON))
+            await store.set_queue("default", paused=False)
+            assert await waiting
+
+    async def test_a_watch_can_be_left_and_entered_anew(self, store: Store, clock: FakeClock) -> None:
+        for name in "ab":
+            async with store.watch() as hints:
+                await self.quiet(hints)
+                await self.added(store, clock, name)
+                assert await hints.wait(SOON)
+
+    async def test_a_wait_can_be_given_up(self, store: Store, clock: FakeClock) -> None:
+        async with store.watch() as hints:
+            await self.quiet(hints)
+            waiting = asyncio.create_task(hints.wait(SOON))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await waiting
+            await self.added(store, clock, "a")
+            assert await hints.wait(SOON)

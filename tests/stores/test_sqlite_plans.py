@@ -1,0 +1,105 @@
+"""The hot statements look only at what they return: their plans on a store that is full of other jobs."""
+
+import sqlite3
+
+import pytest
+
+from heavylift.core import lifecycle
+from heavylift.core.job import State
+from heavylift.core.options import Options
+from heavylift.core.outcome import Succeeded
+from heavylift.store import Query
+from heavylift.stores import open_store
+from heavylift.stores.sqlite import adding, batches, claiming, pruning, reading, saving, transaction, workers
+from heavylift.testing import FakeClock
+from heavylift.testing.stores import StoreCases
+
+CASES = StoreCases()
+
+
+@pytest.fixture
+async def connection(tmp_path):
+    """A look into a store with jobs due, scheduled, gated, running and finished, and with statistics of them."""
+    clock = FakeClock()
+    store = open_store(f"sqlite:///{tmp_path}/jobs.db", clock)
+    await store.open()
+    await CASES.finished(store, clock, *[f"done{number}" for number in range(300)])
+    await CASES.started(store, clock, *[f"running{number}" for number in range(20)])
+    await CASES.added(store, clock, *[f"due{number}" for number in range(200)])
+    await CASES.added(store, clock, *[f"later{number}" for number in range(200)], delay=1000)
+    await store.set_queue("gated", paused=True)
+    await CASES.added(store, clock, *[f"gated{number}" for number in range(200)], queue="gated")
+    connection = sqlite3.connect(tmp_path / "jobs.db")
+    connection.execute("ANALYZE")
+    yield connection
+    connection.close()
+    await store.close()
+
+
+def plan(connection, statement, *, rewrite=()):
+    """The plan's steps, without the steps over the values that were passed."""
+    for old, new in rewrite:
+        assert old in statement
+        statement = statement.replace(old, new)
+    values = [None] * 40
+    while True:
+        try:
+            found = connection.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
+        except sqlite3.ProgrammingError as error:
+            values = [None] * int(str(error).split("uses ")[1].split(",")[0])
+            continue
+        return [
+            step[3]
+            for step in found
+            if not step[3].startswith(("SCAN json_each", "LIST SUBQUERY", "SCAN new", "SCALAR"))
+        ]
+
+
+STATEMENTS = {
+    "what became due": (claiming.SCHEDULED, ["SEARCH job USING INDEX job_scheduled (run_at<?)"]),
+    "becoming due": (claiming.BECOME_DUE, ["SEARCH job USING INTEGER PRIMARY KEY (rowid=?)"]),
+    "lanes in turn": (claiming.LANES.format(only=""), ["SCAN lane USING INDEX lane_claimable"]),
+    "the last turn": ("SELECT max(served) FROM lane", ["SEARCH lane USING COVERING INDEX lane_served"]),
+    "the head of a lane": (claiming.HEADS, ["SEARCH job USING INDEX job_due (lane=?)"]),
+    "an attempt begins": (claiming.TAKE, ["SEARCH job USING INTEGER PRIMARY KEY (rowid=?)"]),
+    "what is to be changed": (saving.READ, ["SEARCH job USING INDEX sqlite_autoindex_job_1 (id=?)"]),
+    "the dead": (
+        "SELECT id, epoch FROM worker INDEXED BY worker_dead WHERE died_at IS NOT NULL",
+        ["SCAN worker USING INDEX worker_dead"],
+    ),
+    "cancels of a worker": (
+        workers.CANCELS,
+        ["SEARCH job USING INDEX job_cancelling (worker=? AND epoch=?)"],
+    ),
+    "orphans": (workers.ORPHANS, ["SEARCH job USING INDEX job_running (worker=? AND epoch=?)"]),
+    "one job": (reading.JOB, ["SEARCH job USING INDEX sqlite_autoindex_job_1 (id=?)"]),
+    "the oldest finished": (
+        pruning.OLDEST,
+        ["SEARCH job USING COVERING INDEX job_finished (queue=? AND state=? AND finished_at<?)"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("statement", "steps"), STATEMENTS.values(), ids=STATEMENTS)
+async def test_a_hot_statement_looks_only_at_what_it_returns(connection, statement, steps):
+    assert plan(connection, statement) == steps
+
+
+async def test_holders_are_found_by_one_look_each(connection):
+    (step,) = plan(connection, workers.NEXT_HOLDER)
+    assert step == "SEARCH job USING INDEX job_running ((worker,epoch)>(?,?))"
+
+
+async def test_a_plain_success_is_written_by_number(connection):
+    statement = f"UPDATE job SET {saving.SETTLE} FROM ({batches.values_of(6, 3)}) AS new WHERE {saving.UNCHANGED}"
+    steps = plan(connection, statement)
+    assert "SEARCH job USING INTEGER PRIMARY KEY (rowid=?)" in steps
+    assert not any(step.startswith("SCAN job") for step in steps)
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.BLOCKED])
+async def test_jobs_of_a_rare_state_are_found_by_its_index(connection, state):
+    steps = plan(connection, reading.SOURCES[state])
+    assert steps
+    for step in steps:
+        assert " INDEX job_" in step or step.startswith(("COMPOUND", "LEFT-MOST", "UNION ALL", "SCAN queue"))
