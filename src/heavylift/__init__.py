@@ -1,8 +1,8 @@
 """Heavylift runs long and CPU-heavy work behind a Python web service without ever blocking it."""
 
-from typing import TYPE_CHECKING, Any
+import typing
 
-if TYPE_CHECKING:
+if typing.TYPE_CHECKING:
     from heavylift.app import Heavylift
     from heavylift.bound_task import BoundTask
     from heavylift.client import Handle, Receipt
@@ -60,7 +60,7 @@ __all__ = [
 _PLACES = ("core.errors", "core.job", "core.retry", "context", "client", "bound_task", "app")
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> typing.Any:
     if name in __all__:
         from importlib import import_module
 

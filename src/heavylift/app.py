@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
 
 from heavylift.bound_task import BoundTask
 from heavylift.client import Client, Handle
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from heavylift.client import Receipt
     from heavylift.core.job import Job
     from heavylift.core.units import Duration
-    from heavylift.http.service import Role
     from heavylift.store import Clock, Store
 
 P = ParamSpec("P")
@@ -192,7 +191,7 @@ class Heavylift:
             await worker.close()
             await self.close()
 
-    def asgi(self, role: Role = "monolith") -> Starlette:
+    def asgi(self, role: Literal["monolith", "api"] = "monolith") -> Starlette:
         """The HTTP API as an ASGI application. Served by itself, it starts a worker as `lifespan` does, unless `role`
         is "api"; mounted into another application its lifespan never runs: give that one `lifespan=lift.lifespan`.
         """

@@ -2,8 +2,12 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
+from tests.http.serving import HEAVYLIFT
 
 
 def submitted(shell, *arguments):
@@ -41,6 +45,19 @@ def test_a_job_that_fails_is_exit_code_1_with_the_next_step(working, task, reaso
     assert reason in ended.stderr
     assert "heavylift job " in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_who_stops_waiting_leaves_the_job_alone(working):
+    command = [*HEAVYLIFT, "submit", "add", "a=1", "--delay", "1h", "--wait"]
+    process = subprocess.Popen(
+        command, cwd=working.folder, env=os.environ | working.settings, stderr=subprocess.PIPE, text=True
+    )
+    id = process.stderr.readline().strip()
+    assert "queued" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    assert f"heavylift cancel {id}" in process.stderr.read()
+    assert process.wait() == 130
+    assert json.loads(working("job", id, "--json").stdout)["state"] == "queued"
 
 
 def test_a_wait_with_json_is_one_object(working):
@@ -176,9 +193,6 @@ def test_a_file_that_is_no_store_is_named(shell):
 
 
 def test_help_needs_neither_the_web_nor_the_terminal_library(working):
-    import subprocess
-    import sys
-
     code = (
         "import sys; from heavylift.cli.commands import app; app(['--help'], standalone_mode=False);"
         "print(sorted({'rich', 'starlette', 'uvicorn', 'asyncio', 'structlog', 'sqlite3'} & sys.modules.keys()))"

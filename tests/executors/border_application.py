@@ -3,6 +3,7 @@
 import mmap
 import struct
 import time
+from pathlib import Path
 
 from heavylift.testing.executor_tasks import Application
 
@@ -15,7 +16,7 @@ _maps: dict[str, mmap.mmap] = {}
 
 def shared(path: str) -> mmap.mmap:
     if path not in _maps:
-        with open(path, "r+b") as file:
+        with Path(path).open("r+b") as file:
             _maps[path] = mmap.mmap(file.fileno(), 0)
     return _maps[path]
 
@@ -30,7 +31,7 @@ def short(path: str, slot: int, seconds: float) -> int:
         while time.monotonic() - start < seconds:
             pass
         RECORD.pack_into(memory, at, start, time.monotonic(), 0.0, starts)
-        return slot  # nothing can be raised between the line above's end and here, or the lines below would run
+        return slot  # noqa: TRY300  nothing can be raised between the line above's end and here, or the lines below would run
     except BaseException:
         RECORD.pack_into(memory, at, start, 0.0, time.monotonic(), starts)
         raise

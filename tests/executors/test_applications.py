@@ -41,7 +41,7 @@ async def test_an_application_that_cannot_be_imported_is_told_with_its_traceback
 
 
 async def test_a_module_that_is_not_there_is_told_with_the_path():
-    with pytest.raises(ConfigError, match="(?s)nowhere:lift.*It was looked for in:\n.*/of/mine"):
+    with pytest.raises(ConfigError, match=r"(?s)nowhere:lift.*It was looked for in:\n.*/of/mine"):
         await Nanny.start(Application("nowhere", "lift", (), ("/of/mine",)))
 
 

@@ -80,6 +80,19 @@ def test_a_waiting_cancel_does_not_hold_up_the_stop(tmp_path):
         assert server.process.wait(30) == 0
 
 
+@pytest.mark.slow
+def test_a_body_that_never_comes_does_not_hold_up_the_stop(tmp_path):
+    with serving("--store", "sqlite:///jobs.db", cwd=tmp_path) as server:
+        host, port = server.address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(b"POST /v1/tasks/add/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\n")
+            connection.sendall(b"{")
+            with server.client() as client:
+                assert client.get("/healthz").status_code == 200
+            assert server.stop() == 0
+    assert "Traceback" not in "".join(server.said)
+
+
 def test_what_was_accepted_survives_a_kill(tmp_path):
     with serving("--store", "sqlite:///jobs.db", cwd=tmp_path) as server, server.client() as client:
         id = submit(client, "add", params={"delay": "1h"}, a=1)

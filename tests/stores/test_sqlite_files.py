@@ -34,9 +34,7 @@ def test_a_relative_url_is_made_absolute_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     store = open_store("sqlite:///some%20jobs.db")
     monkeypatch.chdir("/")
-    assert store.url == f"sqlite:///{tmp_path}/some%20jobs.db".replace("sqlite:///", "sqlite:////", 1).replace(
-        "////", "////"
-    )
+    assert store.url == f"sqlite:///{tmp_path}/some%20jobs.db", "three slashes, and the fourth of the path"
     assert parse(store.url).path == f"{tmp_path}/some jobs.db"
     assert open_store(store.url).url == store.url
 
@@ -78,6 +76,21 @@ async def test_only_its_owner_can_read_a_store(tmp_path):
     await CASES.added(store, FakeClock(), "a")
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     assert modes == {"jobs.db": 0o600, "jobs.db-wal": 0o600, "jobs.db-shm": 0o600, "jobs.db-run": 0o700}
+    await store.close()
+
+
+async def test_a_store_that_is_opened_twice_in_a_process_keeps_its_locks(tmp_path):
+    clock = FakeClock()
+    store = await opened(tmp_path / "jobs.db")
+    connection = store._opened.writer._connection
+    connection.execute("BEGIN IMMEDIATE")
+    again = await opened(tmp_path / "jobs.db")
+    code = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('BEGIN IMMEDIATE')"
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "jobs.db"], capture_output=True, text=True, check=False)
+    assert "database is locked" in done.stderr
+    connection.execute("COMMIT")
+    await CASES.added(again, clock, "a")
+    await again.close()
     await store.close()
 
 
@@ -204,7 +217,8 @@ def as_nobody(tmp_path):
     if os.getuid() != 0:
         return []
     start = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all"]
-    if shutil.which("setpriv") is None or subprocess.run([*start, sys.executable, "-c", OPEN, ""], check=False).returncode:
+    program = [*start, sys.executable, "-B", "-c", "import heavylift.stores"]
+    if shutil.which("setpriv") is None or subprocess.run(program, check=False).returncode:
         pytest.skip("nobody else can run this interpreter")
     for folder in [tmp_path, *tmp_path.parents][:-2]:  # below /tmp
         folder.chmod(folder.stat().st_mode | 0o055)

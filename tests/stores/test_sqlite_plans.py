@@ -102,4 +102,4 @@ async def test_jobs_of_a_rare_state_are_found_by_its_index(connection, state):
     steps = plan(connection, reading.SOURCES[state])
     assert steps
     for step in steps:
-        assert " INDEX job_" in step or step.startswith(("COMPOUND", "LEFT-MOST", "UNION ALL", "SCAN queue"))
+        assert " INDEX job_" in step or step.startswith(("COMPOUND", "LEFT-MOST", "UNION ALL", "USING ROWID SEARCH ON TABLE queue"))

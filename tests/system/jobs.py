@@ -2,13 +2,14 @@
 
 import contextlib
 import hashlib
+import mmap
 import os
 import re
 import signal
 import subprocess
 import time
 
-from heavylift import Context, Heavylift, Retry, fixed
+from heavylift import Cancelled, Context, Heavylift, Retry, fixed
 
 lift = Heavylift()
 
@@ -100,3 +101,20 @@ def family(ctx: Context, name: str) -> None:
     mark("start", ctx.job_id, ctx.attempt)
     while True:
         time.sleep(60)
+
+
+@lift.task(retry=Retry(1))
+def brief(table: str, row: int, seconds: float) -> int:
+    """A short job that notes in row `row` of a shared table when it started, and when it ended or was stopped."""
+    with open(table, "r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
+        cells = memoryview(memory).cast("Q")
+        try:
+            cells[3 * row] = time.monotonic_ns()
+            burn(seconds)
+            cells[3 * row + 1] = time.monotonic_ns()
+        except Cancelled:
+            cells[3 * row + 2] = time.monotonic_ns()
+            raise
+        finally:
+            cells.release()
+    return row

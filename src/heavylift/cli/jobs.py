@@ -41,21 +41,23 @@ def submit(
     if options:
         bound = bound.using(**options)
     data = bind(bound.task, pairs(arguments, "argument"), lift.client.max_payload)
-    waited = [False]
+    waiting_for = ""
 
     async def work() -> Job:
+        nonlocal waiting_for
         [job] = await lift.client.submit([(name, data, bound.options)])
         if not wait:
             return job
-        waited[0] = True
+        waiting_for = job.id
         sys.stderr.write(f"{job.id}\n")
         return await follow.watch(lift.client, job)
 
     try:
         job = _run(lift, work)
     except KeyboardInterrupt:
-        if waited[0]:
-            sys.stderr.write("Left running; `heavylift jobs` lists it, `heavylift cancel ID` stops it.\n")
+        if waiting_for:
+            step = f"`heavylift job {waiting_for}` shows it, `heavylift cancel {waiting_for}` stops it"
+            sys.stderr.write(f"The job goes on without you; {step}.\n")
         return Exit.INTERRUPTED
     if wait:
         return _ended(job, as_json=as_json)

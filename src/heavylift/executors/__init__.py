@@ -12,5 +12,6 @@ _HOMES = {"Nanny": "heavylift.executors.link", "Pool": "heavylift.executors.pool
 def __getattr__(name: str) -> Any:
     """`Nanny` and `Pool`, imported when they are asked for."""
     if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
     return getattr(importlib.import_module(_HOMES[name]), name)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import traceback
 import types
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 from heavylift.core import codec
 from heavylift.core.errors import Cancelled, ConfigError, GiveUp, InvalidArguments, RetryLater, Snooze
 from heavylift.core.job import Error
 from heavylift.core.retry import Exponential, Fixed, Retry
 from heavylift.core.task import Task
-from heavylift.core.units import seconds
+from heavylift.core.units import Duration, seconds
 from heavylift.executors.wire import Kind
 
 MESSAGE_LIMIT = 8 * 1024
@@ -49,7 +49,7 @@ def raised(task: Task, error: BaseException, failures: int) -> Answer:
     """The task raised; `failures` counts this one too."""
     if isinstance(error, Snooze):
         try:
-            return Kind.SNOOZED, codec.encode(seconds(error.delay, "delay"))  # type: ignore[arg-type]  checked there
+            return Kind.SNOOZED, codec.encode(seconds(cast("Duration", error.delay), "delay"))
         except ConfigError as wrong:
             return failed(Error("failed", str(wrong), "heavylift.Snooze"), retryable=False)
     retryable, delay, note = _policy(task.options.retry, error, failures)
@@ -57,9 +57,7 @@ def raised(task: Task, error: BaseException, failures: int) -> Answer:
     message = text_of(error)
     if isinstance(error, Cancelled):
         message = "the task raised Cancelled, though nobody asked it to stop"
-    return failed(
-        Error(code, message + note, _name_of(error), traceback_of(error)), retryable=retryable, delay=delay
-    )
+    return failed(Error(code, message + note, _name_of(error), traceback_of(error)), retryable=retryable, delay=delay)
 
 
 def unknown(task: str) -> Answer:
@@ -97,7 +95,7 @@ def _policy(retry: Retry, error: BaseException, failures: int) -> tuple[bool, fl
         if isinstance(error, GiveUp):
             return False, None, ""
         if isinstance(error, RetryLater):
-            return True, None if error.delay is None else seconds(error.delay), ""  # type: ignore[arg-type]
+            return True, None if error.delay is None else seconds(cast("Duration", error.delay)), ""
         if not retry.covers(error):
             return False, None, ""
         if isinstance(retry.delay, Exponential | Fixed):

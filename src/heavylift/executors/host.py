@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import fcntl
+import io
 import os
 import signal
 import socket
@@ -214,8 +215,8 @@ def _redirect(output: int) -> None:
     os.dup2(output, 1)
     os.dup2(output, 2)
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
-            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  an application may have replaced it
+        if isinstance(stream, io.TextIOWrapper):  # an application may have replaced it
+            stream.reconfigure(line_buffering=True)
     faulthandler.enable(output)
 
 
@@ -225,4 +226,3 @@ def _reseed() -> None:
     if numpy_random is not None:
         with contextlib.suppress(Exception):
             numpy_random.seed()
-

@@ -20,8 +20,8 @@ from heavylift.executors.output import Output
 from heavylift.executors.verdicts import Run, Stop
 from heavylift.executors.wire import (
     HEADER,
-    NUMBER_SIZE,
     LAST,
+    NUMBER_SIZE,
     NUMBERED,
     STOP_SIGNAL,
     Kind,
@@ -61,7 +61,7 @@ class Keeper(Protocol):
     def host_ready(self, host: HostProcess) -> None:
         """It takes runs now."""
 
-    def host_failed(self, host: HostProcess, why: str) -> None:
+    def host_failed(self, why: str) -> None:
         """It could not start."""
 
     def host_free(self, host: HostProcess) -> None:
@@ -113,7 +113,7 @@ class HostProcess:
         alive, self._alive = os.pipe()
         self._output = Output()
         for end in (self._requests, self._stream):
-            end.setblocking(False)
+            end.settimeout(0.0)
         self._loop.add_reader(self._stream, self._readable)
         descriptors = (self._back.fileno(), stream.fileno(), memory, alive, self._output.write_end)
         nanny.start_host(self, descriptors, config)
@@ -135,6 +135,11 @@ class HostProcess:
         if len(self.running) == 1:
             self._began(run)
         return True
+
+    @property
+    def begun(self) -> int:
+        """The number of the run that it has begun and not answered; 0: it waits, or waits for a CPU."""
+        return self._page.started
 
     def take_back(self) -> list[Run]:
         """The runs that were sent and not started: what can still be received here, the host never saw."""
@@ -213,11 +218,12 @@ class HostProcess:
             self._time(run, run.job.options.timeout)
 
     def _time(self, run: Run, after: float) -> None:
-        run.timer = self._loop.call_later(after, self._late, run, run.job.options.timeout)
+        run.timer = self._loop.call_later(after, self._late, run)
 
-    def _late(self, run: Run, timeout: float) -> None:
+    def _late(self, run: Run) -> None:
         """The timeout counts from the start in the host, which may have come later than the timer's."""
-        if run.number not in self.running or run.stop is not None:
+        timeout = run.job.options.timeout
+        if run.number not in self.running or run.stop is not None or timeout is None:
             return
         page = self._page
         left = page.started_at + timeout - time.monotonic() if page.started == run.number else ASK_AGAIN
@@ -411,7 +417,7 @@ class HostProcess:
     def _failed(self, why: str) -> None:
         if self.phase is Phase.STARTING:
             self.phase = Phase.LEAVING
-            self._keeper.host_failed(self, why)
+            self._keeper.host_failed(why)
 
     def _release(self, back: list[Run]) -> None:
         self.phase = Phase.GONE

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import _signal
 import contextlib
+import importlib
 import os
 import resource
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 from heavylift.executors import processes
 
+_CLEAR = Path("/proc/self/clear_refs")
+# The functions of the module `signal` make enums, which take most of the time.
+_raw = importlib.import_module("_signal")
 # Signals whose handlers cannot be asked for are left out.
 _SIGNALS = [number for number in signal.valid_signals() if number not in (signal.SIGKILL, signal.SIGSTOP)]
 
@@ -41,18 +45,18 @@ class Baseline:
 
     def still_fits(self) -> bool:
         """Whether standard descriptors, working directory and signal handlers are as they were; the peak of memory
-        counts anew from here."""
-        with contextlib.suppress(OSError), open("/proc/self/clear_refs", "wb", buffering=0) as file:
-            file.write(b"5")
+        counts anew from here.
+        """
+        with contextlib.suppress(OSError):
+            _CLEAR.write_bytes(b"5")
         with contextlib.suppress(Exception):
             sys.stdout.flush()
         return self._look() == self._state
 
     @staticmethod
     def _look() -> list[Any]:
-        # Without the enums of the module `signal`, which take most of the time.
-        state: list[Any] = [_signal.getsignal(number) for number in _SIGNALS]
-        state.append(_signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+        state: list[Any] = [_raw.getsignal(number) for number in _SIGNALS]
+        state.append(_raw.pthread_sigmask(signal.SIG_BLOCK, ()))
         for descriptor in range(3):
             try:
                 found = os.fstat(descriptor)
@@ -60,7 +64,7 @@ class Baseline:
             except OSError:
                 state.append(None)
         try:
-            state.append(os.getcwd())
+            state.append(Path.cwd())
         except OSError:
             state.append(None)
         return state

@@ -72,7 +72,7 @@ class Nanny:
         """What the application was given, its store included; later nannies do not change it."""
         self.warnings: tuple[str, ...] = ()
         self.forks = True
-        """Whether hosts are forked, in milliseconds; else they are started afresh, in the time that the import takes."""
+        """Whether hosts are forked, in milliseconds; else they start afresh, which takes as long as the import."""
         self.ready = False
         self.pid = 0
         self.on_ready: Callable[[], None] = _nothing
@@ -150,7 +150,7 @@ class Nanny:
         environment = os.environ | {TOKEN: self._token}
         module = command("heavylift.executors.nanny", str(theirs.fileno()))
         try:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: ASYNC220, S603  the very interpreter that runs this; a millisecond
                 module, pass_fds=[theirs.fileno()], start_new_session=True, stdin=subprocess.DEVNULL, env=environment
             )
             theirs.close()
@@ -169,9 +169,7 @@ class Nanny:
                 self._lost(self._process)
             raise ConfigError(hello["why"])
         self.pid = self._process.pid
-        self.tasks = {
-            name: TaskInfo(name, from_data(task["options"])) for name, task in hello["tasks"].items()
-        }
+        self.tasks = {name: TaskInfo(name, from_data(task["options"])) for name, task in hello["tasks"].items()}
         self.warnings = tuple(hello["warnings"])
         self.forks = hello["forks"]
         self.ready = True
@@ -308,7 +306,8 @@ class Nanny:
 
     def _sweep(self, *, everything: bool = False) -> set[int]:
         """Kill what dead hosts left to us; what is left of it. What an old nanny's import started is spared as long
-        as one of its hosts lives."""
+        as one of its hosts lives.
+        """
         if everything or not any(known.adopted for known in self._known.values()):
             self._spared = set()
         orphans = self._orphans() - self._spared

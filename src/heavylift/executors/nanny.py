@@ -186,10 +186,12 @@ def load(given: Mapping[str, Any]) -> Any:
     found = module
     for part in given["attribute"].split("."):
         if not hasattr(found, part):
-            raise NotAnApplication(f"{target} has no attribute {given['attribute']!r}")
+            message = f"{target} has no attribute {given['attribute']!r}"
+            raise NotAnApplication(message)
         found = getattr(found, part)
     if not all(hasattr(found, name) for name in ("registry", "store_url", "given_settings", "host_start_hooks")):
-        raise NotAnApplication(f"{target}:{given['attribute']} is a {type(found).__name__}, not a Heavylift")
+        message = f"{target}:{given['attribute']} is a {type(found).__name__}, not a Heavylift"
+        raise NotAnApplication(message)
     return found
 
 
@@ -219,7 +221,7 @@ def prepare(application: Any) -> list[str]:
     if names:
         warnings.append(
             f"The import of the application started threads ({', '.join(names)}), and a process with threads cannot be"
-            " forked safely: hosts start afresh, which takes longer and more memory. Start them in a start hook instead."
+            " forked safely: hosts start afresh, which takes more time and memory. Start them in a start hook instead."
         )
     return warnings
 
@@ -231,11 +233,11 @@ def threads() -> list[str]:
 
 def open_sockets() -> Iterator[str]:
     """The open sockets of this process, as text: where they lead to as far as that can be told."""
-    for entry in os.listdir("/proc/self/fd"):
+    for entry in list(Path("/proc/self/fd").iterdir()):
         with contextlib.suppress(OSError):
-            name = os.readlink(f"/proc/self/fd/{entry}")
+            name = str(entry.readlink())
             if name.startswith("socket:"):
-                yield _peer(int(entry)) or name
+                yield _peer(int(entry.name)) or name
 
 
 def _peer(descriptor: int) -> str:
@@ -248,7 +250,8 @@ def _peer(descriptor: int) -> str:
 def _load_file(path: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(SCRIPT, Path(path))
     if spec is None or spec.loader is None:
-        raise NotAnApplication(f"{path} is no Python file")
+        message = f"{path} is no Python file"
+        raise NotAnApplication(message)
     module = importlib.util.module_from_spec(spec)
     sys.modules[SCRIPT] = module
     spec.loader.exec_module(module)

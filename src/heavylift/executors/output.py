@@ -17,7 +17,7 @@ class Output:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._read_end, self.write_end = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self._read_end, False)  # noqa: FBT003  the function's only form
+        os.set_blocking(self._read_end, False)
         self._tail = b""
         self._loop.add_reader(self._read_end, self._readable)
 

@@ -215,8 +215,8 @@ class Pool:
         if len(host.running) < DEPTH:
             host.open = True
             self._open.append(host)
-        if self._tail_timer is None and len(host.running) > 1:
-            self._tail_timer = self._loop.call_later(LONG, self._relieve)
+        if self._tail_timer is None:
+            self._look_at_tails()
         return True
 
     def _relieve(self) -> None:
@@ -227,14 +227,15 @@ class Pool:
             if len(host.running) < 2:  # noqa: PLR2004  a first one and a tail
                 continue
             first = next(iter(host.running))
-            if before.get(host) == first:
+            if before.get(host) == first and host.begun == first:
                 self._close_depth(host)
                 self.take_back(host.take_back())
-                if not host.running:  # it had not even begun the first one: it was kept from running itself
-                    self.host_free(host)
             else:
                 self._tails[host] = first
-        if self._tails:
+        self._look_at_tails()
+
+    def _look_at_tails(self) -> None:
+        if self._tail_timer is None and any(len(host.running) > 1 for host in self._hosts):
             self._tail_timer = self._loop.call_later(LONG, self._relieve)
 
     def _close_depth(self, host: HostProcess) -> None:
@@ -252,7 +253,7 @@ class Pool:
             self._warm.set_result(None)
         self._pump_soon()
 
-    def host_failed(self, host: HostProcess, why: str) -> None:
+    def host_failed(self, why: str) -> None:
         """A host could not start."""
         self._failures += 1
         self._why = why
@@ -272,10 +273,17 @@ class Pool:
                     host.leave()
                 elif host not in self._idle:
                     self._idle.append(host)
-            elif not host.open and len(host.running) <= DEPTH // 2 and not host.signalled and all(run.pace.quick and run.may_share for run in host.running.values()):
+            elif self._has_room(host):
                 host.open = True
                 self._open.append(host)
         self._pump()
+
+    @staticmethod
+    def _has_room(host: HostProcess) -> bool:
+        # Not before half of it is free: what is sent in one go wakes the host once.
+        if host.open or host.signalled or len(host.running) > DEPTH // 2:
+            return False
+        return all(run.pace.quick and run.may_share for run in host.running.values())
 
     def host_leaving(self, host: HostProcess) -> None:
         """A host takes no more runs; another takes its place if there is need of it."""

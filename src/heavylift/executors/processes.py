@@ -9,10 +9,12 @@ import os
 import signal
 import time
 from collections.abc import Collection
+from pathlib import Path
 
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _F_SETSIG = 10
+_PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
 
 _prctl = ctypes.CDLL(None, use_errno=True).prctl
 
@@ -48,24 +50,25 @@ def die_when_closed(pipe: int) -> None:
 def be_nice(increment: int) -> None:
     """Lower this process's priority, also where the kernel groups processes by session (autogroup)."""
     niceness = os.nice(increment)
-    with contextlib.suppress(OSError), open("/proc/self/autogroup", "w") as file:
-        file.write(str(niceness))
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(niceness))
 
 
 def children(pid: int | str = "self") -> set[int]:
     """The children of a process, those adopted included; dead ones too until they are reaped."""
     found: set[int] = set()
     try:
-        threads = os.listdir(f"/proc/{pid}/task")
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
     except OSError:
         return found
     for thread in threads:
         try:
-            with open(f"/proc/{pid}/task/{thread}/children") as file:
-                found.update(map(int, file.read().split()))
+            found.update(map(int, (thread / "children").read_bytes().split()))
         except FileNotFoundError:
-            if os.path.exists(f"/proc/{pid}/task/{thread}"):
-                return _children_by_search(int(os.readlink("/proc/self") if pid == "self" else pid))
+            if thread.exists():
+                return _children_by_search(os.getpid() if pid == "self" else int(pid))
+        except ProcessLookupError:
+            continue
     return found
 
 
@@ -96,8 +99,7 @@ def kill_children(patience: float, spare: Collection[int] = ()) -> bool:
 def environment_has(pid: int, entry: bytes) -> bool:
     """Whether `entry` (name=value) stood in the environment with which the process's program began."""
     try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return entry in file.read().split(b"\0")
+        return entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
         return False
 
@@ -105,10 +107,10 @@ def environment_has(pid: int, entry: bytes) -> bool:
 def session_of_dead(pid: int) -> int | None:
     """The session of a process that is dead and not reaped (its environment cannot be read any more), else None."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            state, _parent, _group, session = file.read().rpartition(b")")[2].split()[:4]
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return None
+    state, _parent, _group, session = stat.rpartition(b")")[2].split()[:4]
     return int(session) if state == b"Z" else None
 
 
@@ -120,8 +122,7 @@ def cpu_clock(pid: int) -> int:
 def resident(pid: int) -> int:
     """The resident bytes of a process, 0 when it is gone."""
     try:
-        with open(f"/proc/{pid}/statm", "rb") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * _PAGE_SIZE
     except (OSError, IndexError):
         return 0
 
@@ -140,9 +141,9 @@ def exit_meaning(status: int) -> tuple[int | None, str | None]:
 def _children_by_search(parent: int) -> set[int]:
     """For kernels without CONFIG_PROC_CHILDREN."""
     found = set()
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with contextlib.suppress(OSError, IndexError), open(f"/proc/{name}/stat", "rb") as file:
-                if int(file.read().rpartition(b")")[2].split()[1]) == parent:
-                    found.add(int(name))
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, IndexError):
+                if int((entry / "stat").read_bytes().rpartition(b")")[2].split()[1]) == parent:
+                    found.add(int(entry.name))
     return found

@@ -168,4 +168,3 @@ class HostReporter:
         if self._lines_size:
             self._page.write_lines(self._run, self._lines_sent, 0, b"")
         self._lines, self._lines_size = [], 0
-

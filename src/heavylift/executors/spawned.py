@@ -1,13 +1,15 @@
-"""Hosts that are started afresh, for applications whose import leaves threads: a process with threads cannot be forked."""
+"""Hosts that start afresh, for applications whose import leaves threads: a process with threads cannot be forked."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
+
+_HOME = Path(__file__).absolute().parents[2]
 
 
 def command(module: str, *arguments: str) -> list[str]:
@@ -15,16 +17,17 @@ def command(module: str, *arguments: str) -> list[str]:
 
     The working directory is not on its import path: nothing there may pose as a module that we import ourselves.
     """
-    home = str(_HOME)
     call = ", ".join(arguments)
-    code = f"import sys; sys.path.append({home!r}); from {module} import main; main({call})"
+    code = f"import sys; sys.path.append({str(_HOME)!r}); from {module} import main; main({call})"
     return [sys.executable, "-P", "-c", code]
 
 
 def start(given: Mapping[str, Any], config: Mapping[str, Any], descriptors: Sequence[int]) -> int:
     """Start a host in a fresh interpreter; its pid. The caller reaps it."""
     argument = repr(json.dumps({"given": dict(given), "config": dict(config), "descriptors": list(descriptors)}))
-    process = subprocess.Popen(command(__name__, argument), pass_fds=descriptors, stdin=subprocess.DEVNULL)
+    process = subprocess.Popen(  # noqa: S603  the very interpreter that runs this
+        command(__name__, argument), pass_fds=descriptors, stdin=subprocess.DEVNULL
+    )
     process.returncode = 0  # it is not this object's to wait for
     return process.pid
 
@@ -37,6 +40,3 @@ def main(argument: str) -> NoReturn:
     application = nanny.load(order["given"])
     nanny.prepare(application)
     host.main(application.registry, application.host_start_hooks, order["descriptors"], order["config"])
-
-
-_HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

@@ -32,7 +32,8 @@ class Guard:
 
     def install(self, runner: set[CodeType], protected: set[CodeType]) -> None:
         """Listen. `runner` is the host's own code that calls tasks: while its frame is the innermost one, the task has
-        not begun or is over. Nothing is raised anywhere below `protected` code."""
+        not begun or is over. Nothing is raised anywhere below `protected` code.
+        """
         self._runner, self._protected = runner, protected
         signal.signal(STOP_SIGNAL, self._on_signal)
         sys.unraisablehook = self._on_unraisable

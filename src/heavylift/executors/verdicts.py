@@ -117,7 +117,5 @@ def crashed(status: int | None, output: str, usage: Usage) -> Crashed:
         message = "The host died."
     stack = _STACK.search(output)
     traceback = None if stack is None else stack.group()
-    error = Error(
-        "crashed", message, traceback=traceback, exit_code=code, signal=signal, stderr=output or None
-    )
+    error = Error("crashed", message, traceback=traceback, exit_code=code, signal=signal, stderr=output or None)
     return Crashed(error, usage)

@@ -2,7 +2,8 @@
 
 A *packet* travels through a SOCK_SEQPACKET socket: whole or not at all. The worker's requests to a host are packets,
 so the kernel decides who gets one: the host, when it is ready to start it, or the worker, which takes back what was
-not started. A *message* is a packet of JSON, between worker and nanny. A *frame* is a header and a body in the stream from a host to the worker.
+not started. A *message* is a packet of JSON, between worker and nanny. A *frame* is a header and a body in the stream
+from a host to the worker.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ def send_packet(to: socket.socket, packet: bytes, descriptors: tuple[int, ...] =
         return
     beside = os.memfd_create("heavylift", os.MFD_CLOEXEC)
     try:
-        with open(beside, "wb", closefd=False) as file:
+        with os.fdopen(beside, "wb", closefd=False) as file:
             file.write(packet)
         _send_with(to, bytes([_BESIDE]) + packet[1:NUMBER_SIZE], (beside, *descriptors))
     finally:
@@ -146,7 +147,7 @@ def receive_packet(source: socket.socket) -> tuple[bytes, list[int]] | None:
         return packet, descriptors
     beside = descriptors.pop(0)
     os.lseek(beside, 0, os.SEEK_SET)
-    with open(beside, "rb") as file:
+    with os.fdopen(beside, "rb") as file:
         return file.read(), descriptors
 
 

@@ -225,7 +225,12 @@ class Api:
             if request.method not in ("GET", "HEAD") and request.headers.get("sec-fetch-site") == "cross-site":
                 raise Refused(403, "cross-site", "A browser sent this for another web site.")
             await self.service.look_around()
-            return await handler(request)
+            try:
+                return await handler(request)
+            except asyncio.CancelledError:
+                # The server's patience with its last requests is over; one whose body never came is told so.
+                self.service.accepting()
+                raise
 
         return checked
 

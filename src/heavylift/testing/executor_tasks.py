@@ -3,6 +3,8 @@
 An executor under test runs the application `heavylift.testing.executor_tasks:application`.
 """
 
+# ruff: noqa: EM101, S603, S607, TRY003  hostile code, on purpose
+
 from __future__ import annotations
 
 import collections
@@ -400,5 +402,3 @@ def start_children(ctx: Context, path: str, then_wait: bool) -> None:  # noqa: F
     ctx.progress(message="begun")
     while then_wait:
         time.sleep(0.01)
-
-

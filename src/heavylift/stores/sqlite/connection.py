@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
+import time
+from collections.abc import Callable
 
 from heavylift.core.errors import ConfigError, HeavyliftError, StoreUnavailable
 from heavylift.stores.sqlite.url import Location
@@ -13,7 +16,9 @@ CACHE_KIB = 32 * 1024
 STATEMENTS = 512
 """Prepared statements that a connection keeps."""
 BUSY = 5.0
-"""Seconds for which a lock of another program is waited for."""
+"""Seconds for which a lock of another program is waited for …"""
+PAUSE = 0.01
+"""… and between two looks whether it is gone."""
 
 FIXES = {
     sqlite3.SQLITE_FULL: "the disk is full: free some space; nothing is lost.",
@@ -31,14 +36,16 @@ OUTSIDE = frozenset(FIXES) - {sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_FULL}
 
 
 def connect(location: Location) -> sqlite3.Connection:
-    """A connection as every part of the store uses it: transactions are begun and ended by hand, and a lock is never
-    waited for here (see writer.py). The file is created for this user alone."""
+    """A connection as every part of the store uses it: transactions are begun and ended by hand, other programs are
+    waited for. The file is created for this user alone."""
     # Only a file that is not there is opened here: closing any descriptor of the file would drop the locks that other
     # connections of this process have on it (sqlite.org/howtocorrupt.html, section 2.2).
     with contextlib.suppress(FileExistsError):
         os.close(os.open(location.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    if not os.access(location.path, os.R_OK | os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))  # SQLite would open it for reading alone
     connection = sqlite3.connect(
-        location.path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS
+        location.path, timeout=BUSY, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS
     )
     for pragma in (
         f"synchronous={location.synchronous}",
@@ -46,8 +53,22 @@ def connect(location: Location) -> sqlite3.Connection:
         "temp_store=MEMORY",
         "secure_delete=OFF",
     ):
-        connection.execute(f"PRAGMA {pragma}").close()
+        patiently(lambda pragma=pragma: connection.execute(f"PRAGMA {pragma}").close())  # type: ignore[misc]
     return connection
+
+
+def patiently(step: Callable[[], None]) -> None:
+    """A step for which SQLite itself does not always wait while another connection begins or ends the file."""
+    end = time.monotonic() + BUSY
+    while True:
+        try:
+            step()
+        except sqlite3.Error as error:
+            if not is_busy(error) or time.monotonic() > end:
+                raise
+            time.sleep(PAUSE)
+        else:
+            return
 
 
 def never_wait(connection: sqlite3.Connection) -> None:

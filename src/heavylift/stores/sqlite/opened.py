@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sqlite3
 import threading
@@ -15,7 +16,7 @@ from typing import TypeVar
 from heavylift.core.errors import StoreUnavailable
 from heavylift.store import Clock
 from heavylift.stores.sqlite import schema
-from heavylift.stores.sqlite.connection import connect, is_busy, never_wait, translated
+from heavylift.stores.sqlite.connection import connect, is_busy, never_wait, patiently, translated
 from heavylift.stores.sqlite.transaction import Transaction
 from heavylift.stores.sqlite.turns import Turn
 from heavylift.stores.sqlite.url import Location
@@ -103,20 +104,22 @@ _ABANDONED: list[Opened] = []
 
 def _prepare(location: Location) -> str:
     """Make the file and its folder ready: the schema of this version, write-ahead logging; the folder's path."""
-    connection = connect(location)
+    if not os.path.isdir(os.path.dirname(location.path)):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    folder = f"{location.path}-run"
+    os.makedirs(folder, 0o700, exist_ok=True)
+    turn = Turn(folder)
     try:
-        folder = f"{location.path}-run"
-        os.makedirs(folder, 0o700, exist_ok=True)
-        turn = Turn(folder)
+        _take(turn, location.path)
+        connection = connect(location)
         try:
-            _take(turn, location.path)
             if schema.version(connection) < len(schema.MIGRATIONS):
-                _write_ahead(connection, location.path)
+                patiently(lambda: _write_ahead(connection, location.path))
                 schema.migrate(connection)
         finally:
-            turn.close()
+            connection.close()
     finally:
-        connection.close()
+        turn.close()
     return folder
 
 

@@ -5,15 +5,16 @@ A subclass gives the executor; everything else is here and in the classes that i
 
 from __future__ import annotations
 
+from heavylift.testing.executors.cases import ExecutorSuite
 from heavylift.testing.executors.ends import EndsCases
 from heavylift.testing.executors.harm import HarmCases
-from heavylift.testing.executors.cases import ExecutorSuite
 from heavylift.testing.executors.stops import StopCases
 
 
 class ExecutorContract(EndsCases, StopCases, HarmCases):
     """Subclass it as `TestMine` and define `make`: an executor, not started, that runs the application of
-    `heavylift.testing.executor_tasks` under the given settings."""
+    `heavylift.testing.executor_tasks` under the given settings.
+    """
 
 
 __all__ = ["ExecutorContract", "ExecutorSuite"]

@@ -110,7 +110,7 @@ class HarmCases(ExecutorSuite):
                 outcome = await attempt.outcome()
                 assert isinstance(outcome, Succeeded | Interrupted)
 
-    async def test_an_attempt_of_each_kind_at_once(self, tmp_path: Path) -> None:
+    async def test_an_attempt_of_each_kind_at_once(self) -> None:
         async with self.running(concurrency=2) as executor:
             dying = self.give(executor, "die", how="kill")
             failing = self.give(executor, "fail", message="no")

@@ -105,7 +105,7 @@ class StopCases(ExecutorSuite):
             assert "0.3 s" in outcome.error.message
             assert outcome.usage.wall >= 0.3
 
-    async def test_a_timeout_counts_from_the_start(self, tmp_path: Path) -> None:
+    async def test_a_timeout_counts_from_the_start(self) -> None:
         async with self.running(concurrency=1) as executor:
             blocker = self.give(executor, "nap", seconds=0.3)
             attempt = self.give(executor, "nap", seconds=0.0, job={"timeout": 0.2})

@@ -50,6 +50,7 @@ steps = st.lists(
         st.tuples(st.just("settle late"), picks, st.sampled_from(OUTCOMES)),
         st.tuples(st.just("report"), picks),
         st.tuples(st.just("cancel"), picks),
+        st.tuples(st.just("cancel late"), picks),
         st.tuples(st.just("retry"), picks),
         st.tuples(st.just("beat"), st.sampled_from(WORKERS)),
         st.tuples(st.just("sweep"), st.sampled_from(WORKERS)),
@@ -148,6 +149,12 @@ class World:
         if living:
             await self.save(lifecycle.cancel(living[pick % len(living)], CancelRequest(self.clock.wall(), float(pick))))
 
+    async def cancel_late(self, pick: int) -> None:
+        """Ask an attempt to stop as it was claimed, not knowing of another request."""
+        if self.claimed:
+            job = self.claimed[pick % len(self.claimed)]
+            await self.save(lifecycle.cancel(job, CancelRequest(self.clock.wall(), float(pick))))
+
     async def retry(self, pick: int) -> None:
         over = [job for job in self.jobs.values() if job.state.final and not self.taken(job)]
         if over:
@@ -221,7 +228,8 @@ class World:
         job = self.jobs.get(change.id)
         if job is None or change.id in self.pruned or (job.state, job.attempt) != (change.state, change.attempt):
             return None
-        if change.fields.get("state") is State.QUEUED and job.cancel is not None and not change.knows_cancel:
+        decides = change.fields.get("state") is State.QUEUED or "cancel" in change.fields
+        if decides and job.cancel is not None and not change.knows_cancel:
             return None
         self.jobs[change.id] = change.apply(job)
         return self.jobs[change.id].seq

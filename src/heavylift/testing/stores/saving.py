@@ -204,6 +204,16 @@ class Saving(StoreCases):
         after = await self.read(store, "a")
         assert (after.state, after.stopped) == (State.CANCELLED, Stopped.BETWEEN_ATTEMPTS)
 
+    async def test_a_cancel_never_overwrites_one_that_it_did_not_know_of(
+        self, store: Store, other: Store, clock: FakeClock
+    ) -> None:
+        (job,) = await self.started(store, clock, "a")
+        first = await self.cancel(other, clock, job, grace=1.0)
+        assert await store.save([lifecycle.cancel(job, CancelRequest(clock.wall(), 9.0))]) == [None]
+        assert await self.read(store, "a") == first
+        sharper = await self.cancel(store, clock, first, force=True)
+        assert await self.read(store, "a") == sharper
+
     async def test_a_waiting_job_that_was_cancelled_never_starts(self, store: Store, clock: FakeClock) -> None:
         due, later = [*await self.added(store, clock, "due"), *await self.added(store, clock, "later", delay=9)]
         for job in (due, later):
