@@ -181,7 +181,13 @@ class Hints(Protocol):
 class Store(Protocol):
     """The contract. One object per process and store; safe to use from several tasks of one event loop."""
 
-    url: str
+    @property
+    def url(self) -> str:
+        """Where the jobs live, as any other process can open it; complete when the store is open."""
+
+    @property
+    def refused(self) -> int:
+        """How many changes this object was refused because of their fence."""
 
     async def open(self) -> None:
         """Connect; create the schema of an empty store, migrate an older one; idempotent.

@@ -49,14 +49,13 @@ def test_a_job_that_fails_is_exit_code_1_with_the_next_step(working, task, reaso
 
 def test_who_stops_waiting_leaves_the_job_alone(working):
     command = [*HEAVYLIFT, "submit", "add", "a=1", "--delay", "1h", "--wait"]
-    process = subprocess.Popen(
-        command, cwd=working.folder, env=os.environ | working.settings, stderr=subprocess.PIPE, text=True
-    )
-    id = process.stderr.readline().strip()
-    assert "queued" in process.stderr.readline()
-    process.send_signal(signal.SIGINT)
-    assert f"heavylift cancel {id}" in process.stderr.read()
-    assert process.wait() == 130
+    environment = os.environ | working.settings
+    with subprocess.Popen(command, cwd=working.folder, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        id = process.stderr.readline().strip()
+        assert "queued" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        assert f"heavylift cancel {id}" in process.stderr.read()
+    assert process.returncode == 130
     assert json.loads(working("job", id, "--json").stdout)["state"] == "queued"
 
 

@@ -86,7 +86,9 @@ async def test_a_store_that_is_opened_twice_in_a_process_keeps_its_locks(tmp_pat
     connection.execute("BEGIN IMMEDIATE")
     again = await opened(tmp_path / "jobs.db")
     code = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('BEGIN IMMEDIATE')"
-    done = subprocess.run([sys.executable, "-c", code, tmp_path / "jobs.db"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "jobs.db"], capture_output=True, text=True, check=False
+    )
     assert "database is locked" in done.stderr
     connection.execute("COMMIT")
     await CASES.added(again, clock, "a")

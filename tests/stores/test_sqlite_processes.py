@@ -13,7 +13,7 @@ import pytest
 
 from heavylift.core import lifecycle
 from heavylift.core.job import State
-from heavylift.core.outcome import Interrupted, Succeeded
+from heavylift.core.outcome import Interrupted
 from heavylift.store import SystemClock
 from heavylift.stores import open_store
 from heavylift.testing import FakeClock

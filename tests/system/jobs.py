@@ -1,4 +1,4 @@
-"""The application of the system tests: jobs that work, jobs that misbehave, and marks that they leave for the auditor."""
+"""The application of the system tests: jobs that work, jobs that misbehave, and the marks that they leave."""
 
 import contextlib
 import hashlib
@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 from heavylift import Cancelled, Context, Heavylift, Retry, fixed
 
@@ -106,7 +107,7 @@ def family(ctx: Context, name: str) -> None:
 @lift.task(retry=Retry(1))
 def brief(table: str, row: int, seconds: float) -> int:
     """A short job that notes in row `row` of a shared table when it started, and when it ended or was stopped."""
-    with open(table, "r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
+    with Path(table).open("r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
         cells = memoryview(memory).cast("Q")
         try:
             cells[3 * row] = time.monotonic_ns()

@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+from tests.system import jobs
+
 from heavylift.bound_task import BoundTask
 from heavylift.client import Client
 from heavylift.executor import Application
 from heavylift.monolith import Monolith
 from heavylift.store import SystemClock
 from heavylift.stores import open_store
-from tests.system import jobs
 
 ROOT = Path(__file__).parents[2]
 APPLICATION = Application("tests.system.jobs", "lift", (), (str(ROOT),))

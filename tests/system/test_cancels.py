@@ -8,10 +8,10 @@ import time
 from collections import Counter
 
 import pytest
+from tests.system.service import serving
 
 from heavylift import JobFinished, State
 from heavylift.core.job import Job, Stopped
-from tests.system.service import serving
 
 CANCELS = int(os.environ.get("CANCELS", "300"))
 AHEAD = 60

@@ -4,10 +4,10 @@ import asyncio
 import uuid
 
 import pytest
+from tests.system.service import processes_with, serving, until
 
 from heavylift import State
 from heavylift.core.job import Stopped
-from tests.system.service import processes_with, serving, until
 
 HOSTILE = {
     # name -> how it is stopped: by its own clean-up, or by the kill that follows the grace

@@ -18,6 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from tests.system.service import ROOT, until
 
 from heavylift import State
 from heavylift.client import Client
@@ -26,7 +27,6 @@ from heavylift.core.options import Options
 from heavylift.core.retry import Retry, fixed
 from heavylift.store import SystemClock
 from heavylift.stores import open_store
-from tests.system.service import ROOT, until
 
 JOBS = int(os.environ.get("KILL_JOBS", "500"))
 PHASES = {0: "elsewhere", 1: "in a commit", 2: "between commit and wake-up"}

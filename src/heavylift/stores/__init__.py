@@ -6,7 +6,6 @@ from urllib.parse import urlsplit
 
 from heavylift.core.errors import ConfigError, did_you_mean
 from heavylift.store import Clock, Store
-from heavylift.stores.sqlite import SqliteStore
 
 SCHEMES = ("sqlite", "memory")
 
@@ -20,6 +19,8 @@ def open_store(url: str, clock: Clock | None = None, *, inline: bool = False) ->
     """
     scheme, separator, _ = url.partition("://")
     if separator and scheme in SCHEMES:
+        from heavylift.stores.sqlite import SqliteStore  # noqa: PLC0415  a process pays only for the store it opens
+
         return SqliteStore(url, clock, inline=inline)
     known = [f"{name}://" for name in SCHEMES]
     hint = did_you_mean(f"{urlsplit(url).scheme or scheme}://", known)

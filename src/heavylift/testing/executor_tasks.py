@@ -231,20 +231,24 @@ def mix(ctx: Context, rounds: int) -> None:
 @task
 def loop(ctx: Context, how: str, path: str) -> Any:
     """Go on for ever in one of many ways; a file at `path` tells that the clean-up ran."""
-    ctx.progress(message="begun")
     return _LOOPS[how](ctx, Path(path))
 
 
-def _spin(_ctx: Context, path: Path) -> None:
+# Each tells that it has begun where a stop finds it ready.
+
+
+def _spin(ctx: Context, path: Path) -> None:
     try:
+        ctx.progress(message="begun")
         while True:
             pass
     finally:
         path.write_text("cleaned up")
 
 
-def _sleep(_ctx: Context, path: Path) -> None:
+def _sleep(ctx: Context, path: Path) -> None:
     try:
+        ctx.progress(message="begun")
         time.sleep(1000)
     finally:
         time.sleep(0.1)  # more than one stop signal comes meanwhile; none may end this
@@ -252,6 +256,7 @@ def _sleep(_ctx: Context, path: Path) -> None:
 
 
 def _poll(ctx: Context, path: Path) -> str:
+    ctx.progress(message="begun")
     while not ctx.cancelled:
         pass
     path.write_text("cleaned up")
@@ -267,16 +272,18 @@ def _report(ctx: Context, path: Path) -> None:
         path.write_text("cleaned up")
 
 
-def _translate(_ctx: Context, _path: Path) -> None:
+def _translate(ctx: Context, _path: Path) -> None:
     try:
+        ctx.progress(message="begun")
         while True:
             pass
     except BaseException as error:
         raise RuntimeError("translated") from error
 
 
-def _catch_once(_ctx: Context, path: Path) -> str:
+def _catch_once(ctx: Context, path: Path) -> str:
     try:
+        ctx.progress(message="begun")
         while True:
             pass
     except BaseException:  # noqa: BLE001  the very thing to be tested
@@ -285,18 +292,24 @@ def _catch_once(_ctx: Context, path: Path) -> str:
     return "caught"
 
 
-def _stubborn(_ctx: Context, path: Path) -> None:
+def _stubborn(ctx: Context, path: Path) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     while True:
         try:
+            ctx.progress(message="begun")
             while True:
                 pass
         except BaseException:  # noqa: BLE001  the very thing to be tested
             path.write_text("caught")
 
 
-def _native(_ctx: Context, _path: Path) -> None:
-    collections.deque(itertools.count(), maxlen=0)  # in C, and never looks for signals
+def _native(ctx: Context, _path: Path) -> None:
+    while True:
+        try:
+            ctx.progress(message="begun")
+            collections.deque(itertools.count(), maxlen=0)  # in C, and never looks for signals
+        except BaseException:  # noqa: BLE001, S110  the stop came before that
+            pass
 
 
 class _Slow:
@@ -305,8 +318,9 @@ class _Slow:
             pass
 
 
-def _swallow(_ctx: Context, path: Path) -> None:
+def _swallow(ctx: Context, path: Path) -> None:
     try:
+        ctx.progress(message="begun")
         while True:
             _Slow()  # nearly all the time is spent where Python swallows exceptions
     finally:
@@ -397,7 +411,7 @@ def start_children(ctx: Context, path: str, then_wait: bool) -> None:  # noqa: F
     with Path(path).open("ab") as file:
         subprocess.Popen([sys.executable, "-c", code, str(file.fileno())], pass_fds=[file.fileno()])
         subprocess.Popen(["sleep", "999"])
-    while len(Path(path).read_text().splitlines()) < 3:  # noqa: PLR2004  as many as were started
+    while len(Path(path).read_text().splitlines()) < 3:
         time.sleep(0.005)
     ctx.progress(message="begun")
     while then_wait:

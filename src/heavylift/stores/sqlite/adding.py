@@ -110,7 +110,7 @@ def _retry_after(transaction: Transaction, queue: QueueRow) -> int:
     """Seconds until a place is free, at the rate of the last minute."""
     finished: int = transaction.connection.execute(
         "SELECT count(*) FROM (SELECT 1 FROM job INDEXED BY job_finished"
-        " WHERE queue = ?1 AND state >= 4 AND state IN (4, 5, 6) AND finished_at > ?2 LIMIT ?3)",
+        " WHERE queue = ?1 AND state IN (4, 5, 6) AND finished_at > ?2 LIMIT ?3)",
         (queue.number, transaction.now - RATE_WINDOW, int(RATE_WINDOW)),
     ).fetchone()[0]
     return LONGEST_WAIT if finished == 0 else min(LONGEST_WAIT, -(-int(RATE_WINDOW) // finished))

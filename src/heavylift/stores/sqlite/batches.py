@@ -45,7 +45,9 @@ def insert_many(
     )
 
 
-def update_many(connection: sqlite3.Connection, change: str, condition: str, width: int, items: Sequence[Sequence[Any]]) -> int:
+def update_many(
+    connection: sqlite3.Connection, change: str, condition: str, width: int, items: Sequence[Sequence[Any]]
+) -> int:
     """Update jobs from rows of values, which `change` and `condition` know as column1, column2 …; how many matched."""
     return sum(
         connection.execute(

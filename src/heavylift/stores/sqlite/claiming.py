@@ -18,9 +18,7 @@ SCHEDULED = (
     "SELECT number, queue FROM job INDEXED BY job_scheduled WHERE state = 1 AND run_at <= ? ORDER BY run_at LIMIT ?"
 )
 BECOME_DUE = "UPDATE job SET state = 2 WHERE number IN (SELECT value FROM json_each(?))"
-LANES = (
-    "SELECT queue FROM lane INDEXED BY lane_claimable WHERE ready = 1 AND open = 1 {only} ORDER BY served LIMIT ?"
-)
+LANES = "SELECT queue FROM lane INDEXED BY lane_claimable WHERE ready = 1 AND open = 1 {only} ORDER BY served LIMIT ?"
 ONLY = "AND queue IN (SELECT number FROM queue WHERE name IN (SELECT value FROM json_each(?)))"
 HEADS = (
     "SELECT number, id, task, options, args, created_at, run_at, attempt, checkpoint, result, more, seq"
@@ -37,7 +35,7 @@ def claim(
     transaction: Transaction, worker: str, epoch: int, limit: int, queues: Sequence[str], held: dict[str, Held]
 ) -> list[Job]:
     """Begin attempts of up to `limit` due jobs; what is to be known for their settling comes into `held`."""
-    check_alive(transaction, worker, epoch)
+    was_idle = _check_alive(transaction, worker, epoch)
     _bring_due(transaction)
     transaction.flush()
     taken: list[tuple[Job, Held | None]] = []
@@ -49,17 +47,20 @@ def claim(
         for lane in lanes:
             taken += _take(transaction, lane, min(share, limit - len(taken)), worker, epoch)
         transaction.flush()
-    _note_idle(transaction, worker, idle=len(taken) < limit)
+    idle = len(taken) < limit
+    if idle != was_idle:  # it waits for jobs, or no longer: who adds some wakes one that waits
+        transaction.connection.execute("UPDATE worker SET idle = ? WHERE id = ?", (int(idle), worker))
     transaction.after.append(lambda: held.update((job.id, known) for job, known in taken if known is not None))
     return [job for job, _ in taken]
 
 
-def check_alive(transaction: Transaction, worker: str, epoch: int) -> None:
-    """Raise LeaseLost unless this epoch of the worker is known and was not declared dead."""
-    found = transaction.connection.execute("SELECT epoch, died_at FROM worker WHERE id = ?", (worker,)).fetchone()
-    if found != (epoch, None):
+def _check_alive(transaction: Transaction, worker: str, epoch: int) -> bool:
+    """Raise LeaseLost unless this epoch of the worker is known and was not declared dead; whether it waits for jobs."""
+    found = transaction.connection.execute("SELECT epoch, died_at, idle FROM worker WHERE id = ?", (worker,)).fetchone()
+    if found is None or found[:2] != (epoch, None):
         message = f"Worker {worker} may not claim as epoch {epoch}: it was declared dead, or it never beat."
         raise LeaseLost(message)
+    return bool(found[2])
 
 
 def _bring_due(transaction: Transaction) -> None:
@@ -77,7 +78,9 @@ def _claimable(transaction: Transaction, limit: int, queues: Sequence[str]) -> l
     return [transaction.queue(number) for (number,) in found]
 
 
-def _take(transaction: Transaction, queue: QueueRow, limit: int, worker: str, epoch: int) -> list[tuple[Job, Held | None]]:
+def _take(
+    transaction: Transaction, queue: QueueRow, limit: int, worker: str, epoch: int
+) -> list[tuple[Job, Held | None]]:
     """Begin attempts of the jobs at the head of a queue's lane, and have the lane wait for its next turn."""
     slots = queue.slots
     wanted = limit if slots is None else min(limit, slots)
@@ -131,10 +134,3 @@ def _begun(
     )
     plain = more is None and parsed.unique is None
     return job, (number, queue, attempt + 1, seq + 1) if plain else None
-
-
-def _note_idle(transaction: Transaction, worker: str, *, idle: bool) -> None:
-    """Remember whether this worker waits for jobs: it is the one to be woken."""
-    transaction.connection.execute(
-        "UPDATE worker SET idle = ?2 WHERE id = ?1 AND idle <> ?2", (worker, int(idle))
-    )

@@ -19,7 +19,7 @@ REMEMBERED = 86400.0
 
 FINISHED = (rows.SUCCEEDED, rows.FAILED, rows.CANCELLED)
 OLDEST = (
-    "SELECT finished_at, number, state FROM job INDEXED BY job_finished WHERE queue = ? AND state = ? AND state >= 4"
+    "SELECT finished_at, number, state FROM job INDEXED BY job_finished WHERE queue = ? AND state = ?"
     " AND finished_at < ? ORDER BY finished_at LIMIT ?"
 )
 GONE = "SELECT value FROM json_each(?1)"

@@ -29,6 +29,10 @@ QUEUES = (
     " WHERE job.lane = lane.number AND state = 2 ORDER BY rank, number LIMIT 1))"
     " FROM queue JOIN lane ON lane.queue = queue.number {where} ORDER BY name"
 )
+FINISHED = (
+    "SELECT number FROM job INDEXED BY job_finished"
+    " WHERE queue IN (SELECT number FROM queue) AND state = {} AND finished_at IS NOT NULL"
+)
 # Where the jobs of a state are found, when they are not so many that they are met among the newest jobs anyway.
 SOURCES = {
     State.BLOCKED: "SELECT number FROM job WHERE state = 0",
@@ -37,9 +41,9 @@ SOURCES = {
         " UNION ALL SELECT number FROM job INDEXED BY job_scheduled WHERE state = 1"
     ),
     State.RUNNING: "SELECT number FROM job INDEXED BY job_running WHERE state = 3",
-    State.SUCCEEDED: "SELECT number FROM job INDEXED BY job_finished WHERE state >= 4 AND queue IN (SELECT number FROM queue) AND state = 4",
-    State.FAILED: "SELECT number FROM job INDEXED BY job_finished WHERE state >= 4 AND queue IN (SELECT number FROM queue) AND state = 5",
-    State.CANCELLED: "SELECT number FROM job INDEXED BY job_finished WHERE state >= 4 AND queue IN (SELECT number FROM queue) AND state = 6",
+    State.SUCCEEDED: FINISHED.format(rows.SUCCEEDED),
+    State.FAILED: FINISHED.format(rows.FAILED),
+    State.CANCELLED: FINISHED.format(rows.CANCELLED),
 }
 
 
@@ -61,11 +65,14 @@ def find_numbers(connection: sqlite3.Connection, query: Query) -> tuple[list[int
     It looks at SCAN jobs, about: at those of the wanted states if there are no more, else at the newest.
     """
     before, bottom, source = position(query.page_token), 0, "job"
-    if query.states and _count(connection, query.states) <= SCAN:
+    there = _count(connection, query.states) if query.states else None
+    if there == 0:
+        return [], None
+    if there is None or there > SCAN:
+        bottom = _bottom(connection, before)
+    else:
         union = " UNION ALL ".join(SOURCES[state] for state in dict.fromkeys(query.states))
         source = f"({union}) AS source CROSS JOIN job ON job.number = source.number"
-    else:
-        bottom = _bottom(connection, before)
     conditions, values = _conditions(query)
     text = connection.execute(
         "SELECT json_group_array(number) FROM (SELECT job.number AS number"

@@ -126,7 +126,7 @@ def more_of(text: str | None) -> Mapping[str, Any]:
     """The fields of `more`, with the defaults of those that it does not have."""
     if text is None:
         return MORE_DEFAULTS
-    values = dict(MORE_DEFAULTS) | from_json(text)
+    values: dict[str, Any] = {**MORE_DEFAULTS, **from_json(text)}
     if values["stopped"] is not None:
         values["stopped"] = Stopped(values["stopped"])
     if values["progress"] is not None:

@@ -127,7 +127,10 @@ def _dead_epochs(transaction: Transaction) -> set[tuple[str, int]]:
 
 
 def _save_carefully(
-    transaction: Transaction, changes: Sequence[Change], dead: set[tuple[str, int]], mine: Mapping[str, Mapping[str, int]]
+    transaction: Transaction,
+    changes: Sequence[Change],
+    dead: set[tuple[str, int]],
+    mine: Mapping[str, Mapping[str, int]],
 ) -> list[int | None]:
     names = rows.text_of(list({change.id for change in changes}))
     found = (Current(*row) for row in transaction.connection.execute(READ, (names,)).fetchall())
@@ -143,9 +146,7 @@ def _save_carefully(
     return answers
 
 
-def _refused(
-    change: Change, job: Current, dead: set[tuple[str, int]], mine: Mapping[str, Mapping[str, int]]
-) -> bool:
+def _refused(change: Change, job: Current, dead: set[tuple[str, int]], mine: Mapping[str, Mapping[str, int]]) -> bool:
     """Whether the fence is another by now, or the change does not know of something that it must know."""
     if rows.STATES[job.state] is not change.state or job.attempt != change.attempt:
         return True
@@ -244,7 +245,10 @@ def _keep_facts(connection: sqlite3.Connection, job: Current, facts: str) -> Non
         old = connection.execute("SELECT history FROM job WHERE number = ?", (job.number,)).fetchone()[0]
         connection.executemany(
             INSERT_EVENT,
-            [(job.number, item.seq, item.kind, item.at, rows.text_of(item.data)) for item in rows.facts_of(job.id, old)],
+            [
+                (job.number, item.seq, item.kind, item.at, rows.text_of(item.data))
+                for item in rows.facts_of(job.id, old)
+            ],
         )
         connection.execute("UPDATE job SET history = ?2 WHERE number = ?1", (job.number, facts))
         job.history = len(facts)

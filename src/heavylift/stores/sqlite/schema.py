@@ -42,7 +42,7 @@ CREATE INDEX job_due ON job(lane, rank) WHERE state = 2;
 CREATE INDEX job_scheduled ON job(run_at) WHERE state = 1;
 CREATE INDEX job_running ON job(worker, epoch) WHERE state = 3;
 CREATE INDEX job_cancelling ON job(worker, epoch) WHERE state = 3 AND cancel IS NOT NULL;
-CREATE INDEX job_finished ON job(queue, state, finished_at) WHERE state >= 4;
+CREATE INDEX job_finished ON job(queue, state, finished_at) WHERE finished_at IS NOT NULL;
 
 CREATE TABLE large(
     job INTEGER NOT NULL,
@@ -99,6 +99,7 @@ CREATE TABLE worker(
     beat_at REAL NOT NULL,
     beat_wall REAL NOT NULL,
     lease REAL NOT NULL,
+    queues TEXT NOT NULL,
     idle INTEGER NOT NULL DEFAULT 0,
     died_at REAL,
     record TEXT NOT NULL

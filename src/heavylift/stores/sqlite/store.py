@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from heavylift.core.errors import JobPruned, StoreUnavailable, SubmitError
@@ -80,9 +81,7 @@ class SqliteStore:
         """Keep new queued jobs, each with its first event, in order."""
         parts = _parts(jobs)
         writer = self._open_now().writer
-        answers = [
-            await writer.call(lambda transaction, part=part: adding.add(transaction, part), len(part)) for part in parts
-        ]
+        answers = [await writer.call(partial(adding.add, jobs=part), len(part)) for part in parts]
         return [answer for part in answers for answer in part]
 
     async def claim(self, worker: str, epoch: int, limit: int, queues: Sequence[str] = ()) -> list[Job]:
@@ -94,7 +93,7 @@ class SqliteStore:
         while len(found) < limit:
             part = min(limit - len(found), LARGEST)
             jobs = await writer.call(
-                lambda transaction, part=part: claiming.claim(transaction, worker, epoch, part, queues, self._held), part
+                partial(claiming.claim, worker=worker, epoch=epoch, limit=part, queues=queues, held=self._held), part
             )
             found += jobs
             if len(jobs) < part:
@@ -107,7 +106,7 @@ class SqliteStore:
         answers: list[int | None] = []
         for part in _parts(changes):
             answers += await writer.call(
-                lambda transaction, part=part: saving.save(transaction, part, self._held, self._mine), len(part)
+                partial(saving.save, changes=part, held=self._held, mine=self._mine), len(part)
             )
         self.refused += answers.count(None)
         return answers
@@ -138,7 +137,7 @@ class SqliteStore:
         for place, name in enumerate(ids):
             if place % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
-            found.append(await opened.read(lambda connection, name=name: reading.get(connection, name)))
+            found.append(await opened.read(partial(reading.get, name=name)))
         if found == [None]:
             since = self._clock.wall() - pruning.REMEMBERED
             if await opened.read(lambda connection: reading.is_pruned(connection, ids[0], since)):
@@ -153,7 +152,7 @@ class SqliteStore:
         found: list[Job] = []
         for start in range(0, len(numbers), SLICE):
             part = numbers[start : start + SLICE]
-            found += await opened.read(lambda connection, part=part: reading.jobs(connection, part))
+            found += await opened.read(partial(reading.jobs, numbers=part))
             await asyncio.sleep(0)
         return Page(tuple(found), reading.token(following))
 
@@ -167,9 +166,7 @@ class SqliteStore:
             left = limit - len(found)
             if left <= 0:
                 break
-            found += await opened.read(
-                lambda connection, job=job, after=after, left=left: reading.events(connection, job, after, left)
-            )
+            found += await opened.read(partial(reading.events, job=job, after=after, limit=left))
         return found
 
     async def queues(self) -> list[Queue]:
@@ -198,9 +195,7 @@ class SqliteStore:
 
     async def prune(self, retention: Retention) -> int:
         """Remove up to 200 finished jobs that retention lets go, with events; returns how many."""
-        return await self._open_now().writer.call(
-            lambda transaction: pruning.prune(transaction, retention), LARGEST
-        )
+        return await self._open_now().writer.call(lambda transaction: pruning.prune(transaction, retention), LARGEST)
 
     def watch(self, *, worker: str | None = None) -> Hints:
         """Hints for a worker, or without `worker` for a follower."""

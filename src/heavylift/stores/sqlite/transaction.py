@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from random import random
 
 from heavylift.core.job import State
 from heavylift.stores.sqlite.rows import STATES
@@ -83,21 +84,26 @@ class Transaction:
 
     def queue(self, number: int) -> QueueRow:
         """The queue of that number."""
-        found = self._by_number.get(number)
-        return found or self._loaded(f"{_SELECT} WHERE queue.number = ?", number)
+        found = self._by_number.get(number) or self._loaded(f"{_SELECT} WHERE queue.number = ?", number)
+        if found is None:
+            raise KeyError(number)
+        return found
 
     def queue_named(self, name: str) -> QueueRow:
         """The queue of that name, made if there is none."""
         found = self._by_name.get(name)
         if found is not None:
             return found
-        if not self.connection.execute("SELECT 1 FROM queue WHERE name = ?", (name,)).fetchone():
-            number = self.connection.execute("INSERT INTO queue(name) VALUES (?)", (name,)).lastrowid
-            self.connection.execute(
-                "INSERT INTO lane(number, queue, served) VALUES (?1, ?1, (SELECT coalesce(max(served), 0) FROM lane))",
-                (number,),
-            )
-        return self._loaded(f"{_SELECT} WHERE queue.name = ?", name)
+        statement = f"{_SELECT} WHERE queue.name = ?"
+        known = self._loaded(statement, name)
+        if known is not None:
+            return known
+        number = self.connection.execute("INSERT INTO queue(name) VALUES (?)", (name,)).lastrowid
+        self.connection.execute(
+            "INSERT INTO lane(number, queue, served) VALUES (?1, ?1, (SELECT coalesce(max(served), 0) FROM lane))",
+            (number,),
+        )
+        return self.queue(number or 0)
 
     def flush(self) -> None:
         """Write what is known of the queues: their counts, and whether their lanes can be claimed from."""
@@ -125,18 +131,22 @@ class Transaction:
     def _chosen(self) -> set[str]:
         """For each queue with something to claim one living worker that serves it, rather one that waits for jobs."""
         workers = [
-            (name, json.loads(served))
-            for name, served in self.connection.execute(
-                "SELECT id, record ->> 'queues' FROM worker WHERE died_at IS NULL ORDER BY idle DESC, random() LIMIT 100"
+            (-idle, random(), name, json.loads(queues))
+            for name, queues, idle in self.connection.execute(
+                "SELECT id, queues, idle FROM worker WHERE died_at IS NULL"
             ).fetchall()
         ]
-        firsts = (
-            next((name for name, served in workers if not served or queue in served), None) for queue in self.claimable
-        )
-        return {name for name in firsts if name is not None}
+        chosen = set()
+        for queue in self.claimable:
+            serving = [worker for worker in workers if not worker[3] or queue in worker[3]]
+            if serving:
+                chosen.add(min(serving)[2])
+        return chosen
 
-    def _loaded(self, statement: str, key: int | str) -> QueueRow:
+    def _loaded(self, statement: str, key: int | str) -> QueueRow | None:
         row = self.connection.execute(statement, (key,)).fetchone()
+        if row is None:
+            return None
         number, name, paused, concurrency, max_size, lane, ready, is_open, served, *counts = row
         queue = QueueRow(
             number,

@@ -32,7 +32,9 @@ def parse(url: str) -> Location:
     path = unquote(text)
     if scheme == "sqlite":
         if not path.startswith("/") or path in ("/", "//"):
-            message = f"{url!r} names no file: give sqlite:///jobs.db (a file here) or sqlite:////var/lib/jobs.db (absolute)."
+            message = (
+                f"{url!r} names no file: give sqlite:///jobs.db (a file here) or sqlite:////var/lib/jobs.db (absolute)."
+            )
             raise ConfigError(message)
         path = os.path.abspath(path[1:])
     elif path and not path.startswith("/"):

@@ -21,11 +21,11 @@ RETURNED = 200
 """Jobs of dead workers that one sweep returns at most."""
 
 REGISTER = (
-    "INSERT INTO worker(id, epoch, boot_id, pid_namespace, pid, process_started, beat_at, beat_wall, lease, record)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch,"
+    "INSERT INTO worker(id, epoch, boot_id, pid_namespace, pid, process_started, beat_at, beat_wall, lease, queues,"
+    " record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch,"
     " boot_id = excluded.boot_id, pid_namespace = excluded.pid_namespace, pid = excluded.pid,"
     " process_started = excluded.process_started, beat_at = excluded.beat_at, beat_wall = excluded.beat_wall,"
-    " lease = excluded.lease, record = excluded.record, died_at = NULL"
+    " lease = excluded.lease, queues = excluded.queues, record = excluded.record, died_at = NULL"
 )
 CANCELS = (
     "SELECT id, attempt, cancel FROM job INDEXED BY job_cancelling"
@@ -40,16 +40,14 @@ ORPHANS = f"SELECT {rows.COLUMNS} FROM job INDEXED BY job_running WHERE state = 
 
 def beat(transaction: Transaction, worker: WorkerRecord, lease: float) -> Mailbox:
     """Renew a lease, and bring back what is to be stopped."""
-    known = transaction.connection.execute(
-        "SELECT epoch, died_at FROM worker WHERE id = ?", (worker.id,)
-    ).fetchone()
+    known = transaction.connection.execute("SELECT epoch, died_at FROM worker WHERE id = ?", (worker.id,)).fetchone()
     if known is not None and (worker.epoch < known[0] or (worker.epoch == known[0] and known[1] is not None)):
         return Mailbox(alive=False)
     transaction.connection.execute(
         REGISTER,
         (
             *(worker.id, worker.epoch, worker.boot_id, worker.pid_namespace, worker.pid, worker.process_started),
-            *(transaction.monotonic, transaction.now, lease, rows.text_of(asdict(worker))),
+            *(transaction.monotonic, transaction.now, lease, rows.text_of(worker.queues), rows.text_of(asdict(worker))),
         ),
     )
     orders = []
@@ -62,9 +60,7 @@ def beat(transaction: Transaction, worker: WorkerRecord, lease: float) -> Mailbo
 
 def retire(transaction: Transaction, worker: str, epoch: int) -> None:
     """Forget a worker that stops."""
-    transaction.connection.execute(
-        "DELETE FROM worker WHERE id = ? AND epoch = ? AND died_at IS NULL", (worker, epoch)
-    )
+    transaction.connection.execute("DELETE FROM worker WHERE id = ? AND epoch = ? AND died_at IS NULL", (worker, epoch))
 
 
 def sweep(transaction: Transaction, worker: str, *, others: bool) -> list[Job]:

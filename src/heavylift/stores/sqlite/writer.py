@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from heavylift.core.errors import HeavyliftError, StoreUnavailable
 from heavylift.store import Clock
@@ -75,7 +75,7 @@ class Writer:
         if self._inline and not self._waiting and self._busy.acquire(blocking=False):
             answer = self._call_now(operation)
             if answer is not None:
-                return _returned(answer[0])
+                return cast("Result", _returned(answer[0]))
         loop = asyncio.get_running_loop()
         call = Call(operation, rows, loop.create_future(), loop)
         with self._changed:
@@ -85,7 +85,7 @@ class Writer:
             self._changed.notify_all()
         timer = loop.call_later(PATIENCE, self._give_up, call)
         try:
-            return _returned(await call.future)
+            return cast("Result", _returned(await call.future))
         finally:
             timer.cancel()
 

@@ -1,6 +1,6 @@
 """What the cases of ExecutorContract stand on: an executor to start and close, jobs, and conditions to wait for."""
 
-# ruff: noqa: S101  a test asserts
+
 
 from __future__ import annotations
 

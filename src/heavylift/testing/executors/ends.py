@@ -1,6 +1,6 @@
 """ExecutorContract: how attempts end by themselves, and what they report on the way."""
 
-# ruff: noqa: D102, FBT001, PLR2004, S101  a test is named by its sentence, asserts, and compares with the very number
+# ruff: noqa: D102, FBT001  a test is named by its sentence, asserts, and compares with the very number
 
 from __future__ import annotations
 

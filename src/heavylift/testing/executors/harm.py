@@ -1,6 +1,6 @@
 """ExecutorContract: code that harms its process, and the pool's own housekeeping."""
 
-# ruff: noqa: D102, PLR2004, S101  a test is named by its sentence, asserts, and compares with the very number
+# ruff: noqa: D102  a test is named by its sentence, asserts, and compares with the very number
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """ExecutorContract: timeouts, cancels, limits and drains, soft and hard."""
 
-# ruff: noqa: D102, FBT001, PLR2004, S101  a test is named by its sentence, asserts, and compares with the very number
+# ruff: noqa: D102, FBT001  a test is named by its sentence, asserts, and compares with the very number
 
 from __future__ import annotations
 

@@ -82,7 +82,9 @@ class StoreCases:
         self, store: Store, clock: Clock, *names: str, outcome: Outcome = SUCCESS, **options: Any
     ) -> list[Job]:
         """Jobs that were added, claimed and settled."""
-        return [await self.settle(store, clock, job, outcome) for job in await self.started(store, clock, *names, **options)]
+        return [
+            await self.settle(store, clock, job, outcome) for job in await self.started(store, clock, *names, **options)
+        ]
 
     async def settle(self, store: Store, clock: Clock, job: Job, outcome: Outcome = SUCCESS) -> Job:
         """The job after its outcome was saved."""
@@ -124,7 +126,7 @@ class StoreCases:
 
     def worker(self, name: str = "worker", **values: Any) -> WorkerRecord:
         """A worker's record, with the marks of this very process, which lives."""
-        record = {
+        record: dict[str, Any] = {
             "epoch": 1,
             "hostname": "here",
             "pid": os.getpid(),

@@ -1,6 +1,6 @@
 """The cases of `claim`."""
 
-# ruff: noqa: D102, S101, PLR2004  a test is named by its sentence, asserts, and compares with the very number
+# ruff: noqa: D102  a test is named by its sentence, asserts, and compares with the very number
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The cases of `watch`: hints come, to the right one; and what no hint told of is found nevertheless."""
 
-# ruff: noqa: D102, S101, PLR2004  a test is named by its sentence, asserts, and compares with the very number
+# ruff: noqa: D102  a test is named by its sentence, asserts, and compares with the very number
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ Each step is done to the store and to a model, which is a dictionary of jobs and
 both are compared. Needs hypothesis.
 """
 
-# ruff: noqa: D102, S101  a test is named by its sentence, and asserts
+# ruff: noqa: D102  a test is named by its sentence, and asserts
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from heavylift.core import lifecycle
 from heavylift.core.event import Event
-from heavylift.core.job import CancelRequest, Change, Error, Job, State
+from heavylift.core.job import CancelRequest, Change, Error, Job, NewEvent, State
 from heavylift.core.options import Options
 from heavylift.core.outcome import Cancelled, Crashed, Failed, Interrupted, Outcome, Snoozed, Succeeded, TimedOut
 from heavylift.core.retry import Retry, fixed
@@ -86,10 +86,15 @@ class World:
     # --- the steps ----------------------------------------------------------------------------------------------------
 
     async def add(self, count: int, delay: float, priority: int) -> None:
-        new = []
+        new: list[tuple[Job, NewEvent]] = []
         for _ in range(count + 1):
             options = Options(
-                delay=delay, priority=priority, retry=Retry(2, fixed(3)), crashes=2, losses=2, unique=f"u{len(self.jobs) % 3}"
+                delay=delay,
+                priority=priority,
+                retry=Retry(2, fixed(3)),
+                crashes=2,
+                losses=2,
+                unique=f"u{len(self.jobs) % 3}",
             )
             name = f"j{len(self.jobs) + len(new):03}"
             new.append(lifecycle.submit(name, "task", b"{}", options, self.clock.wall()))

@@ -1,8 +1,10 @@
 """The cases of `beat`, `retire`, `sweep` and `workers`."""
 
-# ruff: noqa: D102, S101, PLR2004  a test is named by its sentence, asserts, and compares with the very number
+# ruff: noqa: D102  a test is named by its sentence, asserts, and compares with the very number
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 
@@ -65,9 +67,11 @@ class Leases(StoreCases):
         assert await self.swept(store, worker="worker") == []
         assert (await store.beat(self.worker(), LEASE)).alive
 
-    @pytest.mark.parametrize("marks", [{"process_started": 1}, {"pid": 2**22 + 1}], ids=["another process", "no process"])
+    @pytest.mark.parametrize(
+        "marks", [{"process_started": 1}, {"pid": 2**22 + 1}], ids=["another process", "no process"]
+    )
     async def test_a_worker_whose_process_is_gone_is_dead_at_once(
-        self, store: Store, clock: FakeClock, marks: dict[str, int]
+        self, store: Store, clock: FakeClock, marks: dict[str, Any]
     ) -> None:
         await self.started(store, clock, "a")
         await store.beat(self.worker(**marks), LEASE)
@@ -75,7 +79,7 @@ class Leases(StoreCases):
 
     @pytest.mark.parametrize("marks", [{"boot_id": "another"}, {"pid_namespace": "pid:[1]"}], ids=str)
     async def test_a_process_that_cannot_be_seen_is_not_judged_by_its_pid(
-        self, store: Store, clock: FakeClock, marks: dict[str, str]
+        self, store: Store, clock: FakeClock, marks: dict[str, Any]
     ) -> None:
         await self.started(store, clock, "a")
         await store.beat(self.worker(process_started=1, **marks), LEASE)
