@@ -33,6 +33,8 @@ T = TypeVar("T")
 
 BATCH = 200
 """Jobs of one claim, and changes of one save, at most."""
+CROWD, TICK = 20, 0.003
+"""While more jobs than this run, outcomes wait so many seconds for company: half of them are written at a time."""
 LAST_WRITES = 10.0
 """Seconds that a draining worker waits for a store that is away."""
 AWAY = (0.1, 5.0)
@@ -75,6 +77,7 @@ class Worker:
         self._contact_since: float | None = None
         self._work = asyncio.Event()
         self._save_now = asyncio.Event()
+        self._half_done = asyncio.Event()
         self._beat_now = asyncio.Event()
         self._drain_now = asyncio.Event()
         self._drain_grace = settings.drain
@@ -111,7 +114,9 @@ class Worker:
     async def _claim_loop(self, ready: Future[None] | None) -> None:
         while not self._drain_now.is_set():
             self._work.clear()
-            limit = min(self._executor.free, BATCH)
+            free = self._executor.free
+            # With many very short jobs at a time, each claim brings many: half of what there is room for.
+            limit = min(free, BATCH) if free * 2 >= free + len(self._running) else 0
             jobs = await self._claim(limit) if limit > 0 else []
             for job in jobs:
                 self._start(job)
@@ -149,6 +154,8 @@ class Worker:
         change = lifecycle.settle(job, outcome, now, random.random())  # noqa: S311  spreads retries, guards nothing
         self._unsaved.append(Settled(change, job, outcome))
         self._save_now.set()
+        if len(self._unsaved) >= len(self._running):
+            self._half_done.set()
         run_at = change.fields.get("run_at")
         if run_at is not None and run_at > now:
             # Its own retries need no poll to be found in time.
@@ -157,7 +164,12 @@ class Worker:
     async def _save_loop(self) -> None:
         while True:
             await self._save_now.wait()
+            if len(self._running) > CROWD:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(TICK):
+                        await self._half_done.wait()
             self._save_now.clear()
+            self._half_done.clear()
             while self._unsaved:
                 batch, self._unsaved = self._unsaved[:BATCH], self._unsaved[BATCH:]
                 self._saving = True

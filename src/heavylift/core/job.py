@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from heavylift.core.options import Options
 
@@ -134,16 +134,14 @@ class Job:
 ALONE_AFTER = 3
 
 
-@dataclass(frozen=True, slots=True)
-class NewEvent:
+class NewEvent(NamedTuple):
     """A fact to be written with a change; the store gives it its number. `kind` as in `core.event`."""
 
     kind: str
     data: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """What is to become of one job: written only while the fence (`state`, `attempt`) matches, else refused whole.
 
     `fields` holds the new values of the changed fields alone, so that a cancel request and a progress report never
@@ -158,7 +156,7 @@ class Change:
     events: tuple[NewEvent, ...] = ()
     at: float = 0.0
     knows_cancel: bool = False
-    queue: str = field(default="default")
+    queue: str = "default"
 
     def apply(self, job: Job) -> Job:
         """The job after this change; `seq` counts the events on."""

@@ -305,7 +305,7 @@ class Nanny:
         }
 
     def _sweep(self, *, everything: bool = False) -> set[int]:
-        """Kill what dead hosts left to us; what is left of it. What an old nanny's import started is spared as long
+        """Kill what dead hosts left to us; what there was of it. What an old nanny's import started is spared as long
         as one of its hosts lives.
         """
         if everything or not any(known.adopted for known in self._known.values()):
@@ -313,14 +313,15 @@ class Nanny:
         orphans = self._orphans() - self._spared
         processes.kill(orphans)
         self._condemned |= orphans
-        for pid in list(self._condemned):
+        found = set(self._condemned)
+        for pid in found:
             try:
                 reaped = os.waitpid(pid, os.WNOHANG)[0] == pid
             except ChildProcessError:
                 reaped = True
             if reaped:
                 self._condemned.discard(pid)
-        return self._condemned
+        return found  # those gone by now too: they may have left us children of their own
 
     async def _wait(self, condition: Callable[[], bool], patience: float) -> bool:
         deadline = self._loop.time() + patience

@@ -266,7 +266,7 @@ class Saving(StoreCases):
         names = [f"{number:03}" for number in range(450)]
         jobs = await self.started(store, clock, *names)
         changes = [lifecycle.settle(job, SUCCESS, clock.wall()) for job in jobs]
-        changes[7:7] = [replace(changes[0], attempt=9)]
+        changes[7:7] = [changes[0]._replace(attempt=9)]
         answers = await store.save(changes)
         assert answers == [3] * 7 + [None] + [3] * 443
         assert (await store.queues())[0].counts == {State.SUCCEEDED: 450}
