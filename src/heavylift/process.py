@@ -54,7 +54,7 @@ def main(argument: str | None = None) -> int:
 
 async def _work(config: dict[str, Any], ready: int | None) -> None:
     asyncio.get_running_loop().set_exception_handler(_broken)
-    signals = _Signals()
+    stops = _Stops(config.get("alive"))
     application = Application(**{name: _tupled(value) for name, value in config["application"].items()})
     nanny = await Nanny.start(application)
     settings = Settings.load(**(nanny.settings | config["settings"]))
@@ -65,9 +65,7 @@ async def _work(config: dict[str, Any], ready: int | None) -> None:
         await store.open()
         await pool.start()
         worker = Worker(store, pool, settings, _record(settings, config), clock)
-        signals.listen(worker.drain)
-        if config.get("alive") is not None:
-            _when_closed(config["alive"], worker.drain)
+        stops.listen(worker.drain)
         warm = asyncio.get_running_loop().create_future()
         warm.add_done_callback(lambda _: _tell(ready))
         await worker.run(warm)
@@ -103,40 +101,41 @@ def _process_started() -> int:
     return int(after_name.split()[19])
 
 
-class _Signals:
-    """TERM, INT and HUP ask for a drain; the second one, a second later or more, cuts it short."""
+class _Stops:
+    """Whatever asks the worker to drain: TERM, INT and HUP, and the end of the web process (of the pipe `alive`).
 
-    def __init__(self) -> None:
+    Heard from the first moment on: before there is a worker, the process just ends. The second signal, a second later
+    or more, cuts the drain short.
+    """
+
+    def __init__(self, alive: int | None) -> None:
         self._last = float("-inf")
-        self._call: Callable[[], None] | None = None
+        self._drain: Callable[[], None] | None = None
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._received, number)
+        if alive is not None:
+            loop.add_reader(alive, self._abandoned, alive)
 
-    def listen(self, call: Callable[[], None]) -> None:
+    def listen(self, drain: Callable[[], None]) -> None:
         """Call this from now on."""
-        self._call = call
+        self._drain = drain
 
     def _received(self, number: int) -> None:
         now = time.monotonic()
-        if now - self._last < SAME_SIGNAL:
-            return
-        self._last = now
-        log.info("asked to stop by %s", signal.Signals(number).name)
-        if self._call is None:
-            os._exit(0)  # nothing runs yet: the nanny goes with its control socket
-        self._call()
+        if now - self._last >= SAME_SIGNAL:
+            self._last = now
+            self._stop(f"asked to stop by {signal.Signals(number).name}")
 
+    def _abandoned(self, alive: int) -> None:
+        asyncio.get_running_loop().remove_reader(alive)
+        self._stop("the web process is gone")
 
-def _when_closed(fd: int, call: Callable[[], None]) -> None:
-    loop = asyncio.get_running_loop()
-
-    def gone() -> None:
-        loop.remove_reader(fd)
-        log.warning("the web process is gone")
-        call()
-
-    loop.add_reader(fd, gone)
+    def _stop(self, why: str) -> None:
+        log.info(why)
+        if self._drain is None:
+            os._exit(0)  # nothing runs yet, and the nanny goes with its control socket
+        self._drain()
 
 
 def _tell(ready: int | None) -> None:

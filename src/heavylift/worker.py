@@ -97,7 +97,8 @@ class Worker:
 
     async def run(self, ready: Future[None] | None = None) -> None:
         """Work until drained; `ready` is done when the first claim was made."""
-        await self._until_available(self._beat)
+        if not await self._registered():
+            return
         async with asyncio.TaskGroup() as group:
             claims = group.create_task(self._claim_loop(ready), name="claim")
             others = [
@@ -108,6 +109,18 @@ class Worker:
             ]
             await self._drain_now.wait()
             await self._wind_down(claims, others)
+
+    async def _registered(self) -> bool:
+        """The first beat, which gives the right to claim; False when the worker was to drain before it succeeded."""
+        beat = asyncio.create_task(self._until_available(self._beat))
+        drain = asyncio.create_task(self._drain_now.wait())
+        await asyncio.wait([beat, drain], return_when="FIRST_COMPLETED")
+        drain.cancel()
+        if not beat.done():
+            beat.cancel()
+            return False
+        await beat
+        return True
 
     # --- claim -> run -> settle -> save ------------------------------------------------------------------------
 

@@ -1,7 +1,5 @@
 """Stops that are aimed at the borders of jobs hit the job that they name, or nothing."""
 
-# ruff: noqa: T201  the histogram is a result
-
 import asyncio
 import bisect
 import json

@@ -27,7 +27,7 @@ class Server:
         self.address = ""
         self._ready = re.compile(ready)
         self._heard = threading.Event()
-        self._listener = threading.Thread(target=self._listen)
+        self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         self._heard.wait(START_TIME)
 
@@ -42,7 +42,9 @@ class Server:
             return self.process.wait(30)
         finally:
             self.process.kill()
-            self._listener.join()
+            # Its worker and hosts write there, too: while one of them lives, the end does not come.
+            self._listener.join(START_TIME)
+            assert not self._listener.is_alive(), "some of its processes outlived it"
 
     def _listen(self) -> None:
         assert self.process.stderr is not None

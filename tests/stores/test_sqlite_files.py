@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from heavylift.core.errors import ConfigError, SchemaTooNew, StoreUnavailable
+from heavylift.core.outcome import Interrupted
 from heavylift.stores import open_store
-from heavylift.stores.sqlite import schema
+from heavylift.stores.sqlite import rows, schema
 from heavylift.stores.sqlite.url import parse
 from heavylift.testing import FakeClock
 from heavylift.testing.stores import StoreCases
@@ -205,6 +206,7 @@ NOBODY = 65534
 OPEN = """
 import asyncio, sys
 from heavylift.core.errors import StoreUnavailable
+from heavylift.core.outcome import Interrupted
 from heavylift.stores import open_store
 try:
     asyncio.run(open_store("sqlite:///" + sys.argv[1]).open())
@@ -253,8 +255,7 @@ async def test_a_full_disk_refuses_and_loses_nothing_and_goes_on_when_there_is_r
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
     connection.execute(f"PRAGMA max_page_count = {pages + 2}").close()
     with pytest.raises(StoreUnavailable, match="disk is full"):
-        for number in range(100):
-            await store.add([CASES.job(clock, f"{number}-{item}", args=b"x" * 1000) for item in range(20)])
+        await store.add([CASES.job(clock, f"many-{number}", args=b"x" * 1000) for number in range(2000)])
     before = (await store.queues())[0].counts
     with pytest.raises(StoreUnavailable, match="disk is full"):
         await store.add([CASES.job(clock, "large", args=b"x" * 1_000_000)])
@@ -289,7 +290,7 @@ async def test_another_program_that_locks_the_file_is_waited_for_and_then_named(
     await CASES.added(store, clock, "a")
     shell = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
     shell.execute("BEGIN IMMEDIATE")
-    with pytest.raises(StoreUnavailable, match="locked|turn"):
+    with pytest.raises(StoreUnavailable, match=r"locked|turn"):
         await store.add([CASES.job(clock, "refused")])
     assert await store.get(["a", "refused"]) != [None, None], "reads go on"
     waiting = asyncio.create_task(store.add([CASES.job(clock, "b")]))
@@ -326,4 +327,18 @@ async def test_a_wrong_statement_of_our_own_is_no_error_of_the_driver_either(tmp
     assert isinstance(caught.value.__cause__, sqlite3.Error)
     with pytest.raises(StoreUnavailable):
         await store._opened.read(lambda connection: connection.execute("SELECT nonsense"))
+    await store.close()
+
+
+async def test_a_history_that_grew_long_moves_out_of_its_jobs_row(tmp_path):
+    clock = FakeClock()
+    store = await opened(tmp_path / "jobs.db")
+    (job,) = await CASES.started(store, clock, "a")
+    for _ in range(200):
+        await CASES.settle(store, clock, job, Interrupted("drained"))
+        (job,) = await store.claim("worker", 1, 1)
+    connection = sqlite3.connect(tmp_path / "jobs.db")
+    assert connection.execute("SELECT length(history) FROM job").fetchone()[0] <= rows.HISTORY + rows.FACT
+    connection.close()
+    assert [item.seq for item in await store.events({"a": 0})] == list(range(1, job.seq + 1))
     await store.close()

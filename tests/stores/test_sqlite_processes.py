@@ -116,9 +116,8 @@ async def test_writers_that_are_killed_lose_nothing_that_they_said(url, tmp_path
 def audit(connection):
     """The counters, the lanes and the events are what the jobs say."""
     for state, codes in {"queued": "1, 2", "running": "3", "succeeded": "4", "failed": "5", "cancelled": "6"}.items():
-        rows = connection.execute(
-            f"SELECT name, {state}, (SELECT count(*) FROM job WHERE job.queue = queue.number AND state IN ({codes})) FROM queue"
-        ).fetchall()
+        there = f"(SELECT count(*) FROM job WHERE job.queue = queue.number AND state IN ({codes}))"
+        rows = connection.execute(f"SELECT name, {state}, {there} FROM queue").fetchall()
         assert all(counted == there for _, counted, there in rows), (state, rows)
     forgotten = connection.execute(
         "SELECT count(*) FROM job JOIN lane ON lane.number = job.lane WHERE state = 2 AND ready = 0"

@@ -91,6 +91,8 @@ class HostProcess:
         self.running: dict[int, Run] = {}
         self.signalled = False
         """It was asked to stop a run, so it is not used again."""
+        self.depth = 1
+        """The pool's note: how many runs it may have at once."""
         self.open = False
         """The pool's note: it may get more runs although it has one."""
         self.jobs = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 import signal
@@ -12,8 +13,6 @@ import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
-
-import structlog
 
 from heavylift.core.errors import ConfigError
 from heavylift.core.options import from_data
@@ -29,7 +28,7 @@ SILENCE = 2.0
 BACKOFF = (0.0, 0.1, 0.5, 2.0, 5.0)
 """Seconds before the first, second … start of a new nanny; the last one stands for all further ones."""
 
-log = structlog.get_logger("heavylift.worker")
+log = logging.getLogger("heavylift.worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +138,7 @@ class Nanny:
             if known.pidfd >= 0:
                 _signal(known.pidfd)
         if not await self._wait(lambda: not self._known and not self._sweep(everything=True), 5.0):
-            log.error("processes of jobs are left and cannot be killed", pids=sorted(self._sweep(everything=True)))
+            log.error("processes of jobs are left and cannot be killed: %s", sorted(self._sweep(everything=True)))
 
     # --- the process -------------------------------------------------------------------------------------------
 
@@ -222,7 +221,7 @@ class Nanny:
                 self._spared.discard(known.pid)
                 self._reap(number)
         if was_ready and not self._closing:
-            log.warning("the nanny died; running jobs go on, and a new one is started", exit_code=status)
+            log.warning("the nanny died (%s); running jobs go on, and a new one is started", status)
             self._restarting = self._loop.create_task(self._restart())
 
     async def _restart(self) -> None:
@@ -233,7 +232,7 @@ class Nanny:
             try:
                 await self._launch()
             except (ConfigError, OSError) as error:
-                log.error("the application cannot be imported any more; trying again", error=str(error))  # noqa: TRY400
+                log.error("the application cannot be imported any more; trying again: %s", error)  # noqa: TRY400
         self.on_ready()
 
     def _disconnect(self) -> None:

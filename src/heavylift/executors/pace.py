@@ -11,6 +11,7 @@ class Pace:
     OVERHEAD = 25e-6
     """What a host needs besides the run itself, seconds."""
     _STEP = 1.15
+    _DEEPEST, _DEPTH_SECONDS = 64, 0.002
 
     __slots__ = ("_median", "quick")
 
@@ -30,6 +31,11 @@ class Pace:
             median /= self._STEP
         self._median = median
         self.quick = 0.0 < median < self.QUICK
+
+    @property
+    def depth(self) -> int:
+        """How many runs a host may have at once: what it does in two milliseconds, at most 64; 1 for longer runs."""
+        return max(1, min(self._DEEPEST, int(self._DEPTH_SECONDS / self.seconds))) if self.quick else 1
 
     @property
     def seconds(self) -> float:

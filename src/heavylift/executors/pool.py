@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import time
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import structlog
 
 from heavylift.core.errors import ConfigError
 from heavylift.core.job import Error
@@ -28,9 +27,7 @@ if TYPE_CHECKING:
     from heavylift.executors.link import Nanny
     from heavylift.settings import Settings
 
-DEPTH = 8
-"""How many very short runs a host may have at once; of others one."""
-AHEAD, AHEAD_SECONDS = 100, 0.01
+AHEAD, AHEAD_SECONDS = 200, 0.02
 """Very short runs are taken ahead: what the hosts begin within so many seconds, and not more than so many."""
 LONG = 0.005
 """When the first of several runs in a host takes longer than this, the others go elsewhere."""
@@ -42,7 +39,7 @@ SHARE = 4
 FAILURES_BEFORE_PAUSE = 3
 PAUSE = 1.0
 
-log = structlog.get_logger("heavylift.worker")
+log = logging.getLogger("heavylift.worker")
 
 
 class Pool:
@@ -197,7 +194,8 @@ class Pool:
         They are sent in one go: to wake a process costs more than to run something this short.
         """
         queue = self._queue
-        room = DEPTH - len(host.running)
+        depth = host.depth = queue[0].pace.depth if queue[0].may_share else 1
+        room = depth - len(host.running)
         share = min(room, -(-len(queue) // (1 + len(self._idle) + len(self._open))))
         while queue:
             run = queue[0]
@@ -212,7 +210,7 @@ class Pool:
             share -= 1
             if not quick:
                 return True
-        if len(host.running) < DEPTH:
+        if len(host.running) < depth:
             host.open = True
             self._open.append(host)
         if self._tail_timer is None:
@@ -257,7 +255,7 @@ class Pool:
         """A host could not start."""
         self._failures += 1
         self._why = why
-        log.error("a host could not start", why=why)
+        log.error("a host could not start: %s", why)
         if self._warm is not None and not self._warm.done():
             self._warm.set_exception(ConfigError(f"A host of the application cannot start: {why}"))
         if self._failures >= FAILURES_BEFORE_PAUSE:
@@ -281,9 +279,9 @@ class Pool:
     @staticmethod
     def _has_room(host: HostProcess) -> bool:
         # Not before half of it is free: what is sent in one go wakes the host once.
-        if host.open or host.signalled or len(host.running) > DEPTH // 2:
+        if host.open or host.signalled:
             return False
-        return all(run.pace.quick and run.may_share for run in host.running.values())
+        return len(host.running) <= host.depth // 2
 
     def host_leaving(self, host: HostProcess) -> None:
         """A host takes no more runs; another takes its place if there is need of it."""

@@ -1,7 +1,7 @@
 """The SQLite store: one file, many processes of one machine.
 
-`store` is the contract's object. Its operations (`adding`, `claiming`, `saving`, `workers`, `pruning`, `settings`) run in
-transactions that `writer` makes, one process at a time (`turns`); `wakeups` tells those who wait.
+`store` is the contract's object. Its operations (`adding`, `claiming`, `saving`, `workers`, `pruning`, `settings`) run
+in transactions that `writer` makes, one process at a time (`turns`); `wakeups` tells those who wait.
 """
 
 from heavylift.stores.sqlite.store import SqliteStore

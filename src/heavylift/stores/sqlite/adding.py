@@ -20,6 +20,9 @@ RATE_WINDOW = 60.0
 """Seconds of the past by which a full queue's rate is judged."""
 LONGEST_WAIT = 300
 
+DUE_NOW = {"state": State.QUEUED, "attempt": 0}
+DUE_NOW_TEXT = rows.text_of(DUE_NOW)
+
 option_texts = rows.OptionTexts()
 
 
@@ -73,13 +76,21 @@ def _values(transaction: Transaction, job: Job, event: NewEvent) -> tuple[Any, .
     queue = transaction.queue_named(job.queue)
     args: bytes | int = job.args if len(job.args) <= rows.INLINE else len(job.args)
     state = rows.DUE if job.run_at <= transaction.now else rows.SCHEDULED
-    history = f",[1,{job.created_at!r},{rows.text_of(event.data)}]"
+    history = f",[1,{job.created_at!r},{_text(event)}]"
     place = rows.rank(job.run_at, job.options.priority)
     options = option_texts(job.options)
     return (
         *(job.id, job.task, queue.number, queue.lane, options, args, state, place),
         *(job.created_at, job.run_at, job.attempt, job.seq, history),
     )
+
+
+def _text(event: NewEvent) -> str:
+    """The data of a first event; that of a job to be run at once is always the same."""
+    data = event.data
+    if len(data) == len(DUE_NOW) and data == DUE_NOW:
+        return DUE_NOW_TEXT
+    return rows.text_of(data)
 
 
 def _stands(transaction: Transaction, job: Job) -> None:

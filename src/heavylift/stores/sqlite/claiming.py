@@ -26,7 +26,8 @@ HEADS = (
 )
 TAKE = (
     "UPDATE job SET state = 3, attempt = attempt + 1, worker = ?2, epoch = ?3, started_at = ?4, seq = seq + 1,"
-    """ history = printf('%s,[%d,%s,{"state":"running","attempt":%d,"worker":%s}]', history, seq + 1, ?5, attempt + 1, ?6)"""
+    """ history = printf('%s,[%d,%s,{"state":"running","attempt":%d,"worker":%s}]',"""
+    " history, seq + 1, ?5, attempt + 1, ?6)"
     " WHERE number IN (SELECT value FROM json_each(?1))"
 )
 

@@ -12,7 +12,9 @@ from collections.abc import Callable
 from heavylift.core.errors import ConfigError, HeavyliftError, StoreUnavailable
 from heavylift.stores.sqlite.url import Location
 
-CACHE_KIB = 32 * 1024
+CACHE_KIB = 16 * 1024
+LOG_BYTES = 64 * 2**20
+"""The size to which the log's file shrinks again after a burst."""
 STATEMENTS = 512
 """Prepared statements that a connection keeps."""
 BUSY = 5.0
@@ -28,8 +30,8 @@ FIXES = {
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened: create its folder, and let this user read and write there.",
     sqlite3.SQLITE_PERM: "it cannot be opened: let this user read and write the file and its folder.",
     sqlite3.SQLITE_IOERR: "reading or writing it failed: look at the disk (dmesg), and that nobody removed the file.",
-    sqlite3.SQLITE_CORRUPT: "the file is damaged: stop all that use it and restore a backup, or run sqlite3 FILE .recover.",
-    sqlite3.SQLITE_TOOBIG: "a value is larger than SQLite takes: store the data elsewhere and submit a reference to it.",
+    sqlite3.SQLITE_CORRUPT: "it is damaged: stop all that use it, and restore a backup or run sqlite3 FILE .recover.",
+    sqlite3.SQLITE_TOOBIG: "a value is too large for SQLite: store it elsewhere and submit a reference to it.",
 }
 
 OUTSIDE = frozenset(FIXES) - {sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_FULL}
@@ -37,7 +39,8 @@ OUTSIDE = frozenset(FIXES) - {sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_FULL}
 
 def connect(location: Location) -> sqlite3.Connection:
     """A connection as every part of the store uses it: transactions are begun and ended by hand, other programs are
-    waited for. The file is created for this user alone."""
+    waited for. The file is created for this user alone.
+    """
     # Only a file that is not there is opened here: closing any descriptor of the file would drop the locks that other
     # connections of this process have on it (sqlite.org/howtocorrupt.html, section 2.2).
     with contextlib.suppress(FileExistsError):
@@ -50,6 +53,7 @@ def connect(location: Location) -> sqlite3.Connection:
     for pragma in (
         f"synchronous={location.synchronous}",
         f"cache_size=-{CACHE_KIB}",
+        f"journal_size_limit={LOG_BYTES}",
         "temp_store=MEMORY",
         "secure_delete=OFF",
     ):
@@ -103,9 +107,8 @@ def _translated(error: Exception, path: str) -> HeavyliftError:
         fix = FIXES.get(code, f"SQLite says: {error}.")
         return StoreUnavailable(f"The store {path} failed ({error}): {fix}")
     if isinstance(error, OSError):
-        return StoreUnavailable(
-            f"The store {path} failed ({error.strerror or error}): create its folder, and let this user read and write there."
-        )
+        fix = "create its folder, and let this user read and write there."
+        return StoreUnavailable(f"The store {path} failed ({error.strerror or error}): {fix}")
     return StoreUnavailable(f"The store {path} failed: {type(error).__name__}: {error}")
 
 

@@ -17,11 +17,14 @@ OWNER = "owner"
 
 def make_folder() -> str:
     """A private folder, in memory where the system has a place for that."""
-    place = "/dev/shm" if os.path.isdir("/dev/shm") else tempfile.gettempdir()  # noqa: S108  the folder in it is private
+    place = "/dev/shm" if Path("/dev/shm").is_dir() else tempfile.gettempdir()  # noqa: S108  the folder in it is private
     _remove_abandoned(place)
-    folder = tempfile.mkdtemp(prefix=PREFIX, dir=place)
-    owner = os.open(os.path.join(folder, OWNER), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # It gets its name when it is locked: until then nobody takes it for one that was left behind.
+    unnamed = tempfile.mkdtemp(prefix=f".{PREFIX}", dir=place)
+    owner = os.open(f"{unnamed}/{OWNER}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(owner, fcntl.LOCK_EX)
+    folder = f"{place}/{Path(unnamed).name[1:]}"
+    Path(unnamed).rename(folder)
     atexit.register(_remove_own, folder, os.getpid())
     return folder
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import TypeVar
 
 from heavylift.core.errors import StoreUnavailable
@@ -28,7 +29,8 @@ Result = TypeVar("Result")
 
 class Opened:
     """An open file. Reads never wait for writers: small ones are made at once, on the caller's thread, long ones in a
-    thread of their own."""
+    thread of their own.
+    """
 
     def __init__(self, location: Location, clock: Clock, *, inline: bool) -> None:
         self.path = location.path
@@ -85,7 +87,8 @@ class Opened:
 
     def abandon(self) -> None:
         """In a child after a fork: let go of what is shared with the parent. The connections stay as they are, since
-        closing one would let go of locks and files that the parent uses."""
+        closing one would let go of locks and files that the parent uses.
+        """
         _ABANDONED.append(self)
         self.writer.abandon()
         self._sender.close()
@@ -104,10 +107,10 @@ _ABANDONED: list[Opened] = []
 
 def _prepare(location: Location) -> str:
     """Make the file and its folder ready: the schema of this version, write-ahead logging; the folder's path."""
-    if not os.path.isdir(os.path.dirname(location.path)):
+    if not Path(location.path).parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     folder = f"{location.path}-run"
-    os.makedirs(folder, 0o700, exist_ok=True)
+    Path(folder).mkdir(0o700, exist_ok=True)
     turn = Turn(folder)
     try:
         _take(turn, location.path)
@@ -126,14 +129,14 @@ def _prepare(location: Location) -> str:
 def _write_ahead(connection: sqlite3.Connection, path: str) -> None:
     mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
     if mode != "wal":
-        raise StoreUnavailable(
-            f"The store {path} cannot keep a write-ahead log (mode {mode}): put it on a local disk, not a network one."
-        )
+        message = f"The store {path} cannot keep a write-ahead log ({mode}): put it on a local disk, not a network one."
+        raise StoreUnavailable(message)
 
 
 def _take(turn: Turn, path: str) -> None:
     end = time.monotonic() + PATIENCE
     while not turn.take_now():
         if time.monotonic() > end:
-            raise StoreUnavailable(f"The store {path} gave no turn to open it within {PATIENCE:g} s: try again.")
+            message = f"The store {path} gave no turn to open it within {PATIENCE:g} s: try again."
+            raise StoreUnavailable(message)
         time.sleep(PAUSE)

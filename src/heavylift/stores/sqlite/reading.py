@@ -6,8 +6,10 @@ they belong in a thread. Rows are then fetched by their numbers, a few at a time
 
 from __future__ import annotations
 
+import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic_core import from_json
@@ -21,13 +23,21 @@ from heavylift.stores.sqlite import rows
 SCAN = 20_000
 """Jobs that one page looks at, at most: it may be short, and its token goes on from there."""
 
+EVENTS = "SELECT seq, kind, at, data FROM event WHERE job = ? AND seq > ? ORDER BY seq LIMIT ?"
+TOKEN = re.compile("n[0-9]{1,18}")
+
 JOB = f"SELECT {rows.COLUMNS} FROM job WHERE id = ?"
 JOBS = f"SELECT {rows.COLUMNS} FROM job WHERE number IN (SELECT value FROM json_each(?)) ORDER BY number DESC"
 QUEUES = (
-    "SELECT name, paused, concurrency, max_size, blocked, queued, running, succeeded, failed, cancelled,"
-    " (SELECT min(run_at) FROM (SELECT run_at FROM job INDEXED BY job_due"
-    " WHERE job.lane = lane.number AND state = 2 ORDER BY rank, number LIMIT 1))"
-    " FROM queue JOIN lane ON lane.queue = queue.number {where} ORDER BY name"
+    "SELECT name, paused, concurrency, max_size, blocked, queued, running, succeeded, failed, cancelled, queue.number,"
+    " (SELECT run_at FROM job INDEXED BY job_due"
+    " WHERE job.lane = lane.number AND state = 2 ORDER BY rank, number LIMIT 1)"
+    " FROM queue JOIN lane ON lane.queue = queue.number"
+    " WHERE {} (kept = 1 OR blocked + queued + running + succeeded + failed + cancelled > 0) ORDER BY name"
+)
+OVERDUE = (
+    "SELECT queue, min(run_at) FROM (SELECT queue, run_at FROM job INDEXED BY job_scheduled"
+    " WHERE state = 1 AND run_at <= ? ORDER BY run_at LIMIT 1000) GROUP BY queue"
 )
 FINISHED = (
     "SELECT number FROM job INDEXED BY job_finished"
@@ -50,7 +60,23 @@ SOURCES = {
 def get(connection: sqlite3.Connection, name: str) -> Job | None:
     """One job by its id."""
     row = connection.execute(JOB, (name,)).fetchone()
-    return None if row is None else rows.job_of(connection, row)
+    if row is None:
+        return None
+    if not rows.has_large(row):
+        return rows.job_of(connection, row)
+    with snapshot(connection):
+        row = connection.execute(JOB, (name,)).fetchone()
+        return None if row is None else rows.job_of(connection, row)
+
+
+@contextmanager
+def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """Have several statements read the store as it is at one moment, whatever is written between them."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.execute("COMMIT")
 
 
 def is_pruned(connection: sqlite3.Connection, name: str, since: float) -> bool:
@@ -102,44 +128,46 @@ def _bottom(connection: sqlite3.Connection, before: int) -> int:
 
 def jobs(connection: sqlite3.Connection, numbers: Sequence[int]) -> list[Job]:
     """The jobs of these numbers, newest first."""
-    found = connection.execute(JOBS, (rows.numbers_text(numbers),)).fetchall()
-    return [rows.job_of(connection, row) for row in found]
+    with snapshot(connection):
+        found = connection.execute(JOBS, (rows.numbers_text(numbers),)).fetchall()
+        return [rows.job_of(connection, row) for row in found]
 
 
 def events(connection: sqlite3.Connection, job: str, after: int, limit: int) -> list[Event]:
     """A job's events above `after`, by seq."""
-    row = connection.execute("SELECT number, seq, history FROM job WHERE id = ?", (job,)).fetchone()
-    if row is None or row[1] <= after:
-        return []
-    number, _, history = row
-    found = [item for item in rows.facts_of(job, history) if item.seq > after]
-    for seq, kind, at, data in connection.execute(
-        "SELECT seq, kind, at, data FROM event WHERE job = ? AND seq > ? ORDER BY seq LIMIT ?", (number, after, limit)
-    ).fetchall():
-        found.append(Event(job, seq, kind, at, from_json(data)))
+    with snapshot(connection):
+        row = connection.execute("SELECT number, seq, history FROM job WHERE id = ?", (job,)).fetchone()
+        if row is None or row[1] <= after:
+            return []
+        number, _, history = row
+        found = [item for item in rows.facts_of(job, history) if item.seq > after]
+        if len(found) < row[1] - after:  # some are not in the history
+            for seq, kind, at, data in connection.execute(EVENTS, (number, after, limit)).fetchall():
+                found.append(Event(job, seq, kind, at, from_json(data)))
     found.sort(key=lambda item: item.seq)
     return found[:limit]
 
 
 def queues(connection: sqlite3.Connection, now: float, name: str | None = None) -> list[Queue]:
-    """All queues, or the one of this name."""
-    statement = QUEUES.format(where="" if name is None else "WHERE name = ?")
-    found = connection.execute(statement, () if name is None else (name,)).fetchall()
-    return [_queue(row, now) for row in found]
-
-
-def _queue(row: Sequence[Any], now: float) -> Queue:
-    name, paused, concurrency, max_size, *counts, head = row
-    by_state = {state: count for state, count in zip(State, counts, strict=True) if count > 0}
-    wait = None if head is None else max(0.0, now - head)
-    return Queue(name, bool(paused), concurrency, max_size, by_state, wait)
+    """All queues that have settings or jobs, or the one of this name."""
+    statement, values = (QUEUES.format(""), ()) if name is None else (QUEUES.format("name = ? AND"), (name,))
+    # Jobs that are due, but that no claim has brought into their lanes yet.
+    overdue: dict[int, float] = dict(connection.execute(OVERDUE, (now,)).fetchall())
+    found = []
+    for row in connection.execute(statement, values).fetchall():
+        title, paused, concurrency, max_size, *counts, number, head = row
+        by_state = {state: count for state, count in zip(State, counts, strict=True) if count > 0}
+        since = min(head if head is not None else now + 1, overdue.get(number, now + 1))
+        wait = None if since > now else now - since
+        found.append(Queue(title, bool(paused), concurrency, max_size, by_state, wait))
+    return found
 
 
 def position(token: str | None) -> int:
     """The number below which a page begins; raises ConfigError for a token that no page returned."""
     if token is None:
         return 2**62
-    if token.startswith("n") and token[1:].isascii() and token[1:].isdigit() and len(token) < 20:
+    if TOKEN.fullmatch(token):
         return int(token[1:])
     message = f"page_token: {token!r} is none that a page returned; leave it out to begin with the newest jobs."
     raise ConfigError(message)

@@ -75,7 +75,8 @@ _Draft = make_dataclass("_Draft", [item.name for item in fields(Job)], slots=Tru
 
 def new_job(*values: Any) -> Job:
     """Job(*values), in a tenth of the time: a frozen dataclass sets its slots one by one through `object.__setattr__`,
-    so they are filled while they are those of a class that is not frozen."""
+    so they are filled while they are those of a class that is not frozen.
+    """
     job: Any = _Draft(*values)
     job.__class__ = Job
     made: Job = job
@@ -114,6 +115,11 @@ def job_of(connection: sqlite3.Connection, row: Sequence[Any]) -> Job:
         rest["log_bytes"],
         seq,
     )
+
+
+def has_large(row: Sequence[Any]) -> bool:
+    """Whether values of a row of COLUMNS stand in the table `large`."""
+    return int in (type(row[4]), type(row[14]), type(row[15]))
 
 
 def whole(connection: sqlite3.Connection, number: int, *values: Any) -> list[Any]:
@@ -170,19 +176,24 @@ def options_of(text: str) -> Options:
     return core_options.from_data(from_json(text))
 
 
+KEPT_TEXTS = 512
+
+
 class OptionTexts:
     """Options as JSON text. Jobs of one task share one object: it is found by its identity, which lives as long as it
-    is kept here."""
+    is kept here.
+    """
 
     def __init__(self) -> None:
         self._texts: dict[int, tuple[Options, str]] = {}
 
     def __call__(self, options: Options) -> str:
+        """The text of these options."""
         found = self._texts.get(id(options))
         if found is not None:
             return found[1]
         text = text_of(core_options.to_data(options))
-        if len(self._texts) >= 512:
+        if len(self._texts) >= KEPT_TEXTS:
             self._texts.clear()
         self._texts[id(options)] = (options, text)
         return text
@@ -217,7 +228,8 @@ def facts_of(job: str, history: str) -> Iterator[Event]:
 
 def success_fact(seq: int, at: float, event: NewEvent) -> str | None:
     """The `fact` of a plain success, written by hand: it is the most frequent one, and encoding costs more than its
-    place in the store."""
+    place in the store.
+    """
     data = event.data
     if event.kind == STATE and data.keys() == SUCCESS and (usage := data["usage"]).keys() == USAGE:
         peak = usage["peak_rss"]

@@ -157,8 +157,8 @@ def _refused(change: Change, job: Current, dead: set[tuple[str, int]], mine: Map
 
 
 def _is_dead(job: Current, dead: set[tuple[str, int]], mine: Mapping[str, Mapping[str, int]]) -> bool:
-    """Whether it is this process that lost the job: it beats as the worker that holds it (`mine["beats"]`, worker to
-    epoch) and was declared dead, and did not get the job back from a sweep of its own (`mine["swept"]`, job to attempt).
+    """Whether it is this process that lost the job: it beats as the worker that holds it (`mine["beats"]`: worker to
+    epoch), was declared dead, and did not get the job back from a sweep of its own (`mine["swept"]`: job to attempt).
     """
     if job.worker is None or job.epoch is None or (job.worker, job.epoch) not in dead:
         return False

@@ -61,13 +61,14 @@ CREATE TABLE event(
     PRIMARY KEY (job, seq)
 ) WITHOUT ROWID;
 
--- A queue is the gate of its lanes, and counts its jobs by state.
+-- A queue is the gate of its lanes, and counts its jobs by state. `kept`: somebody gave it settings.
 CREATE TABLE queue(
     number INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
     paused INTEGER NOT NULL DEFAULT 0,
     concurrency INTEGER,
     max_size INTEGER,
+    kept INTEGER NOT NULL DEFAULT 0,
     blocked INTEGER NOT NULL DEFAULT 0,
     queued INTEGER NOT NULL DEFAULT 0,
     running INTEGER NOT NULL DEFAULT 0,

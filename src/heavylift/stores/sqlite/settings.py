@@ -38,7 +38,7 @@ def set_queue(
     queue.concurrency = None if "concurrency" in unlimited else concurrency or queue.concurrency
     queue.max_size = None if "max_size" in unlimited else max_size or queue.max_size
     transaction.connection.execute(
-        "UPDATE queue SET paused = ?, concurrency = ?, max_size = ? WHERE number = ?",
+        "UPDATE queue SET paused = ?, concurrency = ?, max_size = ?, kept = 1 WHERE number = ?",
         (int(queue.paused), queue.concurrency, queue.max_size, queue.number),
     )
     transaction.changed = transaction.wake_all = True

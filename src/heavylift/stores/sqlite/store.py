@@ -199,7 +199,10 @@ class SqliteStore:
 
     def watch(self, *, worker: str | None = None) -> Hints:
         """Hints for a worker, or without `worker` for a follower."""
-        return Waiter(lambda: self._open_now().folder, lambda: self._open_now().version(), worker)
+        return Waiter(lambda: self._open_now().folder, self._version, worker)
+
+    def _version(self) -> int | None:
+        return None if self._opened is None else self._opened.version()
 
     # --- opening --------------------------------------------------------------------------------------------------
 
@@ -207,7 +210,7 @@ class SqliteStore:
         with self._opening:
             if self._opened is None:
                 if not self._location.path:
-                    self._location = replace(self._location, path=os.path.join(memory.make_folder(), "jobs.db"))
+                    self._location = replace(self._location, path=f"{memory.make_folder()}/jobs.db")
                 self._opened = Opened(self._location, self._clock, inline=self._inline)
             return self._opened
 
@@ -216,7 +219,8 @@ class SqliteStore:
             return self._opened
         if self._forked:
             return self._open()
-        raise StoreUnavailable("The store is not open: await its open() first.")
+        message = "The store is not open: await its open() first."
+        raise StoreUnavailable(message)
 
     def _after_fork(self) -> None:
         """In the child: the parent's connections and threads are no use here, so this store is opened anew."""

@@ -14,8 +14,8 @@ class Turn:
 
     def __init__(self, folder: str) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        self._gate = os.open(os.path.join(folder, "gate"), flags, 0o600)
-        self._data = os.open(os.path.join(folder, "data"), flags, 0o600)
+        self._gate = os.open(f"{folder}/gate", flags, 0o600)
+        self._data = os.open(f"{folder}/data", flags, 0o600)
 
     def take(self) -> None:
         """Wait for the turn, and have it."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote
 
 from heavylift.core.errors import ConfigError, did_you_mean
@@ -14,7 +14,8 @@ SYNCHRONOUS = ("normal", "full")
 @dataclass(frozen=True, slots=True)
 class Location:
     """A file, by its absolute path (empty: a new one in memory). `synchronous` "full" has every answer survive a power
-    cut, "normal" the death of any process."""
+    cut, "normal" the death of any process.
+    """
 
     path: str
     synchronous: str = "normal"
@@ -36,7 +37,8 @@ def parse(url: str) -> Location:
                 f"{url!r} names no file: give sqlite:///jobs.db (a file here) or sqlite:////var/lib/jobs.db (absolute)."
             )
             raise ConfigError(message)
-        path = os.path.abspath(path[1:])
+        # Resolved as SQLite does it: by whatever name they come, all processes take turns in the same folder.
+        path = str(Path(path[1:]).resolve())
     elif path and not path.startswith("/"):
         message = f"{url!r} names no folder: give memory:// alone, or the URL of an open store as it is."
         raise ConfigError(message)

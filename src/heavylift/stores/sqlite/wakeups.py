@@ -15,6 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from hashlib import blake2s
 from types import TracebackType
+from typing import Self
 
 SETTLED = 50_000_000
 """Nanoseconds after which a folder's time of change is believed: the kernel counts it in steps of some milliseconds."""
@@ -72,7 +73,7 @@ class Sender:
         changed = os.fstat(self._folder).st_mtime_ns
         if changed != self._listed or not self._sure:
             self._roles = {}
-            for entry in os.listdir(self._folder):
+            for entry in os.listdir(self._folder):  # noqa: PTH208  by its descriptor
                 name, dot, _ = entry.partition(".")
                 if dot:
                     self._roles.setdefault(name, []).append(entry)
@@ -94,7 +95,7 @@ class Waiter:
         self._seen: int | None = None
         self._socket: socket.socket | None = None
 
-    async def __aenter__(self) -> Waiter:
+    async def __aenter__(self) -> Self:
         self._folder = os.open(self._folder_name(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         self._socket.bind(_address(self._folder, self._name))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,9 @@ from heavylift.stores.sqlite.transaction import Transaction
 
 RETURNED = 200
 """Jobs of dead workers that one sweep returns at most."""
+
+FIELDS = frozenset(item.name for item in fields(WorkerRecord))
+"""A record may have been written by another version."""
 
 REGISTER = (
     "INSERT INTO worker(id, epoch, boot_id, pid_namespace, pid, process_started, beat_at, beat_wall, lease, queues,"
@@ -94,7 +96,8 @@ def statuses(connection: sqlite3.Connection, wall: float, monotonic: float) -> l
         "SELECT epoch, boot_id, beat_at, beat_wall, lease, died_at, record FROM worker"
     ).fetchall():
         record = from_json(text)
-        worker = WorkerRecord(**record | {"queues": tuple(record["queues"])})
+        known = {name: value for name, value in record.items() if name in FIELDS}
+        worker = WorkerRecord(**known | {"queues": tuple(record["queues"])})
         if died_at is not None and (worker.id, epoch) not in holding:
             continue
         # Another boot's monotonic clock says nothing here.
@@ -138,7 +141,7 @@ def boot_id() -> str:
 def pid_namespace() -> str:
     """The kernel's name of the space in which this process's pid counts."""
     with suppress(OSError):
-        return os.readlink("/proc/self/ns/pid")
+        return str(Path("/proc/self/ns/pid").readlink())
     return ""
 
 

@@ -80,7 +80,8 @@ class Writer:
         call = Call(operation, rows, loop.create_future(), loop)
         with self._changed:
             if self._closing:
-                raise StoreUnavailable(f"The store {self._path} is closed.")
+                message = f"The store {self._path} is closed."
+                raise StoreUnavailable(message)
             self._waiting.append(call)
             self._changed.notify_all()
         timer = loop.call_later(PATIENCE, self._give_up, call)

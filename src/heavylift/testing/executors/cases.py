@@ -1,7 +1,5 @@
 """What the cases of ExecutorContract stand on: an executor to start and close, jobs, and conditions to wait for."""
 
-
-
 from __future__ import annotations
 
 import asyncio

@@ -1,7 +1,7 @@
 """Random histories: whatever is done in whatever order, a store does what the rules say.
 
-Each step is done to the store and to a model, which is a dictionary of jobs and the pure rules of `core.lifecycle`; then
-both are compared. Needs hypothesis.
+Each step is done to the store and to a model, which is a dictionary of jobs and the pure rules of `core.lifecycle`;
+then both are compared. Needs hypothesis.
 """
 
 # ruff: noqa: D102  a test is named by its sentence, and asserts

@@ -126,6 +126,9 @@ class Reading(StoreCases):
     async def test_a_queue_says_how_long_the_job_at_its_head_has_been_due(self, store: Store, clock: FakeClock) -> None:
         await self.added(store, clock, "later", delay=1000)
         assert (await store.queues())[0].oldest_wait is None
+        await self.added(store, clock, "overdue", delay=1, queue="other")
+        clock.advance(3)
+        assert (await store.queues())[1].oldest_wait == 2.0, "though no claim was made since it became due"
         await self.added(store, clock, "a")
         clock.advance(5)
         await self.added(store, clock, "b")

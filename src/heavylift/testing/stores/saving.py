@@ -79,7 +79,7 @@ class Saving(StoreCases):
     ) -> None:
         one, two, three = await self.started(store, clock, "one", "two", "three")
         good, bad, fine = (lifecycle.settle(job, SUCCESS, clock.wall()) for job in (one, two, three))
-        assert await store.save([good, replace(bad, **stale), fine]) == [3, None, 3]
+        assert await store.save([good, bad._replace(**stale), fine]) == [3, None, 3]
         assert await self.read(store, "two") == two
         assert len(await self.events(store, "two")) == 2
         assert [(await self.read(store, name)).state for name in ("one", "three")] == [State.SUCCEEDED] * 2

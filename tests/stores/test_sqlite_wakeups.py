@@ -1,0 +1,120 @@
+"""Hints between processes: by sockets at once, and without them by a look at the file now and then."""
+
+import asyncio
+
+import pytest
+
+from heavylift.core.outcome import Interrupted
+from heavylift.stores import open_store
+from heavylift.testing import FakeClock
+from heavylift.testing.stores import StoreCases
+
+CASES = StoreCases()
+LEASE = 15.0
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+async def stores(tmp_path, clock):
+    """The same store twice, as two processes have it."""
+    pair = [open_store(f"sqlite:///{tmp_path}/jobs.db", clock) for _ in range(2)]
+    for store in pair:
+        await store.open()
+    yield pair
+    for store in pair:
+        await store.close()
+
+
+async def quiet(hints):
+    while await hints.wait(0.0):
+        pass
+
+
+async def told(hints):
+    """A hint came, within a time in which a look would not have."""
+    async with asyncio.timeout(30):
+        return await hints.wait(20)
+
+
+async def test_sockets_tell_at_once_what_a_look_would_find_later(stores, clock, monkeypatch):
+    monkeypatch.setattr("heavylift.stores.sqlite.wakeups.LOOK", 1000.0)
+    mine, theirs = stores
+    await theirs.beat(CASES.worker(), LEASE)
+    async with theirs.watch(worker="worker") as worker, theirs.watch() as follower:
+        await quiet(worker)
+        await CASES.added(mine, clock, "a")
+        assert await told(worker)
+        assert await told(follower)
+        (job,) = await theirs.claim("worker", 1, 1)
+        assert await told(follower)
+        await CASES.cancel(mine, clock, job)
+        assert await told(worker)
+        await CASES.settle(mine, clock, await CASES.read(mine, "a"))
+        assert await told(follower)
+        await mine.set_queue("default", paused=True)
+        await mine.set_queue("default", paused=False)
+        assert await told(worker)
+
+
+async def test_one_worker_is_woken_and_rather_one_that_waits(stores, clock, monkeypatch):
+    monkeypatch.setattr("heavylift.stores.sqlite.wakeups.LOOK", 1000.0)
+    mine, theirs = stores
+    names = ["busy", "idle", "elsewhere"]
+    for name in names:
+        await theirs.beat(CASES.worker(name, queues=("other",) if name == "elsewhere" else ()), LEASE)
+    async with (
+        theirs.watch(worker="busy") as busy,
+        theirs.watch(worker="idle") as idle,
+        theirs.watch(worker="elsewhere") as elsewhere,
+    ):
+        await CASES.added(mine, clock, "a")
+        assert [job.id for job in await theirs.claim("busy", 1, 1)] == ["a"]
+        assert await theirs.claim("idle", 1, 1) == []
+        assert await theirs.claim("elsewhere", 1, 1, ["other"]) == []
+        for hints in (busy, idle, elsewhere):
+            await quiet(hints)
+        for number in range(10):
+            await CASES.added(mine, clock, f"{number}")
+        assert await told(idle)
+        assert not await busy.wait(0.0)
+        assert not await elsewhere.wait(0.0)
+        await CASES.added(mine, clock, "later", delay=60, queue="other")
+        await CASES.added(mine, clock, "now")  # sent after what the job before it may have sent
+        assert await told(idle)
+        assert not await elsewhere.wait(0.0)
+
+
+async def test_a_job_that_goes_back_to_its_queue_wakes_another_worker(stores, clock, monkeypatch):
+    monkeypatch.setattr("heavylift.stores.sqlite.wakeups.LOOK", 1000.0)
+    mine, theirs = stores
+    (job,) = await CASES.started(mine, clock, "a", worker="first")
+    await mine.retire("first", 1)
+    await theirs.beat(CASES.worker("second"), LEASE)
+    async with theirs.watch(worker="second") as second:
+        await quiet(second)
+        await CASES.settle(mine, clock, job, Interrupted("drained"))
+        assert await told(second)
+
+
+async def test_a_hint_that_was_lost_is_made_up_for_by_a_look(stores, clock, tmp_path, monkeypatch):
+    monkeypatch.setattr("heavylift.stores.sqlite.wakeups.LOOK", 0.01)
+    mine, theirs = stores
+    async with theirs.watch() as follower:
+        for item in (tmp_path / "jobs.db-run").glob("follower.*"):
+            item.unlink()
+        await quiet(follower)
+        assert not await follower.wait(0.05)
+        await CASES.added(mine, clock, "a")
+        assert await told(follower)
+
+
+async def test_a_waiter_that_reads_nothing_holds_nobody_up(stores, clock):
+    mine, theirs = stores
+    async with theirs.watch() as follower:
+        for number in range(100):
+            await CASES.added(mine, clock, f"{number}")
+        assert await told(follower)
