@@ -120,6 +120,17 @@ class Serve:
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(60)
 
+    def close(self) -> None:
+        """Leave nothing behind, however the test ended."""
+        assert self._process is not None
+        if self._process.poll() is None:
+            for pids in self.tree().values():
+                for pid in pids:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+            self._process.wait()
+        self._log.close()
+
 
 @pytest.mark.timeout(400)
 async def test_jobs_survive_the_death_of_every_process_at_any_moment(tmp_path, capsys):
@@ -145,10 +156,7 @@ async def test_jobs_survive_the_death_of_every_process_at_any_moment(tmp_path, c
         await audit(client, ids, tmp_path)
         assert serve.stop() == 0
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            for pids in serve.tree().values():
-                for pid in pids:
-                    os.kill(pid, signal.SIGKILL)
+        serve.close()
         await client.close()
     with capsys.disabled():
         print(f"\n{JOBS} jobs, kills: {dict(serve.kills)}")

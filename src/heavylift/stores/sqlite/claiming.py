@@ -21,7 +21,7 @@ BECOME_DUE = "UPDATE job SET state = 2 WHERE number IN (SELECT value FROM json_e
 LANES = "SELECT queue FROM lane INDEXED BY lane_claimable WHERE ready = 1 AND open = 1 {only} ORDER BY served LIMIT ?"
 ONLY = "AND queue IN (SELECT number FROM queue WHERE name IN (SELECT value FROM json_each(?)))"
 HEADS = (
-    "SELECT number, id, task, options, args, created_at, run_at, attempt, checkpoint, result, more, seq"
+    "SELECT number, id, task, options, args, created_at, run_at, attempt, checkpoint, more, seq"
     " FROM job INDEXED BY job_due WHERE lane = ? AND state = 2 ORDER BY rank, number LIMIT ?"
 )
 TAKE = (
@@ -103,35 +103,37 @@ def _begun(
     transaction: Transaction, head: Sequence[Any], queue: int, worker: str, epoch: int
 ) -> tuple[Job, Held | None]:
     """The record of a job at the head of a lane, as it was just written."""
-    number, name, task, options, args, created_at, run_at, attempt, checkpoint, result, more, seq = head
-    if type(args) is int or type(checkpoint) is int or type(result) is int:
-        args, checkpoint, result = rows.whole(transaction.connection, number, args, checkpoint, result)
+    number, name, task, options, args, created_at, run_at, attempt, checkpoint, more, seq = head
+    if type(args) is int or type(checkpoint) is int:
+        args, checkpoint, _ = rows.whole(transaction.connection, number, args, checkpoint, None)
     rest = rows.more_of(more)
     parsed = rows.options_of(options)
-    job = rows.new_job(
-        name,
-        task,
-        args,
-        parsed,
-        State.RUNNING,
-        created_at,
-        run_at,
-        attempt + 1,
-        rest["failures"],
-        rest["crashes"],
-        rest["losses"],
-        worker,
-        epoch,
-        transaction.now,
-        None,
-        None,
-        rest["stopped"],
-        rest["progress"],
-        checkpoint,
-        result,
-        rest["error"],
-        rest["log_bytes"],
-        seq + 1,
+    job = rows.filled(
+        rows.Draft(
+            name,
+            task,
+            args,
+            parsed,
+            State.RUNNING,
+            created_at,
+            run_at,
+            attempt + 1,
+            rest["failures"],
+            rest["crashes"],
+            rest["losses"],
+            worker,
+            epoch,
+            transaction.now,
+            None,
+            None,
+            rest["stopped"],
+            rest["progress"],
+            checkpoint,
+            None,
+            rest["error"],
+            rest["log_bytes"],
+            seq + 1,
+        )
     )
     plain = more is None and parsed.unique is None
     return job, (number, queue, attempt + 1, seq + 1) if plain else None

@@ -67,10 +67,12 @@ def save(
     quick: dict[str, int] = {}
     if not transaction.careful and not dead:
         quick = _save_quickly(transaction, changes, held)
-    rest = [change for change in changes if change.id not in quick]
     for change in changes:
         held.pop(change.id, None)
-    slow = iter(_save_carefully(transaction, rest, dead, mine)) if rest else iter(())
+    if len(quick) == len(changes):
+        return list(quick.values())
+    rest = [change for change in changes if change.id not in quick]
+    slow = iter(_save_carefully(transaction, rest, dead, mine))
     return [quick[change.id] if change.id in quick else next(slow) for change in changes]
 
 

@@ -8,6 +8,7 @@ loop's own thread, which saves two wake-ups of a thread for each call; the threa
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 import threading
 import time
@@ -15,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Any, TypeVar, cast
 
 from heavylift.core.errors import HeavyliftError, StoreUnavailable
@@ -24,6 +26,8 @@ from heavylift.stores.sqlite.connection import connect, is_busy, is_outside, nev
 from heavylift.stores.sqlite.transaction import OutOfDate, Transaction
 from heavylift.stores.sqlite.turns import Turn
 from heavylift.stores.sqlite.url import Location
+
+log = logging.getLogger("heavylift.store")
 
 Result = TypeVar("Result")
 Operation = Callable[[Transaction], Result]
@@ -47,6 +51,16 @@ class Call:
     since: float = field(default_factory=time.monotonic)
 
 
+@dataclass(slots=True, eq=False)
+class Written:
+    """One group of calls, and what became of it. `busy`: another program has the file locked."""
+
+    group: list[Call] = field(default_factory=list)
+    answers: list[Any] = field(default_factory=list)
+    transaction: Transaction | None = None
+    busy: bool = False
+
+
 class Writer:
     """Owns the connection that writes, and the turn. `committed` is called after each commit, on the writing thread."""
 
@@ -64,7 +78,8 @@ class Writer:
         # Held from before the turn is taken until it is given back.
         self._busy = threading.Lock()
         self._waiting: deque[Call] = deque()
-        self._changed = threading.Condition()
+        self._changing = threading.Lock()
+        self._signal: SimpleQueue[None] = SimpleQueue()
         self._closing = False
         self._checkpoints = Checkpoints(location, folder)
         self._thread = threading.Thread(target=self._run, name="heavylift store", daemon=True)
@@ -78,12 +93,12 @@ class Writer:
                 return cast("Result", _returned(answer[0]))
         loop = asyncio.get_running_loop()
         call = Call(operation, rows, loop.create_future(), loop)
-        with self._changed:
+        with self._changing:
             if self._closing:
                 message = f"The store {self._path} is closed."
                 raise StoreUnavailable(message)
             self._waiting.append(call)
-            self._changed.notify_all()
+        self._signal.put(None)
         timer = loop.call_later(PATIENCE, self._give_up, call)
         try:
             return cast("Result", _returned(await call.future))
@@ -92,9 +107,9 @@ class Writer:
 
     def close(self) -> None:
         """Write what waits, then let go of the file."""
-        with self._changed:
+        with self._changing:
             self._closing = True
-            self._changed.notify_all()
+        self._signal.put(None)
         self._thread.join(PATIENCE)
         self._checkpoints.close()
         with suppress(sqlite3.Error):
@@ -130,68 +145,76 @@ class Writer:
     def _run(self) -> None:
         """The thread: waits for calls and for turns, and writes unless that is done inline."""
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._closing)
-                if not self._waiting:
-                    return
-                loop = self._waiting[0].loop
-            with self._busy:
-                self._turn.take()
-                try:
-                    busy = self._on_loop(loop) if self._inline else self._write_waiting()
-                finally:
-                    self._turn.give_back()
-            if busy:
-                time.sleep(PAUSE)
+            self._signal.get()
+            while self._waiting:
+                if not self._take_turn():
+                    time.sleep(PAUSE)
+            if self._closing:
+                return
 
-    def _on_loop(self, loop: asyncio.AbstractEventLoop) -> bool:
+    def _take_turn(self) -> bool:
+        """Have one group of what waits written; False if another program has the file locked."""
+        loop = self._waiting[0].loop
+        written = Written()
+        with self._busy:
+            self._turn.take()
+            try:
+                if self._inline:
+                    self._write_on(loop, written)
+                else:
+                    self._write_group(written)
+            finally:
+                self._turn.give_back()
+        # The answers last: the loop wakes when this thread has nothing left to do, and needs no interpreter lock of it.
+        self._done(written.transaction)
+        self._deliver(written)
+        return not written.busy
+
+    def _write_on(self, loop: asyncio.AbstractEventLoop, written: Written) -> None:
         """Have the loop's thread write what waits, now that the turn is here."""
         done = threading.Event()
-        outcome = []
 
         def write() -> None:
             try:
-                outcome.append(self._write_waiting())
+                self._write_group(written)
             finally:
                 done.set()
 
         try:
             loop.call_soon_threadsafe(write)
-        except RuntimeError:  # the loop is closed: nobody waits for these answers any more
-            with self._changed:
+            while not done.wait(PATIENCE):
+                if loop.is_closed():
+                    break
+        except RuntimeError:
+            pass  # the loop is closed
+        if not done.is_set():  # nobody waits for these answers any more
+            with self._changing:
                 self._waiting = deque(call for call in self._waiting if call.loop is not loop)
-            return False
-        while not done.wait(PATIENCE):
-            if loop.is_closed():
-                return False
-        return bool(outcome and outcome[0])
 
-    def _write_waiting(self) -> bool:
-        """Write one group of what waits; True if another program has the file locked, and they go on waiting."""
-        with self._changed:
-            group, size = [], 0
+    def _write_group(self, written: Written) -> None:
+        """Write some of what waits as one transaction."""
+        group, size = written.group, 0
+        with self._changing:
             while self._waiting and size < LARGEST:
                 group.append(self._waiting.popleft())
                 size += group[-1].rows
         if not group:
-            return False
-        transaction = None
+            return
         try:
-            answers, transaction = self._answers([call.operation for call in group])
+            written.answers, written.transaction = self._answers([call.operation for call in group])
         except Exception as error:  # noqa: BLE001  whatever it is, the callers are told
-            if isinstance(error, sqlite3.Error) and is_busy(error):
-                oldest = time.monotonic() - PATIENCE
-                patient = [call for call in group if call.since > oldest]
-                group = [call for call in group if call.since <= oldest]
-                with self._changed:
-                    self._waiting.extendleft(reversed(patient))
-                    self._changed.notify_all()
-                self._deliver(group, [translated(error, self._path)] * len(group))
-                return True
-            answers = [translated(error, self._path)] * len(group)
-        self._deliver(group, answers)
-        self._done(transaction)
-        return False
+            written.busy = isinstance(error, sqlite3.Error) and is_busy(error)
+            if written.busy:
+                self._wait_on(group)
+            written.answers = [translated(error, self._path)] * len(group)
+
+    def _wait_on(self, group: list[Call]) -> None:
+        """Of a group that found the file locked, leave those whose patience is over; the others go on waiting."""
+        oldest = time.monotonic() - PATIENCE
+        patient = [call for call in group if call.since > oldest]
+        group[:] = [call for call in group if call.since <= oldest]
+        with self._changing:
+            self._waiting.extendleft(reversed(patient))
 
     def _answers(self, operations: Sequence[Operation[Any]]) -> tuple[list[Any], Transaction | None]:
         """What the operations return or raise, written as one transaction; alone when one of them spoils it."""
@@ -238,19 +261,23 @@ class Writer:
         return answers, transaction
 
     def _done(self, transaction: Transaction | None) -> None:
-        if transaction is not None:
+        if transaction is None:
+            return
+        try:
             self._checkpoints.count(self._connection.total_changes)
             self._committed(transaction)
+        except Exception:  # what is written is written, and hints are no more than that
+            log.exception("what follows a commit failed")
 
-    def _deliver(self, group: Sequence[Call], answers: Sequence[Any]) -> None:
-        for loop in {call.loop for call in group}:
-            pairs = [(call, answer) for call, answer in zip(group, answers, strict=True) if call.loop is loop]
+    def _deliver(self, written: Written) -> None:
+        for loop in {call.loop for call in written.group}:
+            pairs = [pair for pair in zip(written.group, written.answers, strict=True) if pair[0].loop is loop]
             with suppress(RuntimeError):  # the loop is closed: nobody waits there
                 loop.call_soon_threadsafe(_settle, pairs)
 
     def _give_up(self, call: Call) -> None:
         """A call that still waits fails; nothing of it was written."""
-        with self._changed:
+        with self._changing:
             if call not in self._waiting:
                 return
             self._waiting.remove(call)
