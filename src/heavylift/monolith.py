@@ -82,7 +82,8 @@ class Monolith:
                     await self._relaunch()
                 continue
             began = time.monotonic()
-            code = await self._ended(self._process)
+            # In a thread: some event loops lose the news of a descriptor whose number was used before.
+            code = await asyncio.to_thread(self._process.wait)
             if time.monotonic() - began > STEADY:
                 delay = BACKOFF[0]
             log.warning("the worker ended with exit code %d; it is started again in %.1f s", code, delay)
@@ -113,7 +114,7 @@ class Monolith:
         finally:
             os.close(alive_read)
             os.close(ready_write)
-        answer = await _read_all(ready_read)
+        answer = await asyncio.to_thread(_read_all, ready_read)
         if answer != b"ready\n":
             await asyncio.to_thread(self._process.wait)
             raise ConfigError(answer.decode(errors="replace") or "the worker ended before it was ready (see its log).")
@@ -133,27 +134,8 @@ class Monolith:
             self._alive = None
         self._process = None
 
-    @staticmethod
-    async def _ended(process: subprocess.Popen[bytes]) -> int:
-        loop = asyncio.get_running_loop()
-        ended = loop.create_future()
-        pidfd = os.pidfd_open(process.pid)
-        loop.add_reader(pidfd, ended.cancel)
-        try:
-            await asyncio.wait([ended])
-        finally:
-            loop.remove_reader(pidfd)
-            os.close(pidfd)
-        return process.wait()
 
-
-async def _read_all(fd: int) -> bytes:
+def _read_all(fd: int) -> bytes:
     """What comes through a pipe until its other end is closed."""
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader()
-    with open(fd, "rb", buffering=0) as pipe:  # noqa: ASYNC230  a pipe, read by the loop
-        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
-        try:
-            return await reader.read()
-        finally:
-            transport.close()
+    with open(fd, "rb") as pipe:
+        return pipe.read()
