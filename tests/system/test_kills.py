@@ -28,7 +28,7 @@ from heavylift.core.retry import Retry, fixed
 from heavylift.store import SystemClock
 from heavylift.stores import open_store
 
-JOBS = int(os.environ.get("KILL_JOBS", "500"))
+JOBS = int(os.environ.get("KILL_JOBS", "150"))
 PHASES = {0: "elsewhere", 1: "in a commit", 2: "between commit and wake-up"}
 
 
@@ -60,13 +60,13 @@ class Serve:
         if self._process.poll() is not None:
             self.start()
         found: dict[str, list[int]] = {"serve": [self._process.pid], "worker": [], "nanny": [], "host": []}
-        for part, below in (("worker", "serve"), ("nanny", "worker"), ("host", "nanny")):
-            for pid in found[below]:
-                found[part] += children(pid)
-        # Hosts of a dead nanny are adopted by the worker.
-        hosts = [pid for pid in found["nanny"] if b"heavylift.executors.nanny" not in command_line(pid)]
-        found["nanny"] = [pid for pid in found["nanny"] if pid not in hosts]
-        found["host"] += hosts
+        found["worker"] = children(self._process.pid)
+        # Hosts are children of the nanny, or of the worker, which adopts those of a dead nanny.
+        below = [child for pid in found["worker"] for child in children(pid)]
+        for pid in below + [child for parent in below for child in children(parent)]:
+            part = name_of(pid).removeprefix("heavylift-")
+            if part in ("nanny", "host"):
+                found[part].append(pid)
         return found
 
     def kill(self, part: str, wanted: int | None) -> None:
@@ -145,9 +145,9 @@ async def test_jobs_survive_the_death_of_every_process_at_any_moment(tmp_path, c
         submits = asyncio.create_task(submit(client, ids, options))
         plan = ["host"] * 4 + ["nanny"] * 2 + ["worker"] * 2 + ["serve"]
         while not submits.done() or not await all_final(client):
-            await asyncio.sleep(random.uniform(0.02, 0.4))
+            await asyncio.sleep(random.uniform(0.01, 0.15))
             part = random.choice(plan)
-            wanted = random.choice([None, 1, 2, 2]) if part in ("worker", "serve") else None
+            wanted = random.choice([None, 1, 1, 2, 2, 2]) if part in ("worker", "serve") else None
             await asyncio.to_thread(serve.kill, part, wanted)
         await submits
         # Time for whoever would wrongly start one again: two sweeps of a worker that lives.
@@ -219,10 +219,10 @@ def children(pid: int) -> list[int]:
     return []
 
 
-def command_line(pid: int) -> bytes:
+def name_of(pid: int) -> str:
     with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    return b""
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
 
 
 def stat_of(pid: int) -> list[str]:
