@@ -13,6 +13,9 @@ class Pace:
     _STEP = 1.15
     _DEEPEST, _DEPTH_SECONDS = 64, 0.002
 
+    BRIEF = 0.05
+    """Of a task whose median run is shorter (seconds) the next run is to be at hand when a host is free."""
+
     __slots__ = ("_median", "quick")
 
     def __init__(self) -> None:
@@ -31,6 +34,11 @@ class Pace:
             median /= self._STEP
         self._median = median
         self.quick = 0.0 < median < self.QUICK
+
+    @property
+    def brief(self) -> bool:
+        """Whether at least one run is known, and the median is brief."""
+        return 0.0 < self._median < self.BRIEF
 
     @property
     def depth(self) -> int:

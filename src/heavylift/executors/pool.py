@@ -60,6 +60,8 @@ class Pool:
         self._paces: dict[str, Pace] = {}
         self._pace = Pace()
         self._pumping = self._closing = False
+        self._behind = False
+        """Runs that were taken ahead had to be handed back: none is taken ahead until a host answers again."""
         self._failures = 0
         self._why = ""
         self._not_before = 0.0
@@ -83,6 +85,10 @@ class Pool:
         if self._closing:
             return 0
         now = self.size - self._busy() - len(self._queue)
+        if self._behind:
+            return max(0, now)
+        if self._pace.brief:
+            now += self.size  # the next ones wait here, not behind a round trip to the store
         if self._pace.quick:
             ahead = min(AHEAD, int(AHEAD_SECONDS * self.size / self._pace.seconds))
             now = max(now, ahead - len(self._runs))
@@ -263,6 +269,7 @@ class Pool:
 
     def host_free(self, host: HostProcess) -> None:
         """A host has answered: it is idle, or there is room behind what it runs."""
+        self._behind = False
         self._pace.add(host.last_wall)
         if host.phase is Phase.READY:
             if not host.running:
@@ -389,6 +396,7 @@ class Pool:
                 host.look()
         too_old = self._loop.time() - self._patience
         while self._queue and self._queue[0].accepted_at < too_old:
+            self._behind = True
             self.finish(self._queue.popleft(), Interrupted("not started"))
         if self._queue:
             self._pump_soon()
