@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 BATCH = 200
 """Jobs of one claim, and changes of one save, at most."""
-CROWD, TICK = 20, 0.003
+CROWD, TICK = 4, 0.003
 """While more jobs than this run, outcomes wait so many seconds for company: half of them are written at a time."""
 LAST_WRITES = 10.0
 """Seconds that a draining worker waits for a store that is away."""

@@ -139,6 +139,11 @@ class HostProcess:
         return True
 
     @property
+    def takes(self) -> float:
+        """Seconds since it began what it runs."""
+        return time.monotonic() - self._page.started_at
+
+    @property
     def begun(self) -> int:
         """The number of the run that it has begun and not answered; 0: it waits, or waits for a CPU."""
         return self._page.started

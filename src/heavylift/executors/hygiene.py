@@ -48,7 +48,9 @@ class Baseline:
         counts anew from here.
         """
         with contextlib.suppress(OSError):
-            _CLEAR.write_bytes(b"5")
+            clear = os.open(_CLEAR, os.O_WRONLY)  # without a file object, which asks the kernel six things more
+            os.write(clear, b"5")
+            os.close(clear)
         with contextlib.suppress(Exception):
             sys.stdout.flush()
         return self._look() == self._state
@@ -64,7 +66,7 @@ class Baseline:
             except OSError:
                 state.append(None)
         try:
-            state.append(Path.cwd())
+            state.append(os.getcwd())  # noqa: PTH109  a path object costs more than the question
         except OSError:
             state.append(None)
         return state

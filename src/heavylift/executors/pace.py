@@ -12,6 +12,7 @@ class Pace:
     """What a host needs besides the run itself, seconds."""
     _STEP = 1.15
     _DEEPEST, _DEPTH_SECONDS = 64, 0.002
+    _SOME, _LONG = 0.01, 0.005
 
     BRIEF = 0.05
     """Of a task whose median run is shorter (seconds) the next run is to be at hand when a host is free."""
@@ -42,8 +43,17 @@ class Pace:
 
     @property
     def depth(self) -> int:
-        """How many runs a host may have at once: what it does in two milliseconds, at most 64; 1 for longer runs."""
-        return max(1, min(self._DEEPEST, int(self._DEPTH_SECONDS / self.seconds))) if self.quick else 1
+        """How many runs a host may have at once: what it does in two milliseconds, at most 64; of runs of some
+        milliseconds two, so that it never waits for the next one; else one.
+        """
+        if self.quick:
+            return max(2, min(self._DEEPEST, int(self._DEPTH_SECONDS / self.seconds)))
+        return 2 if 0.0 < self._median < self._SOME else 1
+
+    @property
+    def long(self) -> float:
+        """Seconds after which a run is no usual one of its task, and what waits behind it goes elsewhere."""
+        return max(self._LONG, 4 * self._median)
 
     @property
     def seconds(self) -> float:

@@ -89,7 +89,6 @@ class Pool:
             return max(0, now)
         if self._pace.brief:
             now += self.size  # the next ones wait here, not behind a round trip to the store
-        if self._pace.quick:
             ahead = min(AHEAD, int(AHEAD_SECONDS * self.size / self._pace.seconds))
             now = max(now, ahead - len(self._runs))
         return max(0, now)
@@ -182,7 +181,7 @@ class Pool:
             run = queue[0]
             if self._idle and (self._least == 1 or self._busy() < self.size):
                 host = self._idle.pop()
-            elif self._open and run.pace.quick and run.may_share:
+            elif self._open and run.pace.depth > 1 and run.may_share:
                 host = self._open.popleft()
                 host.open = False
             else:
@@ -205,8 +204,8 @@ class Pool:
         share = min(room, -(-len(queue) // (1 + len(self._idle) + len(self._open))))
         while queue:
             run = queue[0]
-            quick = run.pace.quick and run.may_share
-            if host.running and not (quick and share > 0):
+            shares = run.pace.depth > 1 and run.may_share
+            if host.running and not (shares and share > 0):
                 break
             if not host.send(run):
                 if not host.running:
@@ -214,7 +213,7 @@ class Pool:
                 return False
             queue.popleft()
             share -= 1
-            if not quick:
+            if not shares:
                 return True
         if len(host.running) < depth:
             host.open = True
@@ -231,7 +230,7 @@ class Pool:
             if len(host.running) < 2:  # noqa: PLR2004  a first one and a tail
                 continue
             first = next(iter(host.running))
-            if before.get(host) == first and host.begun == first:
+            if before.get(host) == first and host.begun == first and host.takes > host.running[first].pace.long:
                 self._close_depth(host)
                 self.take_back(host.take_back())
             else:
