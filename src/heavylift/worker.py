@@ -127,9 +127,7 @@ class Worker:
     async def _claim_loop(self, ready: Future[None] | None) -> None:
         while not self._drain_now.is_set():
             self._work.clear()
-            free = self._executor.free
-            # With many very short jobs at a time, each claim brings many: half of what there is room for.
-            limit = min(free, BATCH) if free * 2 >= free + len(self._running) else 0
+            limit = min(self._executor.free, BATCH)
             jobs = await self._claim(limit) if limit > 0 else []
             for job in jobs:
                 self._start(job)

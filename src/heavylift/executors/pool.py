@@ -88,9 +88,13 @@ class Pool:
         if self._behind:
             return max(0, now)
         if self._pace.brief:
-            now += self.size  # the next ones wait here, not behind a round trip to the store
-            ahead = min(AHEAD, int(AHEAD_SECONDS * self.size / self._pace.seconds))
-            now = max(now, ahead - len(self._runs))
+            # The next ones wait here, not behind a round trip to the store; they come by the half, so that each trip
+            # brings many. A host that has nothing to do is never kept waiting for that.
+            ahead = int(AHEAD_SECONDS * self.size / self._pace.seconds)
+            window = max(2 * self.size, min(AHEAD, ahead))
+            room = window - len(self._runs)
+            if room * 2 >= window:
+                now = max(now, room)
         return max(0, now)
 
     async def start(self) -> None:
