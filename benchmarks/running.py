@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +37,7 @@ async def started(pool: Pool, task: str, **arguments: Any) -> Run:
             told.set_result(int(item.message or 0))
 
     job = claimed(task, **arguments)
-    outcome = pool.run(job, report)
+    outcome = _run(pool, job, report)
     return Run(job, outcome, await told)
 
 
@@ -51,8 +52,7 @@ async def begun(handle: Handle[Any]) -> int:
 
 async def finished(pool: Pool, task: str, **arguments: Any) -> Outcome:
     """Run a task to its end."""
-    outcome: Outcome = await pool.run(claimed(task, **arguments), _ignore)
-    return outcome
+    return await _run(pool, claimed(task, **arguments), _ignore)
 
 
 def claimed(task: str, **arguments: Any) -> Job:
@@ -60,6 +60,12 @@ def claimed(task: str, **arguments: Any) -> Job:
     now = time.time()
     job, _ = lifecycle.submit(new_id(now, os.urandom(ID_BYTES)), task, codec.encode(arguments), Options(grace=0.0), now)
     return lifecycle.claim(job, "benchmark", 1, now).apply(job)
+
+
+def _run(pool: Pool, job: Job, report: Callable[[Job, Report], None]) -> asyncio.Future[Outcome]:
+    future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    pool.run(job, report, lambda _, outcome: future.set_result(outcome))
+    return future
 
 
 def _ignore(_job: Job, _report: Report) -> None:

@@ -57,7 +57,7 @@ __all__ = [
 
 # Imported when they are asked for, from the first of these that has them: the command line and the processes that run
 # tasks need few of them, and start in a fraction of the time.
-_PLACES = ("core.errors", "core.job", "core.retry", "context", "client", "bound_task", "app")
+_PLACES = ("core.errors", "core.job", "core.retry", "context", "bound_task", "app", "client")
 
 
 def __getattr__(name: str) -> typing.Any:

@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
 
 from heavylift.bound_task import BoundTask
-from heavylift.client import Client, Handle
 from heavylift.context import Context
 from heavylift.core.errors import ConfigError, UnknownTask
 from heavylift.core.options import Options, OptionValues
 from heavylift.core.task import Task, define
 from heavylift.executor import Application
-from heavylift.monolith import Monolith
 from heavylift.settings import Settings
 from heavylift.store import SystemClock
-from heavylift.stores import open_store
+from heavylift.stores import open_store, resolved
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
-    from heavylift.client import Receipt
+    from heavylift.client import Client, Handle, Receipt
     from heavylift.core.job import Job
     from heavylift.core.units import Duration
     from heavylift.store import Clock, Store
@@ -57,13 +55,28 @@ class Heavylift:
         self.host_start_hooks: list[Callable[[], None]] = []
         self._made_in = _caller(sys._getframe(1))  # noqa: SLF001  as logging and namedtuple do, to find the caller's module
         self._clock: Clock = SystemClock()
-        self.store: Store = open_store(self.settings.store, self._clock)
-        self.client = Client(self.store, self._clock, self.settings.max_payload)
+        self._url = resolved(self.settings.store)
+        self._client: Client | None = None
+
+    @property
+    def client(self) -> Client:
+        """The verbs of callers, on the store."""
+        if self._client is None:
+            # Hosts import the application too, and most of them need neither a client nor an event loop.
+            from heavylift.client import Client
+
+            self._client = Client(open_store(self._url, self._clock), self._clock, self.settings.max_payload)
+        return self._client
+
+    @property
+    def store(self) -> Store:
+        """Where the jobs live."""
+        return self.client.store
 
     @property
     def store_url(self) -> str:
         """The URL of the store, as other processes can open it."""
-        return self.store.url
+        return self._url if self._client is None else self.store.url
 
     def override(self, **settings: Any) -> None:
         """Settings that win over those in the code, as a command line gives them; before the store is opened.
@@ -72,8 +85,9 @@ class Heavylift:
         """
         self.given_settings |= settings
         self.settings = Settings.load(**self.given_settings)
-        self.store = open_store(self.settings.store, self._clock)
-        self.client.use(self.store, self.settings.max_payload)
+        self._url = resolved(self.settings.store)
+        if self._client is not None:
+            self._client.use(open_store(self._url, self._clock), self.settings.max_payload)
 
     # --- tasks -------------------------------------------------------------------------------------------------
 
@@ -112,7 +126,7 @@ class Heavylift:
         task = self.registry.get(name)
         if task is None:
             raise UnknownTask(name, self.registry)
-        return BoundTask(task, self.client)
+        return BoundTask(task, lambda: self.client)
 
     def _register(self, function: Any, name: str | None, options: Options) -> Any:
         if not callable(function):  # for callers without a type checker
@@ -128,14 +142,14 @@ class Heavylift:
             message = f"There is a task {task.name!r} already; give this one another name=."
             raise ConfigError(message)
         self.registry[task.name] = task
-        return BoundTask(task, self.client)
+        return BoundTask(task, lambda: self.client)
 
     # --- jobs --------------------------------------------------------------------------------------------------
 
     async def get(self, job_id: str) -> Handle[Any]:
         """The job's handle; raises JobNotFound."""
         job = await self.client.get(job_id)
-        return Handle(self.client, job, self.registry.get(job.task))
+        return self.client.handle(job, self.registry.get(job.task))
 
     def find(
         self,
@@ -157,7 +171,7 @@ class Heavylift:
     async def retry(self, job_id: str) -> Handle[Any]:
         """Start a job that is over anew; raises JobNotFound, JobNotFinished."""
         job = await self.client.retry(job_id)
-        return Handle(self.client, job, self.registry.get(job.task))
+        return self.client.handle(job, self.registry.get(job.task))
 
     # --- life --------------------------------------------------------------------------------------------------
 
@@ -181,6 +195,8 @@ class Heavylift:
         """For a web application: `FastAPI(lifespan=lift.lifespan)`. Opens the store, and starts a worker beside the
         web process, which is warm when this yields; on the way out the worker drains.
         """
+        from heavylift.monolith import Monolith
+
         await self.open()
         worker = Monolith(self.origin(), self.worker_settings(), self.store_url)
         try:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack
 
-from heavylift.client import Handle
 from heavylift.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from heavylift.client import Client
+    from heavylift.client import Client, Handle
     from heavylift.core.job import Job
     from heavylift.core.options import Options, OptionValues
     from heavylift.core.task import Task
@@ -26,7 +25,7 @@ class BoundTask(Generic[F, P, C, R]):
     a call returns `C`, a job's result is `R`.
     """
 
-    def __init__(self, task: Task, client: Client, options: Options | None = None) -> None:
+    def __init__(self, task: Task, client: Callable[[], Client], options: Options | None = None) -> None:
         self.task = task
         self.options = task.options if options is None else options
         self._client = client
@@ -68,7 +67,7 @@ class BoundTask(Generic[F, P, C, R]):
 
         Raises InvalidArguments, PayloadTooLarge, QueueFull or DuplicateJob: then nothing was queued.
         """
-        [job] = await self._client.submit([(self.name, self._bind(args, kwargs), self.options)])
+        [job] = await self._client().submit([(self.name, self._bind(args, kwargs), self.options)])
         return self._handle(job)
 
     async def submit_many(
@@ -81,13 +80,13 @@ class BoundTask(Generic[F, P, C, R]):
         calls: list[tuple[Sequence[Any], Mapping[str, Any]]] = [(item, {}) for item in args]
         calls += [((), item) for item in kwargs]
         requests = [(self.name, self._bind(positional, named), self.options) for positional, named in calls]
-        return [self._handle(job) for job in await self._client.submit(requests)]
+        return [self._handle(job) for job in await self._client().submit(requests)]
 
     def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
-        return self.task.bind(args, kwargs, self._client.max_payload)
+        return self.task.bind(args, kwargs, self._client().max_payload)
 
     def _handle(self, job: Job) -> Handle[R]:
-        return Handle(self._client, job, self.task)
+        return self._client().handle(job, self.task)
 
 
 _RETRIES = {((Exception,), ())}

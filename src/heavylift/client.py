@@ -79,7 +79,7 @@ class Client:
         """Work on this store from now on; only before the first use of the one before."""
         self.store = store
         self.max_payload = max_payload
-        self._tail = Tail(store)
+        self._tail, self._ends = Tail(store), Tail(store, ends=True)
         self._opened = False
 
     async def open(self) -> None:
@@ -91,6 +91,7 @@ class Client:
     async def close(self) -> None:
         """End all streams, then close the store."""
         await self._tail.close()
+        await self._ends.close()
         if self._opened:
             self._opened = False
             await self.store.close()
@@ -126,6 +127,10 @@ class Client:
         if job is None:
             raise JobNotFound(job_id)
         return job
+
+    def handle(self, job: Job, task: Task | None) -> Handle[Any]:
+        """A handle of a job as it was read; `task` decodes its result."""
+        return Handle(self, job, task)
 
     async def page(self, query: Query) -> Page:
         """One page of jobs, newest first."""
@@ -170,8 +175,8 @@ class Client:
             return job
         try:
             async with asyncio.timeout(timeout):
-                async with contextlib.aclosing(self._follow(job, job.seq)) as events:
-                    async for _ in events:
+                async with self._ends.follow(job.id, job.seq) as follower:
+                    while (item := await follower.next()) is not None and not _ends(item, job):
                         pass
         except TimeoutError:
             job = await self.get(job_id)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from heavylift.core.job import Progress
 
 if TYPE_CHECKING:
-    from asyncio import Future
     from collections.abc import Callable, Mapping, Sequence
 
     from heavylift.core.job import Job
@@ -83,8 +82,8 @@ class Executor(Protocol):
     async def start(self) -> None:
         """Be ready to run; raises ConfigError when the application cannot be imported (with its traceback)."""
 
-    def run(self, job: Job, report: Callable[[Job, Report], None]) -> Future[Outcome]:
-        """Run a claimed job; the future gets its outcome and never an exception.
+    def run(self, job: Job, report: Callable[[Job, Report], None], finished: Callable[[Job, Outcome], None]) -> None:
+        """Run a claimed job; `finished` is called once with its outcome, and never from within this call.
 
         `report` is called in order with what the running code reports, and never after the outcome.
         A job of an unknown task, or whose arguments no longer fit, ends Failed without a start and not retryable.

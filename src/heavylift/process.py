@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
-import platform
 import signal
 import sys
 import time
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from heavylift.core.errors import HeavyliftError
 from heavylift.core.job import new_id
 from heavylift.executor import Application
-from heavylift.executors import Nanny, Pool
+from heavylift.executors import Nanny, Pool, processes
 from heavylift.settings import Settings
 from heavylift.store import SystemClock, WorkerRecord
 from heavylift.stores import open_store
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 SAME_SIGNAL = 1.0
 """Signals within so many seconds count as one: a Ctrl-C may reach the process twice."""
+
+GARBAGE = 10_000
+"""Objects that are made before the collector looks at them."""
 
 log = logging.getLogger("heavylift.worker")
 
@@ -68,6 +71,9 @@ async def _work(config: dict[str, Any], ready: int | None) -> None:
         stops.listen(worker.drain)
         warm = asyncio.get_running_loop().create_future()
         warm.add_done_callback(lambda _: _tell(ready))
+        # Hundreds of records live for some milliseconds each, and nothing of them in cycles: look for those rarely.
+        gc.set_threshold(GARBAGE)
+        processes.settle_memory()
         await worker.run(warm)
     finally:
         await pool.close(0.0)
@@ -84,7 +90,7 @@ def _record(settings: Settings, config: dict[str, Any]) -> WorkerRecord:
     return WorkerRecord(
         id=new_id(time.time(), os.urandom(9)),
         epoch=1,
-        hostname=platform.node(),
+        hostname=os.uname().nodename,
         pid=os.getpid(),
         process_started=_process_started(),
         boot_id=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),

@@ -290,5 +290,7 @@ class Store(Protocol):
         JobPruned for a day. Also folds counters and forgets old records of pruned ids and dead workers.
         """
 
-    def watch(self, *, worker: str | None = None) -> Hints:
-        """Hints for a worker (claimable jobs, cancels), or without `worker` for a follower (any job changed)."""
+    def watch(self, *, worker: str | None = None, ends: bool = False) -> Hints:
+        """Hints for a worker (claimable jobs, cancels), or without `worker` for a follower (any job changed; with
+        `ends`: some job is over).
+        """

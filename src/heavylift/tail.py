@@ -79,10 +79,13 @@ class Follower:
 
 
 class Tail:
-    """Follows jobs for this process; begins with its first follower."""
+    """Follows jobs for this process; begins with its first follower. `ends`: its followers wait for nothing else, so
+    it is not woken by what happens before.
+    """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, ends: bool = False) -> None:
         self._store = store
+        self._ends = ends
         self._followers: dict[str, set[Follower]] = {}
         self._task: asyncio.Task[None] | None = None
         self._watching = asyncio.Event()
@@ -117,7 +120,7 @@ class Tail:
                 del self._followers[job]
 
     async def _run(self) -> None:
-        async with self._store.watch() as hints:
+        async with self._store.watch(ends=self._ends) as hints:
             self._watching.set()
             while True:
                 await hints.wait(POLL)

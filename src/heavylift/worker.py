@@ -10,7 +10,7 @@ import contextlib
 import logging
 import random
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar, assert_never
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, assert_never
 
 from heavylift import housekeeping
 from heavylift.core import event, lifecycle
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 BATCH = 200
 """Jobs of one claim, and changes of one save, at most."""
-CROWD, TICK = 4, 0.003
+CROWD, TICK = 4, 0.01
 """While more jobs than this run, outcomes wait so many seconds for company: half of them are written at a time."""
 LAST_WRITES = 10.0
 """Seconds that a draining worker waits for a store that is away."""
@@ -52,8 +52,7 @@ class Running:
     stopping: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(NamedTuple):
     """A change on its way to the store, and what it was made of; a report has no outcome."""
 
     change: Change
@@ -76,6 +75,8 @@ class Worker:
         self._unsaved: list[Settled] = []
         self._contact_since: float | None = None
         self._work = asyncio.Event()
+        self._more = True
+        """The last claim brought all that it asked for. Otherwise a free host finds nothing: a hint says when."""
         self._save_now = asyncio.Event()
         self._half_done = asyncio.Event()
         self._beat_now = asyncio.Event()
@@ -129,11 +130,12 @@ class Worker:
             self._work.clear()
             limit = min(self._executor.free, BATCH)
             jobs = await self._claim(limit) if limit > 0 else []
+            self._more = len(jobs) == limit
             for job in jobs:
                 self._start(job)
             if ready is not None and not ready.done():
                 ready.set_result(None)
-            if limit <= 0 or len(jobs) < limit:
+            if limit <= 0 or not self._more:
                 await self._work.wait()
 
     async def _claim(self, limit: int) -> Sequence[Job]:
@@ -150,7 +152,7 @@ class Worker:
             self._settle(job, Interrupted("not started"))
             return
         self._running[job.id] = Running(job, job.log_bytes)
-        self._executor.run(job, self._report).add_done_callback(lambda future: self._finished(job, future.result()))
+        self._executor.run(job, self._report, self._finished)
 
     def _finished(self, claimed: Job, outcome: Outcome) -> None:
         running = self._running.get(claimed.id)
@@ -158,7 +160,8 @@ class Worker:
             return  # the lease was lost meanwhile: this attempt is not ours to settle
         del self._running[claimed.id]
         self._settle(running.job, outcome)
-        self._work.set()
+        if self._more:
+            self._work.set()
 
     def _settle(self, job: Job, outcome: Outcome) -> None:
         now = self._clock.wall()

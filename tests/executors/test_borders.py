@@ -44,7 +44,7 @@ class Stream:
         job = Job(f"job-{slot}", "short", args, OPTIONS, State.RUNNING, 0.0, 0.0, attempt=1)
         self.jobs.append((job, seconds))
         self.outstanding[slot] = seconds
-        self.pool.run(job, lambda *_: None).add_done_callback(lambda future: self.ended(slot, future.result()))
+        self.pool.run(job, lambda *_: None, lambda _, outcome: self.ended(slot, outcome))
 
     def ended(self, slot, outcome):
         self.over[slot] = (time.monotonic(), outcome)

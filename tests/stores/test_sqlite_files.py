@@ -14,7 +14,7 @@ import pytest
 from heavylift.core.errors import ConfigError, SchemaTooNew, StoreUnavailable
 from heavylift.core.outcome import Interrupted
 from heavylift.stores import open_store
-from heavylift.stores.sqlite import rows, schema
+from heavylift.stores.sqlite import facts, schema
 from heavylift.stores.sqlite.url import parse
 from heavylift.testing import FakeClock
 from heavylift.testing.stores import StoreCases
@@ -338,7 +338,7 @@ async def test_a_history_that_grew_long_moves_out_of_its_jobs_row(tmp_path):
         await CASES.settle(store, clock, job, Interrupted("drained"))
         (job,) = await store.claim("worker", 1, 1)
     connection = sqlite3.connect(tmp_path / "jobs.db")
-    assert connection.execute("SELECT length(history) FROM job").fetchone()[0] <= rows.HISTORY + rows.FACT
+    assert connection.execute("SELECT length(history) FROM job").fetchone()[0] <= facts.HISTORY + facts.LARGEST
     connection.close()
     assert [item.seq for item in await store.events({"a": 0})] == list(range(1, job.seq + 1))
     await store.close()

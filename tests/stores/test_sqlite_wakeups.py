@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from heavylift.core.outcome import Interrupted
+from heavylift.core.job import Error
+from heavylift.core.outcome import Failed, Interrupted
 from heavylift.stores import open_store
 from heavylift.testing import FakeClock
 from heavylift.testing.stores import StoreCases
@@ -44,7 +45,7 @@ async def test_sockets_tell_at_once_what_a_look_would_find_later(stores, clock, 
     monkeypatch.setattr("heavylift.stores.sqlite.wakeups.LOOK", 1000.0)
     mine, theirs = stores
     await theirs.beat(CASES.worker(), LEASE)
-    async with theirs.watch(worker="worker") as worker, theirs.watch() as follower:
+    async with theirs.watch(worker="worker") as worker, theirs.watch() as follower, theirs.watch(ends=True) as ends:
         await quiet(worker)
         await CASES.added(mine, clock, "a")
         assert await told(worker)
@@ -53,8 +54,18 @@ async def test_sockets_tell_at_once_what_a_look_would_find_later(stores, clock, 
         assert await told(follower)
         await CASES.cancel(mine, clock, job)
         assert await told(worker)
+        assert not await ends.wait(0.0)
         await CASES.settle(mine, clock, await CASES.read(mine, "a"))
         assert await told(follower)
+        assert await told(ends)
+        await CASES.finished(mine, clock, "b", outcome=Failed(Error("failed", "no"), retryable=False))
+        assert await told(ends)
+        await CASES.finished(mine, clock, "c")
+        assert await told(ends)
+        (waiting,) = await CASES.added(mine, clock, "d")
+        assert not await ends.wait(0.0)
+        await CASES.cancel(mine, clock, waiting)
+        assert await told(ends)
         await mine.set_queue("default", paused=True)
         await mine.set_queue("default", paused=False)
         assert await told(worker)

@@ -27,7 +27,7 @@ class Service:
         self.client, self.monolith, self.audit = client, monolith, audit
 
     def task(self, name: str) -> BoundTask[..., ..., Any, Any]:
-        return BoundTask(jobs.lift.registry[name], self.client)
+        return BoundTask(jobs.lift.registry[name], lambda: self.client)
 
     def marks(self) -> list[list[str]]:
         """The lines that jobs wrote, as words."""

@@ -28,7 +28,6 @@ HeavyliftError
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -268,6 +267,8 @@ def shown(value: object) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """' Did you mean …?' for the nearest of `known`, or an empty string."""
+    import difflib  # noqa: PLC0415  only a mistake needs it
+
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" Did you mean {near[0]!r}?" if near else ""
 

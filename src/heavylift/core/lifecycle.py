@@ -141,11 +141,11 @@ def _cancelled(job: Job, outcome: Cancelled, now: float) -> Change:
 
 
 def _finish(job: Job, state: State, outcome: Outcome, now: float, **fields: Any) -> Change:
-    changed = {"state": state, "finished_at": now, "worker": None, "epoch": None} | fields
-    data = _ended(outcome)
+    changed = {"state": state, "finished_at": now, "worker": None, "epoch": None, **fields}
+    data = {"state": state, "attempt": job.attempt, **_ended(outcome)}
     if state is State.CANCELLED:
         data |= {"stopped": fields["stopped"]} | (_reason(job.cancel) if job.cancel else {})
-    return _change(job, changed, now, _state(state, job.attempt, **data))
+    return _change(job, changed, now, NewEvent(event.STATE, data))
 
 
 def _failure_delay(job: Job, outcome: Failed | TimedOut, failures: int, random: float) -> float:
@@ -155,6 +155,8 @@ def _failure_delay(job: Job, outcome: Failed | TimedOut, failures: int, random: 
 
 
 def _error(outcome: Outcome) -> Error | None:
+    if type(outcome) is Succeeded:
+        return None
     if isinstance(outcome, (Failed, TimedOut, Crashed)):  # a union would be built anew at each of very many calls
         return outcome.error
     if isinstance(outcome, Interrupted) and outcome.lost:
@@ -173,9 +175,9 @@ def _ended(outcome: Outcome) -> dict[str, Any]:
         data["error"] = {name: value for name, value in asdict(error).items() if value is not None}
     if isinstance(outcome, Interrupted):
         data["reason"] = outcome.reason
-    usage = outcome.usage
-    if usage.wall:
-        data["usage"] = {"wall": usage.wall, "cpu": usage.cpu, "peak_rss": usage.peak_rss}
+    wall, cpu, peak_rss = outcome.usage
+    if wall:
+        data["usage"] = {"wall": wall, "cpu": cpu, "peak_rss": peak_rss}
     return data
 
 

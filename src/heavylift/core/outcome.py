@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from heavylift.core.job import Error
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """What an attempt took: wall and CPU seconds, peak resident bytes (None where it was too short to measure)."""
 
     wall: float = 0.0
@@ -16,12 +16,15 @@ class Usage:
     peak_rss: int | None = None
 
 
+NOT_MEASURED = Usage()
+
+
 @dataclass(frozen=True, slots=True)
 class Succeeded:
     """The task returned; `result` is JSON bytes."""
 
     result: bytes
-    usage: Usage = Usage()
+    usage: Usage = NOT_MEASURED
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class Failed:
     error: Error
     retryable: bool = True
     delay: float | None = None
-    usage: Usage = Usage()
+    usage: Usage = NOT_MEASURED
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class TimedOut:
 
     error: Error
     killed: bool = False
-    usage: Usage = Usage()
+    usage: Usage = NOT_MEASURED
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class Crashed:
     """The host died under the attempt while the worker lived."""
 
     error: Error
-    usage: Usage = Usage()
+    usage: Usage = NOT_MEASURED
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ class Cancelled:
 
     started: bool = True
     killed: bool = False
-    usage: Usage = Usage()
+    usage: Usage = NOT_MEASURED
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ class Interrupted:
 
     reason: str
     lost: bool = False
-    usage: Usage = Usage()
+    usage: Usage = NOT_MEASURED
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class Snoozed:
     """The task asked to be run again after `delay` seconds, at no cost."""
 
     delay: float
-    usage: Usage = Usage()
+    usage: Usage = NOT_MEASURED
 
 
 Outcome = Succeeded | Failed | TimedOut | Crashed | Cancelled | Interrupted | Snoozed

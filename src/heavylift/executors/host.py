@@ -121,7 +121,7 @@ class Host:
         self._wire.send(number, kind, USAGE.pack(wall, cpu, peak) + body, flags if fit else flags | LAST)
         page.clear()
         # The rest keeps nobody waiting. A request that comes meanwhile is not taken before it is done, or goes back.
-        if not fit or (wall > SHORT and not baseline.still_fits()):
+        if not fit or (wall > SHORT and not baseline.still_fits(peak)):
             os._exit(0)
 
     def _attempt(self, request: Request) -> tuple[Answer, int]:

@@ -214,6 +214,7 @@ class HostProcess:
         if self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+                processes.hurry(self.pid)
         self.leave()
 
     def _first(self) -> Run | None:

@@ -14,6 +14,9 @@ from typing import Any
 
 from heavylift.executors import processes
 
+GROWN = 2**20
+"""Bytes by which the peak of one job may show in that of the next: to forget it takes longer than a short job."""
+
 _CLEAR = Path("/proc/self/clear_refs")
 # The functions of the module `signal` make enums, which take most of the time.
 _raw = importlib.import_module("_signal")
@@ -29,6 +32,7 @@ class Baseline:
         """Processes that the start hooks started: they are the host's own."""
         self._threads = threading.active_count()
         self._state = self._look()
+        self._peak = peak_resident()
 
     def quick_look(self) -> bool:
         """Whether there is neither a thread nor a child that was not there before; cheap enough for every job."""
@@ -43,14 +47,16 @@ class Baseline:
             return True
         return False
 
-    def still_fits(self) -> bool:
-        """Whether standard descriptors, working directory and signal handlers are as they were; the peak of memory
-        counts anew from here.
+    def still_fits(self, peak: int) -> bool:
+        """Whether standard descriptors, working directory and signal handlers are as they were. If the job's `peak` of
+        memory was higher than what was known, the peak counts anew from here.
         """
-        with contextlib.suppress(OSError):
-            clear = os.open(_CLEAR, os.O_WRONLY)  # without a file object, which asks the kernel six things more
-            os.write(clear, b"5")
-            os.close(clear)
+        if peak > self._peak + GROWN:
+            with contextlib.suppress(OSError):
+                clear = os.open(_CLEAR, os.O_WRONLY)  # without a file object, which asks the kernel six things more
+                os.write(clear, b"5")
+                os.close(clear)
+            self._peak = peak_resident()
         with contextlib.suppress(Exception):
             sys.stdout.flush()
         return self._look() == self._state

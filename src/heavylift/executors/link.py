@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -77,7 +76,7 @@ class Nanny:
         self.on_ready: Callable[[], None] = _nothing
         """Called when a new nanny has taken over."""
         self._application = application
-        self._token = secrets.token_hex(8)
+        self._token = os.urandom(8).hex()
         self._loop = asyncio.get_running_loop()
         self._known: dict[int, _Known] = {}
         self._numbers = 0

@@ -7,7 +7,6 @@ It is single-threaded and speaks JSON messages with its worker: it says hello (o
 from __future__ import annotations
 
 import contextlib
-import gc
 import importlib
 import importlib.util
 import os
@@ -169,8 +168,7 @@ def main(control: int) -> NoReturn:
         for name in open_sockets()
         if name not in sockets
     ]
-    gc.collect()
-    gc.freeze()
+    processes.settle_memory()
     send_message(connection, nanny.hello(warnings))
     nanny.serve()
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from heavylift.executors.link import Nanny
     from heavylift.settings import Settings
 
-AHEAD, AHEAD_SECONDS = 200, 0.02
+AHEAD, AHEAD_SECONDS = 400, 0.05
 """Very short runs are taken ahead: what the hosts begin within so many seconds, and not more than so many."""
 LONG = 0.005
 """When the first of several runs in a host takes longer than this, the others go elsewhere."""
@@ -107,24 +107,22 @@ class Pool:
         await self._warm
         self._shrink_timer = self._loop.call_later(self._shrink_pause, self._shrink)
 
-    def run(self, job: Job, report: Callable[[Job, Report], None]) -> asyncio.Future[Outcome]:
+    def run(self, job: Job, report: Callable[[Job, Report], None], finished: Callable[[Job, Outcome], None]) -> None:
         """See `Executor.run`."""
-        future: asyncio.Future[Outcome] = asyncio.Future(loop=self._loop)
         if self._closing:
-            future.set_result(Interrupted("drain"))
+            self._loop.call_soon(finished, job, Interrupted("drain"))
         elif job.task not in self.tasks:
             message = f"There is no task {job.task!r} in this version of the application."
-            future.set_result(Failed(Error("unknown-task", message), retryable=False))
+            self._loop.call_soon(finished, job, Failed(Error("unknown-task", message), retryable=False))
         else:
             self._numbers += 1
             pace = self._paces.get(job.task)
             if pace is None:
                 pace = self._paces[job.task] = Pace()
-            run = Run(self._numbers, job, report, future, time.monotonic(), pace, not job.alone)
+            run = Run(self._numbers, job, report, finished, time.monotonic(), pace, not job.alone)
             self._runs[job.id, job.attempt] = run
             self._queue.append(run)
             self._pump_soon()
-        return future
 
     def stop(self, job: str, attempt: int, reason: StopReason, grace: float, *, force: bool = False) -> None:
         """See `Executor.stop`."""
@@ -324,14 +322,14 @@ class Pool:
     def finish(self, run: Run, outcome: Outcome) -> None:
         """A run is over."""
         job = run.job
-        self._runs.pop((job.id, job.attempt), None)
+        if self._runs.pop((job.id, job.attempt), None) is None:
+            return
         if run.host is not None:
             run.host = None
             run.pace.add(outcome.usage.wall)
-        if not run.future.done():
-            run.future.set_result(outcome)
         if self._closing:
             self._changed.set()
+        run.finished(job, outcome)
 
     def stop_run(self, run: Run, reason: StopReason, grace: float) -> None:
         """A run is beyond a limit."""

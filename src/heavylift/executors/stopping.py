@@ -16,7 +16,7 @@ class Guard:
 
     The worker sends its signal again and again until the run is over, so a signal that comes at a moment when nothing
     may be raised is simply let pass. A Cancelled that Python swallowed (raised in a `__del__`, say, it is reported as
-    unraisable) is raised again at the next signal; one that the task's code caught is not.
+    unraisable) is raised again, at the next line of the code that goes on; one that the task's code caught is not.
     """
 
     def __init__(self, page: Page) -> None:
@@ -27,6 +27,8 @@ class Guard:
         self._page = page
         self._raised: Cancelled | None = None
         self._raised_in = 0
+        self._tracing: tuple[FrameType, Any] | None = None
+        """The frame in which a swallowed Cancelled is about to be raised again, and who traced before."""
         self._runner: set[CodeType] = set()
         self._protected: set[CodeType] = set()
 
@@ -72,6 +74,7 @@ class Guard:
     def forget(self) -> None:
         """The run is over."""
         self.run = 0
+        self._trace_no_more()
         self.pending = False
         self._raised = None
 
@@ -80,13 +83,18 @@ class Guard:
             return
         if frame is None or frame.f_code in self._runner:
             return
+        if self._is_protected(frame):
+            self.pending = True
+        else:
+            self._raise()
+
+    def _is_protected(self, frame: FrameType) -> bool:
         below: FrameType | None = frame
         while below is not None and below.f_code not in self._runner:
             if below.f_code in self._protected:
-                self.pending = True
-                return
+                return True
             below = below.f_back
-        self._raise()
+        return False
 
     def _raise(self) -> None:
         self._raised_in = self.run
@@ -96,5 +104,31 @@ class Guard:
     def _on_unraisable(self, unraisable: Any) -> None:
         if self._raised is not None and unraisable.exc_value is self._raised:
             self._raised_in = 0
+            self._raise_again_in(sys._getframe(1))  # noqa: SLF001  the code that dropped the object, and goes on
             return
         sys.__unraisablehook__(unraisable)
+
+    def _raise_again_in(self, frame: FrameType) -> None:
+        """Raise at this frame's next line. Another signal alone would be of little use to code that spends its time in
+        `__del__` methods: it would nearly always hit one of them.
+        """
+        if self.asked and frame.f_code not in self._runner and not self._is_protected(frame):
+            self._trace_no_more()
+            self._tracing = frame, sys.gettrace()
+            frame.f_trace = self._on_line
+            sys.settrace(_trace_no_call)
+
+    def _on_line(self, _frame: FrameType, _event: str, _argument: object) -> None:
+        self._trace_no_more()
+        if self.asked and self._raised_in != self.run:
+            self._raise()
+
+    def _trace_no_more(self) -> None:
+        if self._tracing is not None:
+            (frame, before), self._tracing = self._tracing, None
+            frame.f_trace = None
+            sys.settrace(before)
+
+
+def _trace_no_call(_frame: FrameType, _event: str, _argument: object) -> None:
+    """The interpreter asks it at each call whether to trace there."""

@@ -25,7 +25,7 @@ from heavylift.executors.processes import exit_meaning
 from heavylift.executors.wire import CLOSED_BY_TASK, NOT_STARTED, USAGE, Kind
 
 if TYPE_CHECKING:
-    from asyncio import Future, TimerHandle
+    from asyncio import TimerHandle
     from collections.abc import Callable
 
     from heavylift.core.job import Job
@@ -52,7 +52,7 @@ class Run:
     number: int
     job: Job
     report: Callable[[Job, Report], None]
-    future: Future[Outcome]
+    finished: Callable[[Job, Outcome], None]
     accepted_at: float
     pace: Pace
     may_share: bool = True

@@ -13,15 +13,23 @@ SCHEMES = ("sqlite", "memory")
 def open_store(url: str, clock: Clock | None = None, *, inline: bool = False) -> Store:
     """The store that a URL names; it connects when it is opened.
 
-    `clock` is the machine's by default. `inline` is for a process that serves nothing but jobs: small writes are made
-    on the calling thread, which saves two wake-ups each, and hold up its event loop for up to some milliseconds.
+    `clock` is the machine's by default. `inline` is for a process that serves nothing but jobs: all writes are made on
+    the calling thread, which saves two wake-ups each, and hold up its event loop for up to some milliseconds.
     Raises ConfigError for a URL of no store, or with an option that its store does not have.
     """
+    absolute = resolved(url)
+    from heavylift.stores.sqlite.store import SqliteStore  # noqa: PLC0415  a process pays only for the store it opens
+
+    return SqliteStore(absolute, clock, inline=inline)
+
+
+def resolved(url: str) -> str:
+    """The URL of a store as it is understood anywhere: with an absolute path. Raises ConfigError as `open_store`."""
     scheme, separator, _ = url.partition("://")
     if separator and scheme in SCHEMES:
-        from heavylift.stores.sqlite import SqliteStore  # noqa: PLC0415  a process pays only for the store it opens
+        from heavylift.stores.sqlite.url import parse  # noqa: PLC0415  see above
 
-        return SqliteStore(url, clock, inline=inline)
+        return parse(url).url(scheme)
     known = [f"{name}://" for name in SCHEMES]
     hint = did_you_mean(f"{urlsplit(url).scheme or scheme}://", known)
     message = f"There is no store for {url!r}.{hint} Give sqlite:///jobs.db (a file here), sqlite:////var/jobs.db, or memory://."

@@ -3,7 +3,3 @@
 `store` is the contract's object. Its operations (`adding`, `claiming`, `saving`, `workers`, `pruning`, `settings`) run
 in transactions that `writer` makes, one process at a time (`turns`); `wakeups` tells those who wait.
 """
-
-from heavylift.stores.sqlite.store import SqliteStore
-
-__all__ = ["SqliteStore"]

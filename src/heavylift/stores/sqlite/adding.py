@@ -8,7 +8,7 @@ from typing import Any
 from heavylift.core.errors import DuplicateJob, QueueFull, SubmitError
 from heavylift.core.job import Job, NewEvent, State
 from heavylift.store import Added
-from heavylift.stores.sqlite import rows
+from heavylift.stores.sqlite import facts, rows
 from heavylift.stores.sqlite.batches import insert_many
 from heavylift.stores.sqlite.transaction import OutOfDate, QueueRow, Transaction
 
@@ -19,9 +19,6 @@ INSERT = (
 RATE_WINDOW = 60.0
 """Seconds of the past by which a full queue's rate is judged."""
 LONGEST_WAIT = 300
-
-DUE_NOW = {"state": State.QUEUED, "attempt": 0}
-DUE_NOW_TEXT = rows.text_of(DUE_NOW)
 
 option_texts = rows.OptionTexts()
 
@@ -76,21 +73,13 @@ def _values(transaction: Transaction, job: Job, event: NewEvent) -> tuple[Any, .
     queue = transaction.queue_named(job.queue)
     args: bytes | int = job.args if len(job.args) <= rows.INLINE else len(job.args)
     state = rows.DUE if job.run_at <= transaction.now else rows.SCHEDULED
-    history = f",[1,{job.created_at!r},{_text(event)}]"
+    history = facts.fact(job.seq, job.created_at, event)
     place = rows.rank(job.run_at, job.options.priority)
     options = option_texts(job.options)
     return (
         *(job.id, job.task, queue.number, queue.lane, options, args, state, place),
         *(job.created_at, job.run_at, job.attempt, job.seq, history),
     )
-
-
-def _text(event: NewEvent) -> str:
-    """The data of a first event; that of a job to be run at once is always the same."""
-    data = event.data
-    if len(data) == len(DUE_NOW) and data == DUE_NOW:
-        return DUE_NOW_TEXT
-    return rows.text_of(data)
 
 
 def _stands(transaction: Transaction, job: Job) -> None:

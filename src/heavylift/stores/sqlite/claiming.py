@@ -7,7 +7,7 @@ from typing import Any
 
 from heavylift.core.job import Job, State
 from heavylift.store import LeaseLost
-from heavylift.stores.sqlite import rows
+from heavylift.stores.sqlite import facts, rows
 from heavylift.stores.sqlite.rows import Held
 from heavylift.stores.sqlite.transaction import QueueRow, Transaction
 
@@ -26,8 +26,7 @@ HEADS = (
 )
 TAKE = (
     "UPDATE job SET state = 3, attempt = attempt + 1, worker = ?2, epoch = ?3, started_at = ?4, seq = seq + 1,"
-    """ history = printf('%s,[%d,%s,{"state":"running","attempt":%d,"worker":%s}]',"""
-    " history, seq + 1, ?5, attempt + 1, ?6)"
+    f" history = {facts.BEGUN.format(at='?5', worker='?6')}"
     " WHERE number IN (SELECT value FROM json_each(?1))"
 )
 

@@ -21,7 +21,7 @@ from heavylift.stores.sqlite.connection import connect, is_busy, never_wait, pat
 from heavylift.stores.sqlite.transaction import Transaction
 from heavylift.stores.sqlite.turns import Turn
 from heavylift.stores.sqlite.url import Location
-from heavylift.stores.sqlite.wakeups import FOLLOWER, Sender, role
+from heavylift.stores.sqlite.wakeups import ENDS, FOLLOWER, Sender, role
 from heavylift.stores.sqlite.writer import PATIENCE, PAUSE, Writer
 
 Result = TypeVar("Result")
@@ -96,6 +96,8 @@ class Opened:
     def _committed(self, transaction: Transaction) -> None:
         if transaction.changed:
             self._sender.send(FOLLOWER)
+        if transaction.ended:
+            self._sender.send(ENDS)
         for worker in transaction.hinted:
             self._sender.send(role(worker))
         if transaction.wake_all:

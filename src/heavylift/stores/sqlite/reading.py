@@ -18,7 +18,7 @@ from heavylift.core.errors import ConfigError
 from heavylift.core.event import Event
 from heavylift.core.job import Job, State
 from heavylift.store import Query, Queue
-from heavylift.stores.sqlite import rows
+from heavylift.stores.sqlite import facts, rows
 
 SCAN = 20_000
 """Jobs that one page looks at, at most: it may be short, and its token goes on from there."""
@@ -140,7 +140,7 @@ def events(connection: sqlite3.Connection, job: str, after: int, limit: int) -> 
         if row is None or row[1] <= after:
             return []
         number, _, history = row
-        found = [item for item in rows.facts_of(job, history) if item.seq > after]
+        found = [item for item in facts.facts_of(job, history) if item.seq > after]
         if len(found) < row[1] - after:  # some are not in the history
             for seq, kind, at, data in connection.execute(EVENTS, (number, after, limit)).fetchall():
                 found.append(Event(job, seq, kind, at, from_json(data)))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass, make_dataclass
 from functools import lru_cache
 from typing import Any
@@ -12,8 +11,7 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from heavylift.core import options as core_options
-from heavylift.core.event import STATE, Event
-from heavylift.core.job import CancelRequest, Error, Job, NewEvent, Progress, State, Stopped
+from heavylift.core.job import CancelRequest, Error, Job, Progress, State, Stopped
 from heavylift.core.options import Options
 
 BLOCKED, SCHEDULED, DUE, RUNNING, SUCCEEDED, FAILED, CANCELLED = range(7)
@@ -37,10 +35,6 @@ CODES = {
 
 INLINE = 2048
 """A value of more bytes stands in the table `large`."""
-HISTORY = 4096
-"""A history of more characters moves into the table `event`."""
-FACT = 1024
-"""The state events with more characters of data stand there at once."""
 PRIORITY_STEP = 60.0
 """Seconds by which each step of priority puts a job ahead: the order is static, and ages by itself."""
 
@@ -209,41 +203,3 @@ def text_of(value: Any) -> str:
 def numbers_text(numbers: Iterable[int]) -> str:
     """Integers as a JSON array, as json_each takes them."""
     return f"[{','.join(map(str, numbers))}]"
-
-
-# --- events ---------------------------------------------------------------------------------------------------------
-
-
-def fact(seq: int, at: float, event: NewEvent) -> str | None:
-    """A state event as it stands in a history; None for one that has to be a row of its own."""
-    if event.kind != STATE:
-        return None
-    data = to_json(event.data)
-    return f",[{seq},{at!r},{data.decode()}]" if len(data) <= FACT else None
-
-
-def facts_of(job: str, history: str) -> Iterator[Event]:
-    """The events in a history."""
-    for seq, at, data in json.loads(f"[{history[1:]}]"):
-        yield Event(job, seq, STATE, float(at), data)
-
-
-def success_fact(seq: int, at: float, event: NewEvent) -> str | None:
-    """The `fact` of a plain success, written by hand: it is the most frequent one, and encoding costs more than its
-    place in the store.
-    """
-    data = event.data
-    if event.kind == STATE and data.keys() == SUCCESS and (usage := data["usage"]).keys() == USAGE:
-        peak = usage["peak_rss"]
-        return (
-            f',[{seq},{at!r},{{"state":"succeeded","attempt":{data["attempt"]},"outcome":"succeeded","usage":{{"wall":'
-            f'{usage["wall"]!r},"cpu":{usage["cpu"]!r},"peak_rss":{"null" if peak is None else peak}}}}}]'
-        )
-    if event.kind == STATE and data.keys() == BARE_SUCCESS:
-        return f',[{seq},{at!r},{{"state":"succeeded","attempt":{data["attempt"]},"outcome":"succeeded"}}]'
-    return fact(seq, at, event)
-
-
-BARE_SUCCESS = {"state", "attempt", "outcome"}
-SUCCESS = BARE_SUCCESS | {"usage"}
-USAGE = {"wall", "cpu", "peak_rss"}

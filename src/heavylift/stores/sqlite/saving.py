@@ -10,7 +10,7 @@ from typing import Any
 
 from heavylift.core.event import PROGRESS
 from heavylift.core.job import Change, NewEvent, State
-from heavylift.stores.sqlite import rows
+from heavylift.stores.sqlite import facts, rows
 from heavylift.stores.sqlite.batches import update_many
 from heavylift.stores.sqlite.rows import Held
 from heavylift.stores.sqlite.transaction import OutOfDate, Transaction
@@ -98,7 +98,7 @@ def _save_quickly(transaction: Transaction, changes: Sequence[Change], held: Map
         raise OutOfDate
     for queue, jobs in Counter(held[name][1] for name in chosen).items():
         transaction.queue(queue).moved(rows.RUNNING, rows.SUCCEEDED, jobs)
-    transaction.changed = True
+    transaction.changed = transaction.ended = True
     return {name: values[1] + 1 for name, values in chosen.items()}
 
 
@@ -113,7 +113,7 @@ def _settled(change: Change, known: Held) -> tuple[Any, ...] | None:
     if fields["error"] is not None or len(change.events) != 1 or len(result) > rows.INLINE:
         return None
     seq = known[3]
-    fact = rows.success_fact(seq + 1, change.at, change.events[0])
+    fact = facts.fact(seq + 1, change.at, change.events[0])
     return None if fact is None else (known[0], seq, fields["finished_at"], result, fact, change.id)
 
 
@@ -169,16 +169,16 @@ def _is_dead(job: Current, dead: set[tuple[str, int]], mine: Mapping[str, Mappin
 
 def _write(transaction: Transaction, job: Current, change: Change) -> None:
     columns = _columns(transaction, job, change)
-    facts = ""
+    history = ""
     for event in change.events:
         job.seq += 1
-        fact = rows.fact(job.seq, change.at, event)
+        fact = facts.fact(job.seq, change.at, event)
         if fact is None:
             _keep_event(transaction.connection, job, change.at, event)
         else:
-            facts += fact
-    if facts:
-        _keep_facts(transaction.connection, job, facts)
+            history += fact
+    if history:
+        _keep_facts(transaction.connection, job, history)
     columns["seq"] = job.seq
     columns["more"] = job.more
     sets = ", ".join(f"{name} = ?" for name in columns)
@@ -226,6 +226,7 @@ def _moved(transaction: Transaction, job: Current, state: State) -> dict[str, An
         if unique is not None:
             transaction.connection.execute("INSERT OR IGNORE INTO unique_key VALUES (?, ?)", (job.number, unique))
     elif state.final:
+        transaction.ended = True
         transaction.connection.execute("DELETE FROM unique_key WHERE job = ?", (job.number,))
     queue.moved(job.state, after)
     job.state = columns["state"] = after
@@ -241,22 +242,22 @@ def _kept(connection: sqlite3.Connection, job: Current, name: str, value: bytes 
     return len(value)
 
 
-def _keep_facts(connection: sqlite3.Connection, job: Current, facts: str) -> None:
+def _keep_facts(connection: sqlite3.Connection, job: Current, added: str) -> None:
     """Append to the history; one that grew long becomes rows first, so that no write of the job carries it."""
-    if job.history + len(facts) > rows.HISTORY:
+    if job.history + len(added) > facts.HISTORY:
         old = connection.execute("SELECT history FROM job WHERE number = ?", (job.number,)).fetchone()[0]
         connection.executemany(
             INSERT_EVENT,
             [
                 (job.number, item.seq, item.kind, item.at, rows.text_of(item.data))
-                for item in rows.facts_of(job.id, old)
+                for item in facts.facts_of(job.id, old)
             ],
         )
-        connection.execute("UPDATE job SET history = ?2 WHERE number = ?1", (job.number, facts))
-        job.history = len(facts)
+        connection.execute("UPDATE job SET history = ?2 WHERE number = ?1", (job.number, added))
+        job.history = len(added)
         return
-    connection.execute("UPDATE job SET history = history || ?2 WHERE number = ?1", (job.number, facts))
-    job.history += len(facts)
+    connection.execute("UPDATE job SET history = history || ?2 WHERE number = ?1", (job.number, added))
+    job.history += len(added)
 
 
 def _keep_event(connection: sqlite3.Connection, job: Current, at: float, event: NewEvent) -> None:

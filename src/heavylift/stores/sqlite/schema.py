@@ -12,8 +12,8 @@ APPLICATION_ID = 0x484C4654
 FIRST = """
 -- One row for each job. Times are Unix seconds. `state` as in rows.py, where a queued job is either scheduled (it waits
 -- for its run_at) or due (it stands in its lane, in the order of rank). `more` is a JSON object of what most jobs never
--- have; `history` has its state events, as JSON arrays [seq, at, data], each after a comma. An integer in args, result
--- or checkpoint is the size of a value that stands in `large`, so that it is not written anew at every change.
+-- have; `history` has its state events, as in facts.py. An integer in args, result or checkpoint is the size of a value
+-- that stands in `large`, so that it is not written anew at every change.
 CREATE TABLE job(
     number INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,

@@ -31,7 +31,7 @@ from heavylift.stores.sqlite import adding, claiming, memory, pruning, reading, 
 from heavylift.stores.sqlite.opened import Opened
 from heavylift.stores.sqlite.rows import Held
 from heavylift.stores.sqlite.url import parse
-from heavylift.stores.sqlite.wakeups import Waiter
+from heavylift.stores.sqlite.wakeups import ENDS, FOLLOWER, Waiter, role
 from heavylift.stores.sqlite.writer import LARGEST
 
 T = TypeVar("T")
@@ -197,9 +197,10 @@ class SqliteStore:
         """Remove up to 200 finished jobs that retention lets go, with events; returns how many."""
         return await self._open_now().writer.call(lambda transaction: pruning.prune(transaction, retention), LARGEST)
 
-    def watch(self, *, worker: str | None = None) -> Hints:
-        """Hints for a worker, or without `worker` for a follower."""
-        return Waiter(lambda: self._open_now().folder, self._version, worker)
+    def watch(self, *, worker: str | None = None, ends: bool = False) -> Hints:
+        """Hints for a worker, or without `worker` for a follower (`ends`: only when jobs are over)."""
+        name = role(worker) if worker is not None else ENDS if ends else FOLLOWER
+        return Waiter(lambda: self._open_now().folder, self._version, name)
 
     def _version(self) -> int | None:
         return None if self._opened is None else self._opened.version()

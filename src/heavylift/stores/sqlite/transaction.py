@@ -71,6 +71,8 @@ class Transaction:
     careful: bool
     changed: bool = False
     """Some job was written: followers want to know."""
+    ended: bool = False
+    """Some job is over."""
     claimable: set[str] = field(default_factory=set)
     """Queues in which a job became due, or a slot free."""
     hinted: set[str] = field(default_factory=set)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import socket
 import time
 from collections.abc import Callable
@@ -21,12 +20,15 @@ SETTLED = 50_000_000
 """Nanoseconds after which a folder's time of change is believed: the kernel counts it in steps of some milliseconds."""
 LOOK = 1.0
 """Seconds after which the store is looked at although no hint came."""
-FOLLOWER = "follower"
+FOLLOWER, ENDS = "follower", "ends"
+"""The roles of those who follow jobs, and of those who only wait for their ends: a process that waits for a result is
+not woken by each of its job's events."""
+_WORKER = "worker-"
 
 
-def role(worker: str | None) -> str:
-    """How the sockets of a worker, or of followers, are named."""
-    return FOLLOWER if worker is None else f"worker-{blake2s(worker.encode(), digest_size=8).hexdigest()}"
+def role(worker: str) -> str:
+    """The role of a worker."""
+    return f"{_WORKER}{blake2s(worker.encode(), digest_size=8).hexdigest()}"
 
 
 class Sender:
@@ -45,7 +47,7 @@ class Sender:
 
     def send_to_workers(self) -> None:
         """Wake all workers."""
-        for name in [name for name in self._waiters() if name != FOLLOWER]:
+        for name in [name for name in self._waiters() if name.startswith(_WORKER)]:
             self.send(name)
 
     def close(self) -> None:
@@ -85,11 +87,11 @@ class Sender:
 class Waiter:
     """The hints of one waiter: an async context manager, as the contract's `Hints`."""
 
-    def __init__(self, folder: Callable[[], str], version: Callable[[], int | None], worker: str | None) -> None:
+    def __init__(self, folder: Callable[[], str], version: Callable[[], int | None], name: str) -> None:
         self._folder_name = folder
         self._version = version
         # The folder's listing tells senders the role, people the process.
-        self._name = f"{role(worker)}.{os.getpid()}.{secrets.token_hex(4)}"
+        self._name = f"{name}.{os.getpid()}.{os.urandom(4).hex()}"
         self._hinted = asyncio.Event()
         self._folder = -1
         self._seen: int | None = None
@@ -119,6 +121,7 @@ class Waiter:
         """True when a hint came since the last call, or comes within `timeout` seconds; several count as one."""
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout
+        self._receive()  # what came while the loop was busy counts
         while not self._hinted.is_set():
             left = end - loop.time()
             if left <= 0:
@@ -137,8 +140,7 @@ class Waiter:
             return
         with suppress(OSError):
             while self._socket.recv(64):
-                pass
-        self._hinted.set()
+                self._hinted.set()
 
 
 def _address(folder: int, name: str) -> str:

@@ -2,7 +2,8 @@
 
 Two ways to write. *In a thread*: the event loop never waits for the disk or for other processes; each step of a
 statement may wait for the interpreter lock there, so operations are few statements of many rows. *Inline*: on the
-loop's own thread, which saves two wake-ups of a thread for each call; the thread then only waits for turns.
+loop's own thread, which saves two wake-ups of a thread for each call; the thread then only waits for turns. A web
+process writes small operations inline while nobody else writes, and all others in the thread.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ Operation = Callable[[Transaction], Result]
 
 LARGEST = 200
 """Rows of one transaction, about; more wait for the next turn, so that others get theirs."""
+SMALL = 8
+"""Rows that are written at once, if the turn is free, where others go to the thread: less than a hop to it costs."""
 PATIENCE = 5.0
 """Seconds after which a call fails that got no turn, or found the file locked by another program."""
 PAUSE = 0.01
@@ -70,7 +73,9 @@ class Writer:
         self._path = location.path
         self._clock = clock
         self._committed = committed
-        self._inline = inline
+        waits_for_disk = location.synchronous == "full"
+        self._inline = inline and not waits_for_disk
+        self._at_once = 0 if waits_for_disk else LARGEST if inline else SMALL
         self._connection = connect(location)
         self._connection.execute("PRAGMA wal_autocheckpoint=0").close()
         never_wait(self._connection)
@@ -87,7 +92,7 @@ class Writer:
 
     async def call(self, operation: Operation[Result], rows: int = 1) -> Result:
         """Write, and return what the operation returns; raises what it raises, and StoreUnavailable."""
-        if self._inline and not self._waiting and self._busy.acquire(blocking=False):
+        if rows <= self._at_once and not self._waiting and self._busy.acquire(blocking=False):
             answer = self._call_now(operation)
             if answer is not None:
                 return cast("Result", _returned(answer[0]))

@@ -30,11 +30,17 @@ class Attempt:
         self.job = job
         self.reports: list[Report] = []
         self.late_reports: list[Report] = []
-        self.future = executor.run(job, self._heard)
+        self.future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        executor.run(job, self._heard, self._finished)
+        assert not self.future.done(), "the outcome came from within the call"
 
     def _heard(self, job: Job, report: Report) -> None:
         assert job is self.job
         (self.late_reports if self.future.done() else self.reports).append(report)
+
+    def _finished(self, job: Job, outcome: Outcome) -> None:
+        assert job is self.job
+        self.future.set_result(outcome)  # raises when there was one before
 
     async def outcome(self) -> Outcome:
         """Its outcome; nothing may be heard after it."""

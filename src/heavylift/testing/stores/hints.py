@@ -7,7 +7,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from heavylift.core.outcome import Interrupted
+from heavylift.core.job import Error
+from heavylift.core.outcome import Failed, Interrupted
 from heavylift.store import Hints, Store
 from heavylift.testing.clock import FakeClock
 from heavylift.testing.stores.cases import LEASE, StoreCases
@@ -64,6 +65,25 @@ class Waking(StoreCases):
             waiting = [asyncio.create_task(hints.wait(SOON)) for hints in (mine, theirs, second)]
             await self.settle(store, clock, job)
             assert await asyncio.gather(*waiting) == [True] * 3
+
+    async def test_who_waits_for_ends_is_told_of_each_kind_of_end_and_not_of_a_begin(
+        self, store: Store, other: Store, clock: FakeClock
+    ) -> None:
+        await other.beat(self.worker(), LEASE)
+        async with store.watch(ends=True) as hints, store.watch() as follower:
+            await self.added(other, clock, "a", "b", "c")
+            await other.claim("worker", 1, 2)
+            assert await follower.wait(SOON)
+            assert not await hints.wait(0.0)
+            waiting = asyncio.create_task(hints.wait(SOON))
+            await self.settle(other, clock, await self.read(store, "a"))
+            assert await waiting
+            waiting = asyncio.create_task(hints.wait(SOON))
+            await self.settle(other, clock, await self.read(store, "b"), Failed(Error("failed", "no"), retryable=False))
+            assert await waiting
+            waiting = asyncio.create_task(hints.wait(SOON))
+            await self.cancel(other, clock, await self.read(store, "c"))
+            assert await waiting
 
     async def test_a_cancel_wakes_the_worker_that_runs_the_job(
         self, store: Store, other: Store, clock: FakeClock
