@@ -132,7 +132,7 @@ class Tail:
                     log.warning("the store is away, followers wait: %s", error)
 
     async def _read(self, cursors: dict[str, int]) -> None:
-        while cursors:
+        while True:
             events = await self._store.events(cursors, READ)
             for served, event in enumerate(events):
                 for follower in self._followers.get(event.job, ()):
@@ -141,4 +141,4 @@ class Tail:
                     await asyncio.sleep(0)  # so that one burst never holds the loop for long
             if len(events) < READ:
                 return
-            cursors = {event.job: event.seq for event in events}  # the last of each job stands last
+            cursors = cursors | {event.job: event.seq for event in events}  # the last of each job stands last

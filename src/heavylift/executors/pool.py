@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 AHEAD, AHEAD_SECONDS = 400, 0.05
 """Very short runs are taken ahead: what the hosts begin within so many seconds, and not more than so many."""
-LONG = 0.005
-"""When the first of several runs in a host takes longer than this, the others go elsewhere."""
 WATCH = 0.05
 PATIENCE = 0.5
 """A run that was not started for so many seconds is handed back, so that another worker may take it."""
@@ -225,7 +223,7 @@ class Pool:
         return True
 
     def _relieve(self) -> None:
-        """Take the tail back from each host whose first run is still the one that it was 5 ms ago."""
+        """Take the tail back from each host whose first run takes unusually long, and was there at the last look."""
         self._tail_timer = None
         before, self._tails = self._tails, {}
         for host in list(self._hosts):
@@ -240,8 +238,10 @@ class Pool:
         self._look_at_tails()
 
     def _look_at_tails(self) -> None:
-        if self._tail_timer is None and any(len(host.running) > 1 for host in self._hosts):
-            self._tail_timer = self._loop.call_later(LONG, self._relieve)
+        if self._tail_timer is None:
+            usual = [next(iter(host.running.values())).pace.long for host in self._hosts if len(host.running) > 1]
+            if usual:
+                self._tail_timer = self._loop.call_later(min(usual), self._relieve)
 
     def _close_depth(self, host: HostProcess) -> None:
         if host.open:
