@@ -132,7 +132,7 @@ class Serve:
         self._log.close()
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(max(400, 3 * JOBS))
 async def test_jobs_survive_the_death_of_every_process_at_any_moment(tmp_path, capsys):
     url = f"sqlite:///{tmp_path}/jobs.db"
     serve = Serve(tmp_path, url)
