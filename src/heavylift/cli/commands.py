@@ -190,8 +190,16 @@ def cancel(
 
 
 @app.command()
-def retry(job_id: JobId, store: StoreOption = None, application: AppOption = None, as_json: JsonOption = False) -> None:
-    """Start a job that is over anew, from its checkpoint."""
+def retry(
+    job_ids: Annotated[list[str], typer.Argument(metavar="ID…", help="The jobs' ids.")],
+    store: StoreOption = None,
+    application: AppOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start jobs that are over anew, from their checkpoints.
+
+    One that cannot be retried is named on stderr, and the others are retried all the same.
+    """
     from heavylift.cli import jobs
 
-    raise typer.Exit(jobs.retry(store, application, job_id, as_json=as_json))
+    raise typer.Exit(jobs.retry(store, application, job_ids, as_json=as_json))

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from heavylift.cli import find, follow, output
 from heavylift.cli.exits import Exit, failed
+from heavylift.cli.opened import run
 from heavylift.client import job_error
 from heavylift.core import codec
-from heavylift.core.errors import ConfigError, InvalidArguments, did_you_mean
+from heavylift.core.errors import ConfigError, InvalidArguments, JobNotFinished, JobNotFound, did_you_mean
 from heavylift.core.job import State
 from heavylift.store import Query
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
     from heavylift.app import Heavylift
     from heavylift.core.job import Job
     from heavylift.core.task import Task
-
-T = TypeVar("T")
 
 
 def submit(
@@ -53,7 +51,7 @@ def submit(
         return await follow.watch(lift.client, job)
 
     try:
-        job = _run(lift, work)
+        job = run(lift, work)
     except KeyboardInterrupt:
         if waiting_for:
             step = f"`heavylift job {waiting_for}` shows it, `heavylift cancel {waiting_for}` stops it"
@@ -81,7 +79,7 @@ def listed(
     """Print a page of jobs."""
     states = tuple(_state(name.strip()) for name in (state or "").split(",") if name.strip())
     lift = find.opened_by(store, app)
-    page = _run(lift, lambda: lift.client.page(Query(states, task, queue, limit=limit)))
+    page = run(lift, lambda: lift.client.page(Query(states, task, queue, limit=limit)))
     if as_json:
         for job in page.jobs:
             output.data(output.as_json(job))
@@ -102,7 +100,7 @@ def shown(store: str | None, app: str | None, job_id: str, *, as_json: bool) -> 
         job = await lift.client.get(job_id)
         return job, await lift.client.store.events({job_id: 0})
 
-    job, history = _run(lift, work)
+    job, history = run(lift, work)
     if as_json:
         values = {"arguments": job.args, "checkpoint": job.checkpoint, "result": job.result}
         decoded = {name: None if value is None else codec.decode(value) for name, value in values.items()}
@@ -115,7 +113,7 @@ def shown(store: str | None, app: str | None, job_id: str, *, as_json: bool) -> 
 def cancel(store: str | None, app: str | None, job_id: str, wishes: dict[str, Any], *, as_json: bool) -> Exit:
     """Stop a job and print the receipt."""
     lift = find.opened_by(store, app)
-    receipt = _run(lift, lambda: lift.client.cancel(job_id, **wishes))
+    receipt = run(lift, lambda: lift.client.cancel(job_id, **wishes))
     if as_json:
         output.data(output.receipt_as_json(receipt))
     else:
@@ -123,15 +121,27 @@ def cancel(store: str | None, app: str | None, job_id: str, wishes: dict[str, An
     return Exit.OK if receipt.state is State.CANCELLED else Exit.FAILED
 
 
-def retry(store: str | None, app: str | None, job_id: str, *, as_json: bool) -> Exit:
-    """Start a job anew."""
+def retry(store: str | None, app: str | None, job_ids: Sequence[str], *, as_json: bool) -> Exit:
+    """Start jobs anew. One that is refused holds up no other; the exit code is that of the first one refused."""
     lift = find.opened_by(store, app)
-    job = _run(lift, lambda: lift.client.retry(job_id))
-    if as_json:
-        output.data(output.as_json(job))
-    else:
-        sys.stdout.write(f"{job.state}  {job.id}\n")
-    return Exit.OK
+    code = Exit.OK
+
+    async def work() -> None:
+        nonlocal code
+        for job_id in job_ids:
+            try:
+                job = await lift.client.retry(job_id)
+            except (JobNotFound, JobNotFinished) as error:
+                refused = failed(error)
+                code = code or refused
+                continue
+            if as_json:
+                output.data(output.as_json(job))
+            else:
+                sys.stdout.write(f"{job.state}  {job.id}\n")
+
+    run(lift, work)
+    return code
 
 
 def pairs(texts: Sequence[str], what: str) -> dict[str, str]:
@@ -215,13 +225,3 @@ def _ended(job: Job, *, as_json: bool) -> Exit:
     code = failed(job_error(job))
     sys.stderr.write(f"`heavylift job {job.id}` shows all that is known about it.\n")
     return code
-
-
-def _run(lift: Heavylift, work: Callable[[], Awaitable[T]]) -> T:
-    """Run a piece of work on an open store."""
-
-    async def opened() -> T:
-        async with lift:
-            return await work()
-
-    return asyncio.run(opened())
