@@ -203,3 +203,77 @@ def retry(
     from heavylift.cli import jobs
 
     raise typer.Exit(jobs.retry(store, application, job_ids, as_json=as_json))
+
+
+queues = typer.Typer(
+    help="List the queues, or pause and resume one.",
+    epilog="A pause starts no more jobs of the queue; those that run go on.",
+    rich_markup_mode=None,
+)
+app.add_typer(queues, name="queues")
+
+
+@queues.callback(invoke_without_command=True)
+def list_queues(
+    context: typer.Context,
+    store: StoreOption = None,
+    application: AppOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the queues, or pause and resume one.
+
+    Without a command: a table on a terminal, tab-separated lines when piped, one JSON object a line with --json.
+    """
+    # What stands before the command holds for it too.
+    context.obj = (store, application, as_json)
+    if context.invoked_subcommand is None:
+        from heavylift.cli import queues as commands
+
+        raise typer.Exit(commands.listed(store, application, as_json=as_json))
+
+
+QueueName = Annotated[str, typer.Argument(metavar="NAME", help="The queue's name.")]
+
+
+@queues.command()
+def pause(
+    context: typer.Context,
+    name: QueueName,
+    store: StoreOption = None,
+    application: AppOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start no more jobs of a queue; those that run go on."""
+    _switch(context, name, store, application, pause=True, as_json=as_json)
+
+
+@queues.command()
+def resume(
+    context: typer.Context,
+    name: QueueName,
+    store: StoreOption = None,
+    application: AppOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start jobs of a queue again."""
+    _switch(context, name, store, application, pause=False, as_json=as_json)
+
+
+def _switch(context: typer.Context, name: str, store: Text, application: Text, *, pause: bool, as_json: bool) -> None:
+    from heavylift.cli import queues as commands
+
+    if store is None and application is None:
+        store, application = context.obj[:2]
+    as_json = as_json or context.obj[2]
+    raise typer.Exit(commands.switched(store, application, name, pause=pause, as_json=as_json))
+
+
+@app.command()
+def workers(store: StoreOption = None, application: AppOption = None, as_json: JsonOption = False) -> None:
+    """List the workers: what they run, and when they were last heard of.
+
+    A table on a terminal, tab-separated lines when piped, one JSON object a line with --json.
+    """
+    from heavylift.cli import workers as commands
+
+    raise typer.Exit(commands.listed(store, application, as_json=as_json))

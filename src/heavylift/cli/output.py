@@ -72,24 +72,44 @@ def as_json(job: Job) -> dict[str, Any]:
 
 
 def jobs(found: Sequence[Job]) -> None:
-    """A table of jobs: with a head and colours on a terminal, else a line of tab-separated values for each."""
+    """A table of jobs."""
+    wide = not sys.stdout.isatty() or console().width >= WIDE
+    shown = [index for index, head in enumerate(HEADS) if head != "QUEUE" or wide]
+    table(
+        [HEADS[index] for index in shown],
+        ([cells[index] for index in shown] for cells in map(_cells, found)),
+        # What gives way on a narrow terminal is the task's name: an id that is cut is of no use.
+        least=[None if HEADS[index] == "TASK" else LEAST[index] for index in shown],
+        styles={"STATE": STYLES},
+    )
+
+
+def table(
+    heads: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    least: Sequence[int | None] = (),
+    styles: Mapping[str, Mapping[Any, str]],
+) -> None:
+    """Rows with a head and colours on a terminal, else a line of tab-separated values for each.
+
+    `least` is how many columns of a terminal each of them keeps; `styles` the colours of texts, by the head above them.
+    """
     if not sys.stdout.isatty():
-        for job in found:
-            sys.stdout.write("\t".join(_cells(job)) + "\n")
+        for row in rows:
+            sys.stdout.write("\t".join(row) + "\n")
         return
     from rich.table import Table
 
-    out = console()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    shown = [index for index, head in enumerate(HEADS) if head != "QUEUE" or out.width >= WIDE]
-    for index in shown:
-        # What gives way on a narrow terminal is the task's name: an id that is cut is of no use.
-        table.add_column(HEADS[index], no_wrap=True, min_width=None if HEADS[index] == "TASK" else LEAST[index])
-    for job in found:
-        cells = [safe(cell) for cell in _cells(job)]
-        cells[2] = f"[{STYLES[job.state]}]{cells[2]}[/]"
-        table.add_row(*[cells[index] for index in shown])
-    out.print(table)
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for head, width in itertools.zip_longest(heads, least):
+        shown.add_column(head, no_wrap=True, min_width=width)
+    for row in rows:
+        marks = [styles.get(head, {}).get(cell) for head, cell in zip(heads, row, strict=True)]
+        shown.add_row(
+            *[f"[{mark}]{safe(cell)}[/]" if mark else safe(cell) for mark, cell in zip(marks, row, strict=True)]
+        )
+    console().print(shown)
 
 
 def _cells(job: Job) -> list[str]:
