@@ -155,7 +155,7 @@ def test_a_refused_retry_holds_up_no_other(working):
     assert working("retry", "nobody", waiting).returncode == 3
 
 
-@pytest.mark.parametrize("command", ["job", "cancel", "retry"])
+@pytest.mark.parametrize("command", ["job", "cancel", "retry", "watch", "logs"])
 def test_an_unknown_job_is_exit_code_3(working, command):
     ended = working(command, "nobody")
     assert ended.returncode == 3

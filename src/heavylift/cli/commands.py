@@ -168,6 +168,34 @@ def job(job_id: JobId, store: StoreOption = None, application: AppOption = None,
 
 
 @app.command()
+def watch(job_id: JobId, store: StoreOption = None, application: AppOption = None, as_json: JsonOption = False) -> None:
+    """Show a job's progress (on stderr) until it is over, then print its result.
+
+    Ends as `submit --wait` does: exit code 1 when the job failed or was cancelled.
+    """
+    from heavylift.cli import jobs
+
+    raise typer.Exit(jobs.watch(store, application, job_id, as_json=as_json))
+
+
+@app.command()
+def logs(
+    job_id: JobId,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job is over.")] = False,
+    store: StoreOption = None,
+    application: AppOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print what a job has written to its log: the time, the level, the message.
+
+    With --json one JSON object a line.
+    """
+    from heavylift.cli import logs as commands
+
+    raise typer.Exit(commands.printed(store, application, job_id, follow=follow, as_json=as_json))
+
+
+@app.command()
 def cancel(
     job_id: JobId,
     grace: Annotated[

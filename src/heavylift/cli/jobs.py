@@ -53,10 +53,7 @@ def submit(
     try:
         job = run(lift, work)
     except KeyboardInterrupt:
-        if waiting_for:
-            step = f"`heavylift job {waiting_for}` shows it, `heavylift cancel {waiting_for}` stops it"
-            sys.stderr.write(f"The job goes on without you; {step}.\n")
-        return Exit.INTERRUPTED
+        return left(waiting_for)
     if wait:
         return _ended(job, as_json=as_json)
     if as_json:
@@ -64,6 +61,27 @@ def submit(
     else:
         sys.stdout.write(f"{job.id}\n")
     return Exit.OK
+
+
+def watch(store: str | None, app: str | None, job_id: str, *, as_json: bool) -> Exit:
+    """See a job through that is there already."""
+    lift = find.opened_by(store, app)
+
+    async def work() -> Job:
+        return await follow.watch(lift.client, await lift.client.get(job_id))
+
+    try:
+        return _ended(run(lift, work), as_json=as_json)
+    except KeyboardInterrupt:
+        return left(job_id)
+
+
+def left(job_id: str) -> Exit:
+    """Say what becomes of a job that is no longer watched; without an id nothing was queued."""
+    if job_id:
+        step = f"`heavylift job {job_id}` shows it, `heavylift cancel {job_id}` stops it"
+        sys.stderr.write(f"The job goes on without you; {step}.\n")
+    return Exit.INTERRUPTED
 
 
 def listed(

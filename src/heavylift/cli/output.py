@@ -38,6 +38,9 @@ WIDE = 100
 MAX_TEXT = 2000
 """Characters of arguments and results that are shown; --json has them whole."""
 
+LEVELS = {"debug": "dim", "info": "green", "warning": "yellow", "error": "red"}
+LONGEST_LEVEL = max(map(len, LEVELS))
+
 UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
 ALMOST_ONE = 0.9995
 """Seconds that would be printed as 1000 ms."""
@@ -129,7 +132,7 @@ def job(record: Job, history: Iterable[Event]) -> None:
         out.print(f"  [dim]{name:<10}[/]{safe(text)}")
     out.print()
     for at, line in _history(history):
-        out.print(f"  [dim]{_local(at):%H:%M:%S}.{int(at % 1 * 1000):03d}[/]  {safe(line)}")
+        out.print(f"  [dim]{_local(at):%H:%M:%S}.{_thousandths(at)}[/]  {safe(line)}")
     if record.state is not State.SUCCEEDED:
         verb = "retry" if record.state.final else "cancel"
         out.print(f"\n  [dim]{'next':<10}[/]heavylift {verb} {safe(record.id)}")
@@ -274,6 +277,18 @@ def _clock(at: float) -> str:
     """The time, with its date unless it is today's."""
     local = _local(at)
     return f"{local:%H:%M:%S}" if local.date() == _local(time.time()).date() else f"{local:%Y-%m-%d %H:%M:%S}"
+
+
+def log_line(at: float, level: str, message: str) -> str:
+    """A line of a job's log, as markup: its time, its level, and its text, of which further lines are indented."""
+    style = LEVELS.get(level, "default")
+    time_of_day = f"{_clock(at)}.{_thousandths(at)}"
+    text = safe(message).replace("\n", f"\n{'':{len(time_of_day)}}  {'':{LONGEST_LEVEL}}  ")
+    return f"[dim]{time_of_day}[/]  [{style}]{safe(level):<{LONGEST_LEVEL}}[/]  {text}"
+
+
+def _thousandths(at: float) -> str:
+    return f"{int(at % 1 * 1000):03d}"
 
 
 def _local(at: float) -> datetime:
