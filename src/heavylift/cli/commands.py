@@ -90,6 +90,17 @@ def worker(
 
 
 @app.command()
+def check(name: AppName, as_json: JsonOption = False) -> None:
+    """Import an application and list its tasks, or say what is wrong with them.
+
+    Exit code 2 when anything is. With --json one JSON object a line for each task.
+    """
+    from heavylift.cli import check as commands
+
+    raise typer.Exit(commands.check(name, as_json=as_json))
+
+
+@app.command()
 def submit(  # noqa: PLR0917
     task: Annotated[str, typer.Argument(metavar="TASK", help="The task's name.")],
     arguments: Annotated[

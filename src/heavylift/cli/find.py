@@ -32,7 +32,7 @@ def application(target: str) -> Heavylift:
         message = f"{target!r} is a file; name its module: {name}:{attribute or 'lift'}"
         raise ConfigError(message)
     sys.path.insert(0, str(Path.cwd()))
-    module = _imported(name)
+    module = imported(name)
     if colon and isinstance(found := _attribute(module, attribute), _class()):
         return found
     raise ConfigError(_no_application(module, name, attribute))
@@ -68,13 +68,8 @@ def opened_by(store: str | None, app: str | None) -> Heavylift:
     return lift
 
 
-def _class() -> type[Heavylift]:
-    from heavylift.app import Heavylift
-
-    return Heavylift
-
-
-def _imported(name: str) -> ModuleType:
+def imported(name: str) -> ModuleType:
+    """The module of that name; raises ConfigError with where it was looked for, or its part of the traceback."""
     if not name or not all(part.isidentifier() for part in name.split(".")):
         message = f"{name!r} is no module's name; APP is module:attribute, such as app:lift."
         raise ConfigError(message)
@@ -89,6 +84,12 @@ def _imported(name: str) -> ModuleType:
         raise ConfigError(message) from None
     except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a module does when it is imported
         raise ConfigError(_broken(name, error)) from None
+
+
+def _class() -> type[Heavylift]:
+    from heavylift.app import Heavylift
+
+    return Heavylift
 
 
 def _broken(name: str, error: BaseException) -> str:
