@@ -316,3 +316,36 @@ def workers(store: StoreOption = None, application: AppOption = None, as_json: J
     from heavylift.cli import workers as commands
 
     raise typer.Exit(commands.listed(store, application, as_json=as_json))
+
+
+@app.command()
+def migrate(store: StoreOption = None, application: AppOption = None, as_json: JsonOption = False) -> None:
+    """Bring the schema of a store up to date, and print its version before and after.
+
+    Whatever opens a store does the same; this does it alone, before the new version is started.
+    """
+    from heavylift.cli import upkeep
+
+    raise typer.Exit(upkeep.migrate(store, application, as_json=as_json))
+
+
+@app.command()
+def prune(
+    older_than: Annotated[
+        Text,
+        typer.Option(
+            metavar="TIME", help="Those that ended longer ago, such as 30d. [default: as the application says]"
+        ),
+    ] = None,
+    store: StoreOption = None,
+    application: AppOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove finished jobs now, and print how many.
+
+    Workers do so by themselves, by the application's settings keep, keep_succeeded and keep_failed. Jobs that ended
+    less than a minute ago always stay.
+    """
+    from heavylift.cli import upkeep
+
+    raise typer.Exit(upkeep.prune(store, application, older_than, as_json=as_json))

@@ -60,6 +60,25 @@ def opened_by(store: str | None, app: str | None) -> Heavylift:
             " or set HEAVYLIFT_STORE or HEAVYLIFT_APP."
         )
         raise ConfigError(message)
+    return present(lift)
+
+
+def configured(app: str | None, store: str | None, question: str) -> Heavylift:
+    """The application with its own settings: --app or HEAVYLIFT_APP, with --store in place of its store.
+
+    Raises ConfigError with the question when nothing says which.
+    """
+    app = app or os.environ.get("HEAVYLIFT_APP")
+    if app is None:
+        raise ConfigError(question)
+    lift = application(app)
+    if store is not None:
+        lift.override(store=store)
+    return lift
+
+
+def present(lift: Heavylift) -> Heavylift:
+    """The same application; raises StoreUnavailable when its store's file is not there."""
     path = lift.store_url.removeprefix(SQLITE)
     if path != lift.store_url and not Path(path).exists():
         # Looking must not create: an empty answer from a mistyped name would be a lie.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +17,10 @@ from heavylift.store import Query
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from heavylift.app import Heavylift
     from heavylift.core.job import Job
     from heavylift.core.task import Task
+
+WHICH = "Which application? Its signatures check the arguments: give --app module:attribute, or set HEAVYLIFT_APP."
 
 
 def submit(
@@ -34,7 +34,7 @@ def submit(
     as_json: bool,
 ) -> Exit:
     """Queue a job; with `wait`, see it through."""
-    lift = _with_tasks(app, store)
+    lift = find.configured(app, store, WHICH)
     bound = lift.find_task(name)
     if options:
         bound = bound.using(**options)
@@ -216,19 +216,6 @@ def _state(name: str) -> State:
         known = [state.value for state in State]
         message = f"--state: {name!r} is no state.{did_you_mean(name, known)} (states: {', '.join(known)})"
         raise ConfigError(message) from None
-
-
-def _with_tasks(app: str | None, store: str | None) -> Heavylift:
-    app = app or os.environ.get("HEAVYLIFT_APP")
-    if app is None:
-        message = (
-            "Which application? Its signatures check the arguments: give --app module:attribute, or set HEAVYLIFT_APP."
-        )
-        raise ConfigError(message)
-    lift = find.application(app)
-    if store is not None:
-        lift.override(store=store)
-    return lift
 
 
 def _ended(job: Job, *, as_json: bool) -> Exit:
