@@ -55,7 +55,8 @@ def started(shell, *arguments):
     return subprocess.Popen(
         [*HEAVYLIFT, *arguments],
         cwd=shell.folder,
-        env=os.environ | shell.settings,
+        # Buffered as a pipe is for users: what is not flushed does not come.
+        env={key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"} | shell.settings,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
