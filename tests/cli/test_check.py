@@ -84,12 +84,13 @@ def test_each_part_of_a_signature_that_cannot_be_json_is_named(shell):
     written(shell, faulty=FAULTY)
     ended = shell("check", "faulty:lift")
     assert ended.returncode == 2
-    makes, takes, hook, unresolved = ended.stderr.splitlines()
+    makes, takes, hook, unresolved, step = ended.stderr.splitlines()
     assert takes.startswith("error: Task 'takes' (faulty.py:13): its argument 'frames' cannot be read from JSON: ")
     assert "faulty.Frame" in takes
     assert "CallableSchema" in hook
     assert makes.startswith("error: Task 'makes' (faulty.py:16): its result cannot be written as JSON: ")
     assert "'Fraem' is not defined" in unresolved
+    assert "pydantic models" in step
     assert "'fine'" not in ended.stderr
     assert "fine(a: int) -> None" in ended.stdout
     printed = {

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from heavylift.core.options import Options
     from heavylift.core.task import Task
 
+NEXT = (
+    "A signature can have numbers, text, booleans, lists, dicts, dates, enums, dataclasses and pydantic models; of what"
+    " is larger, submit where it is.\n"
+)
 RESULT = "return"
 """The name under which the result stands among the faults of a signature."""
 
@@ -25,11 +29,12 @@ RESULT = "return"
 def check(name: str, *, as_json: bool) -> Exit:
     """Import the application as its worker would, and print its tasks; wrong ones are named on stderr."""
     lift = find.application(name)
-    wrong = _modules_at_fault(lift)
+    wrong, unusable = _modules_at_fault(lift), 0
     if not as_json:
         _print_application(name, lift)
     for task in sorted(lift.registry.values(), key=lambda task: task.name):
         faults = _faults(task)
+        unusable += bool(faults)
         wrong += [f"Task {task.name!r} ({_where(task)}): {fault}" for fault in faults]
         if as_json:
             output.data(_as_json(task, faults))
@@ -43,6 +48,8 @@ def check(name: str, *, as_json: bool) -> Exit:
     sys.stdout.flush()
     for text in wrong:
         complain(text)
+    if unusable:
+        sys.stderr.write(NEXT)
     return Exit.USAGE if wrong else Exit.OK
 
 

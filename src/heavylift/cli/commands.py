@@ -91,7 +91,7 @@ def worker(
 
 @app.command()
 def check(name: AppName, as_json: JsonOption = False) -> None:
-    """Import an application and list its tasks, or say what is wrong with them.
+    """Import an application; list its tasks and what is wrong.
 
     Exit code 2 when anything is. With --json one JSON object a line for each task.
     """
@@ -180,9 +180,9 @@ def job(job_id: JobId, store: StoreOption = None, application: AppOption = None,
 
 @app.command()
 def watch(job_id: JobId, store: StoreOption = None, application: AppOption = None, as_json: JsonOption = False) -> None:
-    """Show a job's progress (on stderr) until it is over, then print its result.
+    """Show a job's progress until it is over, then print its result.
 
-    Ends as `submit --wait` does: exit code 1 when the job failed or was cancelled.
+    The progress goes to stderr. Ends as `submit --wait` does: exit code 1 when the job failed or was cancelled.
     """
     from heavylift.cli import jobs
 
@@ -197,9 +197,9 @@ def logs(
     application: AppOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print what a job has written to its log: the time, the level, the message.
+    """Print what a job has written to its log.
 
-    With --json one JSON object a line.
+    Each line has its time and its level; with --json it is a JSON object.
     """
     from heavylift.cli import logs as commands
 
@@ -246,7 +246,6 @@ def retry(
 
 queues = typer.Typer(
     help="List the queues, or pause and resume one.",
-    epilog="A pause starts no more jobs of the queue; those that run go on.",
     rich_markup_mode=None,
 )
 app.add_typer(queues, name="queues")
@@ -309,7 +308,7 @@ def _switch(context: typer.Context, name: str, store: Text, application: Text, *
 
 @app.command()
 def workers(store: StoreOption = None, application: AppOption = None, as_json: JsonOption = False) -> None:
-    """List the workers: what they run, and when they were last heard of.
+    """List the workers, and what they do.
 
     A table on a terminal, tab-separated lines when piped, one JSON object a line with --json.
     """
@@ -320,9 +319,10 @@ def workers(store: StoreOption = None, application: AppOption = None, as_json: J
 
 @app.command()
 def migrate(store: StoreOption = None, application: AppOption = None, as_json: JsonOption = False) -> None:
-    """Bring the schema of a store up to date, and print its version before and after.
+    """Bring the schema of a store up to date.
 
-    Whatever opens a store does the same; this does it alone, before the new version is started.
+    Prints its version before and after. Whatever opens a store does the same; this does it alone, before the new
+    version is started.
     """
     from heavylift.cli import upkeep
 

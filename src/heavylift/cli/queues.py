@@ -58,7 +58,7 @@ def switched(store: str | None, app: str | None, name: str, *, pause: bool, as_j
     else:
         sys.stdout.write(f"{'paused' if queue.paused else 'resumed'}  {queue.name}\n")
     if name not in known:
-        sys.stderr.write(f"Queue {name!r} was not known before.{did_you_mean(name, known)}\n")
+        sys.stderr.write(f"No job has stood in queue {name!r} yet.{did_you_mean(name, known)}\n")
     return Exit.OK
 
 

@@ -117,6 +117,7 @@ class Task:
         Raises ConfigError when an annotation cannot even be resolved.
         """
         from pydantic import PydanticUserError, TypeAdapter  # noqa: PLC0415  see the module's docstring
+        from pydantic_core import SchemaError  # noqa: PLC0415
 
         found = {}
         annotations = {name: parameter.annotation for name, parameter in self.parameters.items()}
@@ -128,8 +129,10 @@ class Task:
                 adapter = TypeAdapter(annotation if result else _lenient(annotation))
                 mode: typing.Literal["validation", "serialization"] = "serialization" if result else "validation"
                 adapter.json_schema(mode=mode, schema_generator=_schema_generator())
-            except (PydanticUserError, TypeError, NameError) as error:
-                found[name] = str(error).partition("\n")[0]
+            except (PydanticUserError, SchemaError, TypeError, NameError) as error:
+                reason = " ".join(str(getattr(error, "message", error)).split())
+                # What pydantic advises then is about models of one's own.
+                found[name] = reason.partition(" Set `arbitrary_types_allowed")[0]
         return found
 
     @functools.cached_property
