@@ -19,7 +19,16 @@ from typing import Annotated, Any, Literal, NewType, Optional
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import AliasGenerator, BaseModel, ConfigDict, Field, SecretStr, computed_field
+from pydantic import (
+    AliasGenerator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    PlainSerializer,
+    SecretStr,
+    computed_field,
+)
 from pydantic.alias_generators import to_camel
 
 from heavylift.context import Context
@@ -718,6 +727,9 @@ def faulty(
 ) -> typing.Iterator[int]: ...
 
 
+def written_as_number() -> Annotated[InstanceOf[type(pytest)], PlainSerializer(lambda module: 1, return_type=int)]: ...
+
+
 def test_each_part_of_a_signature_that_is_no_json_is_a_fault():
     faults = task_of(faulty).faults()
     assert list(faults) == ["no_type", "no_schema", "no_pattern", "secret", "return"]
@@ -727,6 +739,7 @@ def test_each_part_of_a_signature_that_is_no_json_is_a_fault():
         assert "\n" not in fault
         assert "model_config" not in fault
     assert task_of(plain).faults() == {}
+    assert task_of(written_as_number).faults() == {}
     with pytest.raises(ConfigError, match="Missing"):
         task_of(missing_type).faults()
 
