@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from heavylift.store import Clock, Store
 
 BATCH = 200
-"""What one sweep or prune returns at most: a full one means that there may be more."""
+"""What one sweep returns at most: a full one means that there may be more."""
 
 log = logging.getLogger("heavylift.housekeeping")
 
@@ -35,6 +35,17 @@ async def keep_house(store: Store, worker: str, settings: Settings, clock: Clock
         log.warning("%d jobs of dead workers were settled", settled)
         if len(orphans) < BATCH:
             break
-    retention = Retention(settings.keep, settings.keep_succeeded or None, settings.keep_failed or None)
-    while await store.prune(retention) >= BATCH:
-        pass
+    await prune(store, retention(settings))
+
+
+def retention(settings: Settings) -> Retention:
+    """Which finished jobs the settings keep."""
+    return Retention(settings.keep, settings.keep_succeeded or None, settings.keep_failed or None)
+
+
+async def prune(store: Store, kept: Retention) -> int:
+    """Remove all finished jobs that retention lets go; how many."""
+    removed = 0
+    while count := await store.prune(kept):
+        removed += count
+    return removed

@@ -159,6 +159,14 @@ class Retention:
     failed: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """Versions of a store's schema: the one that `open` found (0 in an empty store), and the one that it left."""
+
+    before: int
+    after: int
+
+
 class LeaseLost(StoreError):
     """This epoch of the worker was declared dead: whatever it runs may be running elsewhere by now."""
 
@@ -188,6 +196,10 @@ class Store(Protocol):
     @property
     def refused(self) -> int:
         """How many changes this object was refused because of their fence."""
+
+    @property
+    def schema(self) -> Schema:
+        """What the open store's `open` made of its schema."""
 
     async def open(self) -> None:
         """Connect; create the schema of an empty store, migrate an older one; idempotent.

@@ -46,7 +46,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("target", "said"), WRONG.values(), ids=WRONG)
-@pytest.mark.parametrize("command", ["serve", "worker"])
+@pytest.mark.parametrize("command", ["serve", "worker", "check"])
 def test_a_wrong_name_leads_to_the_right_one(others, command, target, said):
     ended = others(command, target)
     assert ended.returncode == 2

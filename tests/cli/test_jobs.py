@@ -135,12 +135,27 @@ def test_a_cancel_prints_the_receipt(working):
     assert again.returncode == 5
     assert f"heavylift job {id}" in again.stderr
     retried = working("retry", id)
-    assert retried.returncode == 0
+    assert (retried.returncode, retried.stdout) == (0, f"queued  {id}\n")
     assert json.loads(working("cancel", id, "--json", "--force").stdout)["state"] == "cancelled"
     assert working("retry", submitted(working, "add", "a=1", "--delay", "1h")).returncode == 5
 
 
-@pytest.mark.parametrize("command", ["job", "cancel", "retry"])
+def test_a_refused_retry_holds_up_no_other(working):
+    over = [submitted(working, "add", "a=1", "--delay", "1h", "--queue", "retried") for _ in range(2)]
+    waiting = submitted(working, "add", "a=1", "--delay", "1h", "--queue", "retried")
+    for id in over:
+        assert working("cancel", id).returncode == 0
+    ended = working("retry", over[0], waiting, "nobody", over[1], "--json")
+    assert ended.returncode == 5
+    assert [(job["id"], job["state"]) for job in map(json.loads, ended.stdout.splitlines())] == [
+        (id, "queued") for id in over
+    ]
+    assert f"heavylift cancel {waiting}" in ended.stderr
+    assert "There is no job 'nobody'." in ended.stderr
+    assert working("retry", "nobody", waiting).returncode == 3
+
+
+@pytest.mark.parametrize("command", ["job", "cancel", "retry", "watch", "logs"])
 def test_an_unknown_job_is_exit_code_3(working, command):
     ended = working(command, "nobody")
     assert ended.returncode == 3

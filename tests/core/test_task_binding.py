@@ -19,7 +19,16 @@ from typing import Annotated, Any, Literal, NewType, Optional
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import AliasGenerator, BaseModel, ConfigDict, Field, SecretStr, computed_field
+from pydantic import (
+    AliasGenerator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    PlainSerializer,
+    SecretStr,
+    computed_field,
+)
 from pydantic.alias_generators import to_camel
 
 from heavylift.context import Context
@@ -707,6 +716,32 @@ def test_a_type_that_cannot_travel_is_a_config_error(function, message):
         _ = task.model, task.result_type
     assert f"Task {function.__name__!r}" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def faulty(
+    fine: int,
+    no_type: list[__import__("socket").socket],
+    no_schema: typing.Callable[[int], int],
+    no_pattern: Annotated[str, Field(pattern="(")],
+    secret: SecretStr,
+) -> typing.Iterator[int]: ...
+
+
+def written_as_number() -> Annotated[InstanceOf[type(pytest)], PlainSerializer(lambda module: 1, return_type=int)]: ...
+
+
+def test_each_part_of_a_signature_that_is_no_json_is_a_fault():
+    faults = task_of(faulty).faults()
+    assert list(faults) == ["no_type", "no_schema", "no_pattern", "secret", "return"]
+    reasons = ["socket", "CallableSchema", "regex", "submit a reference", "Iterator"]
+    for fault, reason in zip(faults.values(), reasons, strict=True):
+        assert reason in fault
+        assert "\n" not in fault
+        assert "model_config" not in fault
+    assert task_of(plain).faults() == {}
+    assert task_of(written_as_number).faults() == {}
+    with pytest.raises(ConfigError, match="Missing"):
+        task_of(missing_type).faults()
 
 
 def test_a_decorated_function_is_bound_by_what_it_wraps():

@@ -90,6 +90,17 @@ def worker(
 
 
 @app.command()
+def check(name: AppName, as_json: JsonOption = False) -> None:
+    """Import an application; list its tasks and what is wrong.
+
+    Exit code 2 when anything is. With --json one JSON object a line for each task.
+    """
+    from heavylift.cli import check as commands
+
+    raise typer.Exit(commands.check(name, as_json=as_json))
+
+
+@app.command()
 def submit(  # noqa: PLR0917
     task: Annotated[str, typer.Argument(metavar="TASK", help="The task's name.")],
     arguments: Annotated[
@@ -168,6 +179,34 @@ def job(job_id: JobId, store: StoreOption = None, application: AppOption = None,
 
 
 @app.command()
+def watch(job_id: JobId, store: StoreOption = None, application: AppOption = None, as_json: JsonOption = False) -> None:
+    """Show a job's progress until it is over, then print its result.
+
+    The progress goes to stderr. Ends as `submit --wait` does: exit code 1 when the job failed or was cancelled.
+    """
+    from heavylift.cli import jobs
+
+    raise typer.Exit(jobs.watch(store, application, job_id, as_json=as_json))
+
+
+@app.command()
+def logs(
+    job_id: JobId,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job is over.")] = False,
+    store: StoreOption = None,
+    application: AppOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print what a job has written to its log.
+
+    Each line has its time and its level; with --json it is a JSON object.
+    """
+    from heavylift.cli import logs as commands
+
+    raise typer.Exit(commands.printed(store, application, job_id, follow=follow, as_json=as_json))
+
+
+@app.command()
 def cancel(
     job_id: JobId,
     grace: Annotated[
@@ -190,8 +229,123 @@ def cancel(
 
 
 @app.command()
-def retry(job_id: JobId, store: StoreOption = None, application: AppOption = None, as_json: JsonOption = False) -> None:
-    """Start a job that is over anew, from its checkpoint."""
+def retry(
+    job_ids: Annotated[list[str], typer.Argument(metavar="ID…", help="The jobs' ids.")],
+    store: StoreOption = None,
+    application: AppOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start jobs that are over anew, from their checkpoints.
+
+    One that cannot be retried is named on stderr, and the others are retried all the same.
+    """
     from heavylift.cli import jobs
 
-    raise typer.Exit(jobs.retry(store, application, job_id, as_json=as_json))
+    raise typer.Exit(jobs.retry(store, application, job_ids, as_json=as_json))
+
+
+queues = typer.Typer(
+    help="List the queues, or pause and resume one.",
+    rich_markup_mode=None,
+)
+app.add_typer(queues, name="queues")
+
+
+@queues.callback(invoke_without_command=True)
+def list_queues(
+    context: typer.Context,
+    store: StoreOption = None,
+    application: AppOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the queues, or pause and resume one.
+
+    Without a command: a table on a terminal, tab-separated lines when piped, one JSON object a line with --json.
+    """
+    # What stands before the command holds for it too.
+    context.obj = (store, application, as_json)
+    if context.invoked_subcommand is None:
+        from heavylift.cli import queues as commands
+
+        raise typer.Exit(commands.listed(store, application, as_json=as_json))
+
+
+QueueName = Annotated[str, typer.Argument(metavar="NAME", help="The queue's name.")]
+
+
+@queues.command()
+def pause(
+    context: typer.Context,
+    name: QueueName,
+    store: StoreOption = None,
+    application: AppOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start no more jobs of a queue; those that run go on."""
+    _switch(context, name, store, application, pause=True, as_json=as_json)
+
+
+@queues.command()
+def resume(
+    context: typer.Context,
+    name: QueueName,
+    store: StoreOption = None,
+    application: AppOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start jobs of a queue again."""
+    _switch(context, name, store, application, pause=False, as_json=as_json)
+
+
+def _switch(context: typer.Context, name: str, store: Text, application: Text, *, pause: bool, as_json: bool) -> None:
+    from heavylift.cli import queues as commands
+
+    if store is None and application is None:
+        store, application = context.obj[:2]
+    as_json = as_json or context.obj[2]
+    raise typer.Exit(commands.switched(store, application, name, pause=pause, as_json=as_json))
+
+
+@app.command()
+def workers(store: StoreOption = None, application: AppOption = None, as_json: JsonOption = False) -> None:
+    """List the workers, and what they do.
+
+    A table on a terminal, tab-separated lines when piped, one JSON object a line with --json.
+    """
+    from heavylift.cli import workers as commands
+
+    raise typer.Exit(commands.listed(store, application, as_json=as_json))
+
+
+@app.command()
+def migrate(store: StoreOption = None, application: AppOption = None, as_json: JsonOption = False) -> None:
+    """Bring the schema of a store up to date.
+
+    Prints its version before and after. Whatever opens a store does the same; this does it alone, before the new
+    version is started.
+    """
+    from heavylift.cli import upkeep
+
+    raise typer.Exit(upkeep.migrate(store, application, as_json=as_json))
+
+
+@app.command()
+def prune(
+    older_than: Annotated[
+        Text,
+        typer.Option(
+            metavar="TIME", help="Those that ended longer ago, such as 30d. [default: as the application says]"
+        ),
+    ] = None,
+    store: StoreOption = None,
+    application: AppOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove finished jobs now, and print how many.
+
+    Workers do so by themselves, by the application's settings keep, keep_succeeded and keep_failed. Jobs that ended
+    less than a minute ago always stay.
+    """
+    from heavylift.cli import upkeep
+
+    raise typer.Exit(upkeep.prune(store, application, older_than, as_json=as_json))

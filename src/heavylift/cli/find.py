@@ -32,7 +32,7 @@ def application(target: str) -> Heavylift:
         message = f"{target!r} is a file; name its module: {name}:{attribute or 'lift'}"
         raise ConfigError(message)
     sys.path.insert(0, str(Path.cwd()))
-    module = _imported(name)
+    module = imported(name)
     if colon and isinstance(found := _attribute(module, attribute), _class()):
         return found
     raise ConfigError(_no_application(module, name, attribute))
@@ -60,6 +60,25 @@ def opened_by(store: str | None, app: str | None) -> Heavylift:
             " or set HEAVYLIFT_STORE or HEAVYLIFT_APP."
         )
         raise ConfigError(message)
+    return present(lift)
+
+
+def configured(app: str | None, store: str | None, question: str) -> Heavylift:
+    """The application with its own settings: --app or HEAVYLIFT_APP, with --store in place of its store.
+
+    Raises ConfigError with the question when nothing says which.
+    """
+    app = app or os.environ.get("HEAVYLIFT_APP")
+    if app is None:
+        raise ConfigError(question)
+    lift = application(app)
+    if store is not None:
+        lift.override(store=store)
+    return lift
+
+
+def present(lift: Heavylift) -> Heavylift:
+    """The same application; raises StoreUnavailable when its store's file is not there."""
     path = lift.store_url.removeprefix(SQLITE)
     if path != lift.store_url and not Path(path).exists():
         # Looking must not create: an empty answer from a mistyped name would be a lie.
@@ -68,13 +87,8 @@ def opened_by(store: str | None, app: str | None) -> Heavylift:
     return lift
 
 
-def _class() -> type[Heavylift]:
-    from heavylift.app import Heavylift
-
-    return Heavylift
-
-
-def _imported(name: str) -> ModuleType:
+def imported(name: str) -> ModuleType:
+    """The module of that name; raises ConfigError with where it was looked for, or its part of the traceback."""
     if not name or not all(part.isidentifier() for part in name.split(".")):
         message = f"{name!r} is no module's name; APP is module:attribute, such as app:lift."
         raise ConfigError(message)
@@ -89,6 +103,12 @@ def _imported(name: str) -> ModuleType:
         raise ConfigError(message) from None
     except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a module does when it is imported
         raise ConfigError(_broken(name, error)) from None
+
+
+def _class() -> type[Heavylift]:
+    from heavylift.app import Heavylift
+
+    return Heavylift
 
 
 def _broken(name: str, error: BaseException) -> str:

@@ -41,7 +41,7 @@ class View(Protocol):
 async def watch(client: Client, job: Job) -> Job:
     """Show what happens to the job until it is over; its last record."""
     with _view(job) as view:
-        if not any(not status.dead for status in await client.workers()):
+        if not job.state.final and not any(not status.dead for status in await client.workers()):
             view.say("no worker is alive: it waits until one is started (heavylift worker APP)")
         async for item in client.events(job.id):
             _show(view, item)

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import sys
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from heavylift.cli import find, follow, output
 from heavylift.cli.exits import Exit, failed
+from heavylift.cli.opened import run
 from heavylift.client import job_error
 from heavylift.core import codec
-from heavylift.core.errors import ConfigError, InvalidArguments, did_you_mean
+from heavylift.core.errors import ConfigError, InvalidArguments, JobNotFinished, JobNotFound, did_you_mean
 from heavylift.core.job import State
 from heavylift.store import Query
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
-    from heavylift.app import Heavylift
     from heavylift.core.job import Job
     from heavylift.core.task import Task
 
-T = TypeVar("T")
+WHICH = "Which application? Its signatures check the arguments: give --app module:attribute, or set HEAVYLIFT_APP."
 
 
 def submit(
@@ -36,7 +34,7 @@ def submit(
     as_json: bool,
 ) -> Exit:
     """Queue a job; with `wait`, see it through."""
-    lift = _with_tasks(app, store)
+    lift = find.configured(app, store, WHICH)
     bound = lift.find_task(name)
     if options:
         bound = bound.using(**options)
@@ -53,12 +51,9 @@ def submit(
         return await follow.watch(lift.client, job)
 
     try:
-        job = _run(lift, work)
+        job = run(lift, work)
     except KeyboardInterrupt:
-        if waiting_for:
-            step = f"`heavylift job {waiting_for}` shows it, `heavylift cancel {waiting_for}` stops it"
-            sys.stderr.write(f"The job goes on without you; {step}.\n")
-        return Exit.INTERRUPTED
+        return left(waiting_for)
     if wait:
         return _ended(job, as_json=as_json)
     if as_json:
@@ -66,6 +61,27 @@ def submit(
     else:
         sys.stdout.write(f"{job.id}\n")
     return Exit.OK
+
+
+def watch(store: str | None, app: str | None, job_id: str, *, as_json: bool) -> Exit:
+    """See a job through that is there already."""
+    lift = find.opened_by(store, app)
+
+    async def work() -> Job:
+        return await follow.watch(lift.client, await lift.client.get(job_id))
+
+    try:
+        return _ended(run(lift, work), as_json=as_json)
+    except KeyboardInterrupt:
+        return left(job_id)
+
+
+def left(job_id: str) -> Exit:
+    """Say what becomes of a job that is no longer watched; without an id nothing was queued."""
+    if job_id:
+        step = f"`heavylift job {job_id}` shows it, `heavylift cancel {job_id}` stops it"
+        sys.stderr.write(f"The job goes on without you; {step}.\n")
+    return Exit.INTERRUPTED
 
 
 def listed(
@@ -81,7 +97,7 @@ def listed(
     """Print a page of jobs."""
     states = tuple(_state(name.strip()) for name in (state or "").split(",") if name.strip())
     lift = find.opened_by(store, app)
-    page = _run(lift, lambda: lift.client.page(Query(states, task, queue, limit=limit)))
+    page = run(lift, lambda: lift.client.page(Query(states, task, queue, limit=limit)))
     if as_json:
         for job in page.jobs:
             output.data(output.as_json(job))
@@ -102,7 +118,7 @@ def shown(store: str | None, app: str | None, job_id: str, *, as_json: bool) -> 
         job = await lift.client.get(job_id)
         return job, await lift.client.store.events({job_id: 0})
 
-    job, history = _run(lift, work)
+    job, history = run(lift, work)
     if as_json:
         values = {"arguments": job.args, "checkpoint": job.checkpoint, "result": job.result}
         decoded = {name: None if value is None else codec.decode(value) for name, value in values.items()}
@@ -115,7 +131,7 @@ def shown(store: str | None, app: str | None, job_id: str, *, as_json: bool) -> 
 def cancel(store: str | None, app: str | None, job_id: str, wishes: dict[str, Any], *, as_json: bool) -> Exit:
     """Stop a job and print the receipt."""
     lift = find.opened_by(store, app)
-    receipt = _run(lift, lambda: lift.client.cancel(job_id, **wishes))
+    receipt = run(lift, lambda: lift.client.cancel(job_id, **wishes))
     if as_json:
         output.data(output.receipt_as_json(receipt))
     else:
@@ -123,15 +139,27 @@ def cancel(store: str | None, app: str | None, job_id: str, wishes: dict[str, An
     return Exit.OK if receipt.state is State.CANCELLED else Exit.FAILED
 
 
-def retry(store: str | None, app: str | None, job_id: str, *, as_json: bool) -> Exit:
-    """Start a job anew."""
+def retry(store: str | None, app: str | None, job_ids: Sequence[str], *, as_json: bool) -> Exit:
+    """Start jobs anew. One that is refused holds up no other; the exit code is that of the first one refused."""
     lift = find.opened_by(store, app)
-    job = _run(lift, lambda: lift.client.retry(job_id))
-    if as_json:
-        output.data(output.as_json(job))
-    else:
-        sys.stdout.write(f"{job.state}  {job.id}\n")
-    return Exit.OK
+    code = Exit.OK
+
+    async def work() -> None:
+        nonlocal code
+        for job_id in job_ids:
+            try:
+                job = await lift.client.retry(job_id)
+            except (JobNotFound, JobNotFinished) as error:
+                refused = failed(error)
+                code = code or refused
+                continue
+            if as_json:
+                output.data(output.as_json(job))
+            else:
+                sys.stdout.write(f"{job.state}  {job.id}\n")
+
+    run(lift, work)
+    return code
 
 
 def pairs(texts: Sequence[str], what: str) -> dict[str, str]:
@@ -190,19 +218,6 @@ def _state(name: str) -> State:
         raise ConfigError(message) from None
 
 
-def _with_tasks(app: str | None, store: str | None) -> Heavylift:
-    app = app or os.environ.get("HEAVYLIFT_APP")
-    if app is None:
-        message = (
-            "Which application? Its signatures check the arguments: give --app module:attribute, or set HEAVYLIFT_APP."
-        )
-        raise ConfigError(message)
-    lift = find.application(app)
-    if store is not None:
-        lift.override(store=store)
-    return lift
-
-
 def _ended(job: Job, *, as_json: bool) -> Exit:
     """Print what became of a job that was waited for."""
     if as_json:
@@ -215,13 +230,3 @@ def _ended(job: Job, *, as_json: bool) -> Exit:
     code = failed(job_error(job))
     sys.stderr.write(f"`heavylift job {job.id}` shows all that is known about it.\n")
     return code
-
-
-def _run(lift: Heavylift, work: Callable[[], Awaitable[T]]) -> T:
-    """Run a piece of work on an open store."""
-
-    async def opened() -> T:
-        async with lift:
-            return await work()
-
-    return asyncio.run(opened())

@@ -38,6 +38,9 @@ WIDE = 100
 MAX_TEXT = 2000
 """Characters of arguments and results that are shown; --json has them whole."""
 
+LEVELS = {"debug": "dim", "info": "green", "warning": "yellow", "error": "red"}
+LONGEST_LEVEL = max(map(len, LEVELS))
+
 UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
 ALMOST_ONE = 0.9995
 """Seconds that would be printed as 1000 ms."""
@@ -72,24 +75,44 @@ def as_json(job: Job) -> dict[str, Any]:
 
 
 def jobs(found: Sequence[Job]) -> None:
-    """A table of jobs: with a head and colours on a terminal, else a line of tab-separated values for each."""
+    """A table of jobs."""
+    wide = not sys.stdout.isatty() or console().width >= WIDE
+    shown = [index for index, head in enumerate(HEADS) if head != "QUEUE" or wide]
+    table(
+        [HEADS[index] for index in shown],
+        ([cells[index] for index in shown] for cells in map(_cells, found)),
+        # What gives way on a narrow terminal is the task's name: an id that is cut is of no use.
+        least=[None if HEADS[index] == "TASK" else LEAST[index] for index in shown],
+        styles={"STATE": STYLES},
+    )
+
+
+def table(
+    heads: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    least: Sequence[int | None] = (),
+    styles: Mapping[str, Mapping[Any, str]],
+) -> None:
+    """Rows with a head and colours on a terminal, else a line of tab-separated values for each.
+
+    `least` is how many columns of a terminal each of them keeps; `styles` the colours of texts, by the head above them.
+    """
     if not sys.stdout.isatty():
-        for job in found:
-            sys.stdout.write("\t".join(_cells(job)) + "\n")
+        for row in rows:
+            sys.stdout.write("\t".join(row) + "\n")
         return
     from rich.table import Table
 
-    out = console()
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    shown = [index for index, head in enumerate(HEADS) if head != "QUEUE" or out.width >= WIDE]
-    for index in shown:
-        # What gives way on a narrow terminal is the task's name: an id that is cut is of no use.
-        table.add_column(HEADS[index], no_wrap=True, min_width=None if HEADS[index] == "TASK" else LEAST[index])
-    for job in found:
-        cells = [safe(cell) for cell in _cells(job)]
-        cells[2] = f"[{STYLES[job.state]}]{cells[2]}[/]"
-        table.add_row(*[cells[index] for index in shown])
-    out.print(table)
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for head, width in itertools.zip_longest(heads, least):
+        shown.add_column(head, no_wrap=True, min_width=width)
+    for row in rows:
+        marks = [styles.get(head, {}).get(cell) for head, cell in zip(heads, row, strict=True)]
+        shown.add_row(
+            *[f"[{mark}]{safe(cell)}[/]" if mark else safe(cell) for mark, cell in zip(marks, row, strict=True)]
+        )
+    console().print(shown)
 
 
 def _cells(job: Job) -> list[str]:
@@ -109,7 +132,7 @@ def job(record: Job, history: Iterable[Event]) -> None:
         out.print(f"  [dim]{name:<10}[/]{safe(text)}")
     out.print()
     for at, line in _history(history):
-        out.print(f"  [dim]{_local(at):%H:%M:%S}.{int(at % 1 * 1000):03d}[/]  {safe(line)}")
+        out.print(f"  [dim]{_local(at):%H:%M:%S}.{_thousandths(at)}[/]  {safe(line)}")
     if record.state is not State.SUCCEEDED:
         verb = "retry" if record.state.final else "cancel"
         out.print(f"\n  [dim]{'next':<10}[/]heavylift {verb} {safe(record.id)}")
@@ -254,6 +277,18 @@ def _clock(at: float) -> str:
     """The time, with its date unless it is today's."""
     local = _local(at)
     return f"{local:%H:%M:%S}" if local.date() == _local(time.time()).date() else f"{local:%Y-%m-%d %H:%M:%S}"
+
+
+def log_line(at: float, level: str, message: str) -> str:
+    """A line of a job's log, as markup: its time, its level, and its text, of which further lines are indented."""
+    style = LEVELS.get(level, "default")
+    time_of_day = f"{_clock(at)}.{_thousandths(at)}"
+    text = safe(message).replace("\n", f"\n{'':{len(time_of_day)}}  {'':{LONGEST_LEVEL}}  ")
+    return f"[dim]{time_of_day}[/]  [{style}]{safe(level):<{LONGEST_LEVEL}}[/]  {text}"
+
+
+def _thousandths(at: float) -> str:
+    return f"{int(at % 1 * 1000):03d}"
 
 
 def _local(at: float) -> datetime:

@@ -111,6 +111,30 @@ class Task:
             return {}
         return adapter.json_schema(mode="serialization", schema_generator=_schema_generator())
 
+    def faults(self) -> dict[str, str]:
+        """Why parts of the signature cannot be JSON, or have no schema: by parameter, and by "return" for the result.
+
+        Raises ConfigError when an annotation cannot even be resolved.
+        """
+        from pydantic import PydanticUserError, TypeAdapter  # noqa: PLC0415  see the module's docstring
+        from pydantic_core import SchemaError  # noqa: PLC0415
+
+        found = {}
+        annotations = {name: parameter.annotation for name, parameter in self.parameters.items()}
+        for name, annotation in [*annotations.items(), ("return", self.hints.get("return", Any))]:
+            result = name == "return"
+            if result and annotation in (typing.NoReturn, typing.Never):
+                continue
+            try:
+                adapter = TypeAdapter(annotation if result else _lenient(annotation))
+                mode: typing.Literal["validation", "serialization"] = "serialization" if result else "validation"
+                adapter.json_schema(mode=mode, schema_generator=_schema_generator())
+            except (PydanticUserError, SchemaError, TypeError, NameError) as error:
+                reason = " ".join(str(getattr(error, "message", error)).split())
+                # What pydantic advises then is about models of one's own.
+                found[name] = reason.partition(" Set `arbitrary_types_allowed")[0]
+        return found
+
     @functools.cached_property
     def model(self) -> type[BaseModel]:
         """The arguments as a pydantic model: the parameters are aliases of fields with numbers for names.

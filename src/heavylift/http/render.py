@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from heavylift.client import Receipt
     from heavylift.core.event import Event
     from heavylift.core.job import CancelRequest, Error, Job, Progress
+    from heavylift.core.options import Options
     from heavylift.core.task import Task
     from heavylift.store import Queue
 
@@ -100,20 +101,24 @@ def receipt(value: Receipt, root: str = "") -> dict[str, Any]:
 
 def task(value: Task, root: str = "") -> dict[str, Any]:
     """A task: what it takes, what it returns, and how its jobs run unless they say otherwise."""
-    options = value.options
     return {
         "name": value.name,
         "description": value.description,
         "arguments": value.schema(),
         "result": value.result_schema(),
-        "options": {
-            "queue": options.queue,
-            "priority": options.priority,
-            "timeout": options.timeout,
-            "grace": options.grace,
-            "max_attempts": options.retry.attempts,
-        },
+        "options": task_options(value.options),
         "links": {"submit": f"{root}/v1/tasks/{quote(value.name, safe='')}/jobs"},
+    }
+
+
+def task_options(options: Options) -> dict[str, Any]:
+    """How the jobs of a task run unless they say otherwise."""
+    return {
+        "queue": options.queue,
+        "priority": options.priority,
+        "timeout": options.timeout,
+        "grace": options.grace,
+        "max_attempts": options.retry.attempts,
     }
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from heavylift.core.errors import StoreUnavailable
-from heavylift.store import Clock
+from heavylift.store import Clock, Schema
 from heavylift.stores.sqlite import schema
 from heavylift.stores.sqlite.connection import connect, is_busy, never_wait, patiently, translated
 from heavylift.stores.sqlite.transaction import Transaction
@@ -35,7 +35,7 @@ class Opened:
     def __init__(self, location: Location, clock: Clock, *, inline: bool) -> None:
         self.path = location.path
         try:
-            self.folder = _prepare(location)
+            self.folder, self.schema = _prepare(location)
             self._quick = connect(location)
             never_wait(self._quick)
             self._using_quick = threading.Lock()
@@ -107,7 +107,7 @@ class Opened:
 _ABANDONED: list[Opened] = []
 
 
-def _prepare(location: Location) -> str:
+def _prepare(location: Location) -> tuple[str, Schema]:
     """Make the file and its folder ready: the schema of this version, write-ahead logging; the folder's path."""
     if not Path(location.path).parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
@@ -118,14 +118,16 @@ def _prepare(location: Location) -> str:
         _take(turn, location.path)
         connection = connect(location)
         try:
-            if schema.version(connection) < len(schema.MIGRATIONS):
+            before = schema.version(connection)
+            if before < len(schema.MIGRATIONS):
                 patiently(lambda: _write_ahead(connection, location.path))
                 schema.migrate(connection)
+            versions = Schema(before, schema.version(connection))
         finally:
             connection.close()
     finally:
         turn.close()
-    return folder
+    return folder, versions
 
 
 def _write_ahead(connection: sqlite3.Connection, path: str) -> None:

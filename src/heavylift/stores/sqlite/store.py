@@ -23,6 +23,7 @@ from heavylift.store import (
     Query,
     Queue,
     Retention,
+    Schema,
     SystemClock,
     WorkerRecord,
     WorkerStatus,
@@ -65,6 +66,11 @@ class SqliteStore:
     def url(self) -> str:
         """The URL by which any process finds this store; that of one in memory is complete when it is open."""
         return self._location.url(self._scheme)
+
+    @property
+    def schema(self) -> Schema:
+        """What the open store's `open` made of its schema."""
+        return self._open_now().schema
 
     async def open(self) -> None:
         """Connect; create the schema of an empty store, migrate an older one; idempotent."""

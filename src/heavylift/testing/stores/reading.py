@@ -10,7 +10,7 @@ from heavylift.core import lifecycle
 from heavylift.core.errors import ConfigError, StoreUnavailable
 from heavylift.core.job import Error, State
 from heavylift.core.outcome import Failed, Interrupted
-from heavylift.store import Query, Queue, Store
+from heavylift.store import Query, Queue, Schema, Store
 from heavylift.testing.clock import FakeClock
 from heavylift.testing.stores.cases import LEASE, StoreCases
 
@@ -31,6 +31,11 @@ class Reading(StoreCases):
         assert await self.read(other, "a") == job
         assert await self.events(other, "a") == await self.events(store, "a")
         assert await other.queues() == await store.queues()
+
+    async def test_a_new_store_gets_its_schema_and_one_that_has_it_keeps_it(self, store: Store, other: Store) -> None:
+        """An open store says what its `open` did."""
+        assert 0 == store.schema.before < store.schema.after
+        assert other.schema == Schema(store.schema.after, store.schema.after)
 
     async def test_an_open_store_can_be_opened_again_and_closed_twice(self, store: Store, clock: FakeClock) -> None:
         await self.added(store, clock, "a")

@@ -1,0 +1,65 @@
+"""`workers`: who works on the jobs of a store."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from heavylift.cli import find, output
+from heavylift.cli.exits import Exit
+from heavylift.cli.opened import run
+from heavylift.http import render
+
+if TYPE_CHECKING:
+    from heavylift.store import WorkerStatus
+
+HEADS = ("ID", "HOST", "PID", "STATE", "RUNNING", "QUEUES", "LAST BEAT")
+STYLES = {"alive": "green", "draining": "yellow", "dead": "red"}
+
+
+def listed(store: str | None, app: str | None, *, as_json: bool) -> Exit:
+    """Print all workers."""
+    lift = find.opened_by(store, app)
+    found = run(lift, lift.client.workers)
+    if as_json:
+        for status in found:
+            output.data(_as_json(status))
+        return Exit.OK
+    output.table(HEADS, map(_cells, found), styles={"STATE": STYLES})
+    if not any(not status.dead for status in found):
+        sys.stderr.write("No worker is alive; `heavylift worker APP` starts one, and `heavylift serve APP` too.\n")
+    return Exit.OK
+
+
+def _state(status: WorkerStatus) -> str:
+    if status.dead:
+        return "dead"
+    return "draining" if status.worker.draining else "alive"
+
+
+def _cells(status: WorkerStatus) -> list[str]:
+    worker = status.worker
+    return [
+        worker.id,
+        worker.hostname,
+        str(worker.pid),
+        _state(status),
+        f"{worker.running}/{worker.concurrency}",
+        ",".join(worker.queues) or "all",
+        f"{output.duration(status.beat_age)} ago",
+    ]
+
+
+def _as_json(status: WorkerStatus) -> dict[str, Any]:
+    worker = status.worker
+    return {
+        "id": worker.id,
+        "host": worker.hostname,
+        "pid": worker.pid,
+        "state": _state(status),
+        "running": worker.running,
+        "concurrency": worker.concurrency,
+        "queues": list(worker.queues),
+        "started_at": render.moment(worker.started_at),
+        "beat_age": round(status.beat_age, 3),
+    }
