@@ -122,6 +122,13 @@ def test_a_time_that_does_not_fit_is_refused_before_any_work_and_the_server_live
     assert client.get("/").json() == HOME
 
 
+@pytest.mark.parametrize("task", ["worker", "child-process"])
+def test_a_time_that_does_not_fit_is_refused_by_the_native_api_too(native, task):
+    before = newest(native)
+    assert native.post(f"/v1/tasks/{task}/jobs", json={"cpu_time": 60_001}).status_code == 422
+    assert newest(native) == before
+
+
 def test_an_unknown_path_is_a_page_that_says_so(client):
     answer = client.get("/<b>nope</b>")
     assert answer.status_code == 404
