@@ -1,0 +1,1 @@
+"""The same CPU-bound work on the event loop, in a worker and in a child process. See `app.py`."""
