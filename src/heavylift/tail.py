@@ -120,6 +120,16 @@ class Tail:
                 del self._followers[job]
 
     async def _run(self) -> None:
+        try:
+            await self._serve()
+        except Exception as error:  # whoever follows is told, and does not wait for ever
+            log.exception("following ended")
+            for follower in [follower for followers in self._followers.values() for follower in followers]:
+                follower.end(error)
+        finally:
+            self._watching.set()
+
+    async def _serve(self) -> None:
         async with self._store.watch(ends=self._ends) as hints:
             self._watching.set()
             while True:

@@ -198,6 +198,14 @@ def test_a_store_is_found_by_each_of_its_names(shell):
         assert shell("jobs", *arguments, **environment).stdout.split("\t")[0] == id
 
 
+def test_both_names_of_the_environment_hold_for_a_submit_as_for_a_look(shell):
+    environment = {"HEAVYLIFT_APP": "jobs_app:lift", "HEAVYLIFT_STORE": "sqlite:///elsewhere.db"}
+    ended = shell("submit", "add", "a=1", **environment)
+    assert ended.returncode == 0, ended.stderr
+    assert shell("jobs", **environment).stdout.split("\t")[0] == ended.stdout.strip()
+    assert not (shell.folder / "heavylift.db").exists()
+
+
 def test_a_file_that_is_no_store_is_named(shell):
     (shell.folder / "text.db").write_text("this is no database, and was never meant to be one" * 100)
     ended = shell("jobs", "--store", "sqlite:///text.db")

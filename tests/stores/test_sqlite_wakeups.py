@@ -1,6 +1,7 @@
 """Hints between processes: by sockets at once, and without them by a look at the file now and then."""
 
 import asyncio
+import shutil
 
 import pytest
 
@@ -119,6 +120,16 @@ async def test_a_hint_that_was_lost_is_made_up_for_by_a_look(stores, clock, tmp_
             item.unlink()
         await quiet(follower)
         assert not await follower.wait(0.05)
+        await CASES.added(mine, clock, "a")
+        assert await told(follower)
+
+
+async def test_who_cannot_listen_looks(stores, clock, tmp_path, monkeypatch):
+    monkeypatch.setattr("heavylift.stores.sqlite.wakeups.LOOK", 0.01)
+    mine, theirs = stores
+    shutil.rmtree(tmp_path / "jobs.db-run")
+    async with theirs.watch() as follower:
+        await quiet(follower)
         await CASES.added(mine, clock, "a")
         assert await told(follower)
 

@@ -64,11 +64,14 @@ def opened_by(store: str | None, app: str | None) -> Heavylift:
 
 
 def configured(app: str | None, store: str | None, question: str) -> Heavylift:
-    """The application with its own settings: --app or HEAVYLIFT_APP, with --store in place of its store.
+    """The application with its own settings: --app, or HEAVYLIFT_APP (then HEAVYLIFT_STORE holds too), with --store in
+    place of its store.
 
     Raises ConfigError with the question when nothing says which.
     """
-    app = app or os.environ.get("HEAVYLIFT_APP")
+    if app is None:
+        app = os.environ.get("HEAVYLIFT_APP")
+        store = store or os.environ.get("HEAVYLIFT_STORE")
     if app is None:
         raise ConfigError(question)
     lift = application(app)

@@ -9,10 +9,12 @@ import resource
 import signal
 import sys
 import threading
+from operator import is_
 from pathlib import Path
 from typing import Any
 
 from heavylift.executors import processes
+from heavylift.executors.wire import STOP_SIGNAL
 
 GROWN = 2**20
 """Bytes by which the peak of one job may show in that of the next: to forget it takes longer than a short job."""
@@ -24,6 +26,11 @@ _raw = importlib.import_module("_signal")
 _SIGNALS = [number for number in signal.valid_signals() if number not in (signal.SIGKILL, signal.SIGSTOP)]
 
 
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGCHLD", "SIGPIPE", "SIGUSR1", "SIGUSR2")
+_QUICK_SIGNALS = [STOP_SIGNAL, *(getattr(signal, name) for name in _NAMES)]
+_LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
+
+
 class Baseline:
     """How a host is before its first job; one that is not like this any more does not run another."""
 
@@ -31,12 +38,18 @@ class Baseline:
         self.children = processes.children()
         """Processes that the start hooks started: they are the host's own."""
         self._threads = threading.active_count()
+        self._old_values, self._old_objects = self._values(), self._objects()
         self._state = self._look()
         self._peak = peak_resident()
 
     def quick_look(self) -> bool:
-        """Whether there is neither a thread nor a child that was not there before; cheap enough for every job."""
-        if threading.active_count() != self._threads:
+        """Whether there is neither a thread nor a child that was not there before, and what stops the next job, or
+        would harm it, is as it was: signals, the alarm, hooks, the working directory. Cheap enough for every job.
+        """
+        if threading.active_count() != self._threads or self._values() != self._old_values:
+            return False
+        # By identity: these may be a task's own objects by now, whose comparison is its code.
+        if not all(map(is_, self._objects(), self._old_objects)):
             return False
         if self.children:
             return processes.children() <= self.children
@@ -48,10 +61,11 @@ class Baseline:
         return False
 
     def still_fits(self, peak: int) -> bool:
-        """Whether standard descriptors, working directory and signal handlers are as they were. If the job's `peak` of
-        memory was higher than what was known, the peak counts anew from here.
+        """Whether what is looked at more slowly is as it was too: standard descriptors, all signal handlers, timers,
+        limits, the umask. If the job's `peak` of memory was higher than what was known, or what made it so is gone, the
+        peak counts anew from here.
         """
-        if peak > self._peak + GROWN:
+        if peak > self._peak + GROWN or processes.resident(os.getpid()) < self._peak - GROWN:
             with contextlib.suppress(OSError):
                 clear = os.open(_CLEAR, os.O_WRONLY)  # without a file object, which asks the kernel six things more
                 os.write(clear, b"5")
@@ -62,19 +76,32 @@ class Baseline:
         return self._look() == self._state
 
     @staticmethod
+    def _values() -> tuple[Any, ...]:
+        try:
+            folder = os.getcwd()  # noqa: PTH109  a path object costs more than the question
+        except OSError:
+            folder = None
+        return _raw.pthread_sigmask(signal.SIG_BLOCK, ()), _raw.getitimer(signal.ITIMER_REAL)[0], folder
+
+    @staticmethod
+    def _objects() -> list[Any]:
+        hooks = [sys.gettrace(), sys.getprofile(), sys.unraisablehook, sys.stdout, sys.stderr]
+        return [*map(_raw.getsignal, _QUICK_SIGNALS), *hooks]
+
+    @staticmethod
     def _look() -> list[Any]:
         state: list[Any] = [_raw.getsignal(number) for number in _SIGNALS]
-        state.append(_raw.pthread_sigmask(signal.SIG_BLOCK, ()))
+        state += (_raw.getitimer(timer) for timer in (signal.ITIMER_VIRTUAL, signal.ITIMER_PROF))
+        state += (resource.getrlimit(limit) for limit in _LIMITS)
+        umask = os.umask(0o77)
+        os.umask(umask)
+        state += (umask, sys.getrecursionlimit(), sys.getswitchinterval())
         for descriptor in range(3):
             try:
                 found = os.fstat(descriptor)
                 state.append((found.st_dev, found.st_ino))
             except OSError:
                 state.append(None)
-        try:
-            state.append(os.getcwd())  # noqa: PTH109  a path object costs more than the question
-        except OSError:
-            state.append(None)
         return state
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from opcode import opname
 from types import CodeType, FrameType
 from typing import Any
 
@@ -16,7 +17,7 @@ class Guard:
 
     The worker sends its signal again and again until the run is over, so a signal that comes at a moment when nothing
     may be raised is simply let pass. A Cancelled that Python swallowed (raised in a `__del__`, say, it is reported as
-    unraisable) is raised again, at the next line of the code that goes on; one that the task's code caught is not.
+    unraisable) is raised again, at the next instruction of what goes on; one that the task's code caught is not.
     """
 
     def __init__(self, page: Page) -> None:
@@ -85,6 +86,10 @@ class Guard:
             return
         if self._is_protected(frame):
             self.pending = True
+        elif opname[frame.f_code.co_code[frame.f_lasti]].find("JUMP") >= 0:
+            # Raised between a loop's jump and its first instruction, it would count as raised before the loop: where
+            # that is the first thing in a `try`, neither `except` nor `finally` would see it.
+            self._raise_next_in(frame)
         else:
             self._raise()
 
@@ -104,21 +109,22 @@ class Guard:
     def _on_unraisable(self, unraisable: Any) -> None:
         if self._raised is not None and unraisable.exc_value is self._raised:
             self._raised_in = 0
-            self._raise_again_in(sys._getframe(1))  # noqa: SLF001  the code that dropped the object, and goes on
+            # In the code that dropped the object, and goes on. To wait for another signal is of little use where nearly
+            # all the time is spent in such methods.
+            self._raise_next_in(sys._getframe(1))  # noqa: SLF001
             return
         sys.__unraisablehook__(unraisable)
 
-    def _raise_again_in(self, frame: FrameType) -> None:
-        """Raise at this frame's next line. Another signal alone would be of little use to code that spends its time in
-        `__del__` methods: it would nearly always hit one of them.
-        """
+    def _raise_next_in(self, frame: FrameType) -> None:
+        """Raise at this frame's next instruction."""
         if self.asked and frame.f_code not in self._runner and not self._is_protected(frame):
             self._trace_no_more()
             self._tracing = frame, sys.gettrace()
-            frame.f_trace = self._on_line
+            frame.f_trace = self._on_instruction
+            frame.f_trace_opcodes = True  # a loop of one instruction has no line events
             sys.settrace(_trace_no_call)
 
-    def _on_line(self, _frame: FrameType, _event: str, _argument: object) -> None:
+    def _on_instruction(self, _frame: FrameType, _event: str, _argument: object) -> None:
         self._trace_no_more()
         if self.asked and self._raised_in != self.run:
             self._raise()
@@ -126,7 +132,7 @@ class Guard:
     def _trace_no_more(self) -> None:
         if self._tracing is not None:
             (frame, before), self._tracing = self._tracing, None
-            frame.f_trace = None
+            frame.f_trace, frame.f_trace_opcodes = None, False
             sys.settrace(before)
 
 

@@ -11,6 +11,7 @@ import collections
 import ctypes
 import itertools
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -246,6 +247,14 @@ def _spin(ctx: Context, path: Path) -> None:
         path.write_text("cleaned up")
 
 
+def _spin_in_a_line(ctx: Context, path: Path) -> None:
+    ctx.progress(message="begun")
+    try:
+        while True: pass  # fmt: skip  # noqa: E701  the loop is one instruction, and the first in the `try`
+    finally:
+        path.write_text("cleaned up")
+
+
 def _sleep(ctx: Context, path: Path) -> None:
     try:
         ctx.progress(message="begun")
@@ -329,6 +338,7 @@ def _swallow(ctx: Context, path: Path) -> None:
 
 _LOOPS: dict[str, Callable[[Context, Path], Any]] = {
     "spin": _spin,
+    "spin in a line": _spin_in_a_line,
     "sleep": _sleep,
     "poll": _poll,
     "report": _report,
@@ -365,19 +375,27 @@ def close_descriptors(first: int, last: int) -> str:
     return "closed"
 
 
+_CHANGES: dict[str, Callable[[], Any]] = {
+    "nothing": lambda: None,
+    "alarm": lambda: signal.setitimer(signal.ITIMER_REAL, 1000),
+    "directory": lambda: os.chdir("/"),
+    "handler": lambda: signal.signal(signal.SIGUSR1, lambda *_: None),
+    "hook": lambda: setattr(sys, "unraisablehook", print),
+    "limit": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (512, resource.getrlimit(resource.RLIMIT_NOFILE)[1])),
+    "mask": lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1]),
+    "output": lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 1),
+    "stop signal": lambda: signal.signal(signal.SIGRTMIN + 3, signal.SIG_IGN),
+    "thread": threading.Thread(target=time.sleep, args=(1000,), daemon=True).start,
+    "trace": lambda: sys.settrace(lambda *_: None),
+    "umask": lambda: os.umask(0o11),
+}
+
+
 @task
-def change(what: str) -> int:
-    """Leave something changed behind, after more than a millisecond."""
-    time.sleep(0.002)
-    match what:
-        case "directory":
-            os.chdir("/")
-        case "handler":
-            signal.signal(signal.SIGUSR1, lambda *_: None)
-        case "output":
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        case "thread":
-            threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
+def change(what: str, seconds: float) -> int:
+    """Leave something changed behind, after so many seconds."""
+    time.sleep(seconds)
+    _CHANGES[what]()
     return os.getpid()
 
 

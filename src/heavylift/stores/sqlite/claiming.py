@@ -36,7 +36,8 @@ def claim(
 ) -> list[Job]:
     """Begin attempts of up to `limit` due jobs; what is to be known for their settling comes into `held`."""
     was_idle = _check_alive(transaction, worker, epoch)
-    _bring_due(transaction)
+    if _bring_due(transaction) == MOVED:
+        transaction.hinted.add(worker)  # there may be more, of a queue that this claim could serve
     transaction.flush()
     taken: list[tuple[Job, Held | None]] = []
     while len(taken) < limit:
@@ -63,12 +64,14 @@ def _check_alive(transaction: Transaction, worker: str, epoch: int) -> bool:
     return bool(found[2])
 
 
-def _bring_due(transaction: Transaction) -> None:
+def _bring_due(transaction: Transaction) -> int:
+    """Bring scheduled jobs whose time has come into their lanes; how many."""
     due = transaction.connection.execute(SCHEDULED, (transaction.now, MOVED)).fetchall()
     if due:
         transaction.connection.execute(BECOME_DUE, (rows.numbers_text(number for number, _ in due),))
         for queue in {queue for _, queue in due}:
             transaction.queue(queue).ready = True
+    return len(due)
 
 
 def _claimable(transaction: Transaction, limit: int, queues: Sequence[str]) -> list[QueueRow]:

@@ -7,6 +7,7 @@ removed from the folder.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import time
@@ -15,6 +16,8 @@ from contextlib import suppress
 from hashlib import blake2s
 from types import TracebackType
 from typing import Self
+
+log = logging.getLogger("heavylift.store")
 
 SETTLED = 50_000_000
 """Nanoseconds after which a folder's time of change is believed: the kernel counts it in steps of some milliseconds."""
@@ -98,12 +101,27 @@ class Waiter:
         self._socket: socket.socket | None = None
 
     async def __aenter__(self) -> Self:
+        try:
+            self._listen()
+        except OSError as error:  # no descriptor left, or the folder was removed
+            log.warning("no hints, so the store is looked at every %g s: %s", LOOK, error)
+            self._forget()
+        self._seen = self._version()
+        return self
+
+    def _listen(self) -> None:
         self._folder = os.open(self._folder_name(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         self._socket.bind(_address(self._folder, self._name))
         asyncio.get_running_loop().add_reader(self._socket.fileno(), self._receive)
-        self._seen = self._version()
-        return self
+
+    def _forget(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        if self._folder >= 0:
+            os.close(self._folder)
+            self._folder = -1
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -111,11 +129,9 @@ class Waiter:
         if self._socket is None:
             return
         asyncio.get_running_loop().remove_reader(self._socket.fileno())
-        self._socket.close()
-        self._socket = None
         with suppress(OSError):
             os.unlink(self._name, dir_fd=self._folder)
-        os.close(self._folder)
+        self._forget()
 
     async def wait(self, timeout: float) -> bool:
         """True when a hint came since the last call, or comes within `timeout` seconds; several count as one."""

@@ -92,7 +92,7 @@ class Writer:
 
     async def call(self, operation: Operation[Result], rows: int = 1) -> Result:
         """Write, and return what the operation returns; raises what it raises, and StoreUnavailable."""
-        if rows <= self._at_once and not self._waiting and self._busy.acquire(blocking=False):
+        if rows <= self._at_once and not self._closing and not self._waiting and self._busy.acquire(blocking=False):
             answer = self._call_now(operation)
             if answer is not None:
                 return cast("Result", _returned(answer[0]))
@@ -142,9 +142,9 @@ class Writer:
                 return (translated(error, self._path),)
             finally:
                 self._turn.give_back()
+            self._done(transaction)
         finally:
             self._busy.release()
-        self._done(transaction)
         return (answers[0],)
 
     def _run(self) -> None:
@@ -170,8 +170,8 @@ class Writer:
                     self._write_group(written)
             finally:
                 self._turn.give_back()
+            self._done(written.transaction)
         # The answers last: the loop wakes when this thread has nothing left to do, and needs no interpreter lock of it.
-        self._done(written.transaction)
         self._deliver(written)
         return not written.busy
 
