@@ -116,7 +116,7 @@ class Api:
         try:
             page = await self.client.page(query)
         except ConfigError as error:
-            raise params.parameter(name="page_token", detail=str(error)) from None
+            raise params.parameter(name="page_token", detail=str(error).removeprefix("page_token: ")) from None
         reasons = await self.service.reasons(page.jobs)
         found = [render.job(job, _root(request), reasons.get(job.id)) for job in page.jobs]
         return _json({"items": found, "next_page_token": page.next_page_token})

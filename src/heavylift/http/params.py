@@ -113,7 +113,7 @@ async def fields(request: Request, checks: Mapping[str, Check]) -> dict[str, Any
     clean, problems = {}, []
     for name, item in value.items():
         if name not in checks:
-            hint = f"{did_you_mean(name, checks)} (known: {', '.join(checks)})"
+            hint = f"{did_you_mean(name, checks)} (known: {', '.join(checks) or 'none'})"
             problems.append(Problem(f"/{_escape(name)}", f"there is no such member.{hint}"))
             continue
         try:
