@@ -195,7 +195,7 @@ class Heavylift:
         """For a web application: `FastAPI(lifespan=lift.lifespan)`. Opens the store, and starts a worker beside the
         web process, which is warm when this yields; on the way out the worker drains.
         """
-        from heavylift.monolith import Monolith
+        from heavylift.monolith import Monolith  # hosts import this module too, and have no use for it
 
         await self.open()
         worker = Monolith(self.origin(), self.worker_settings(), self.store_url)

@@ -21,8 +21,8 @@ R = TypeVar("R")
 
 
 class BoundTask(Generic[F, P, C, R]):
-    """A task and the client that submits it. `F` are the function's parameters, `P` those without the Context;
-    a call returns `C`, a job's result is `R`.
+    """A task and the client that submits it (asked for when it is needed). `F` are the function's parameters, `P` those
+    without the Context; a call returns `C`, a job's result is `R`.
     """
 
     def __init__(self, task: Task, client: Callable[[], Client], options: Options | None = None) -> None:

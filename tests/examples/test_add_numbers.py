@@ -4,34 +4,11 @@ import sys
 import time
 
 import pytest
-from tests.http.serving import events, finished, started
+from tests.http.serving import events, finished
 
 COMMAND = [sys.executable, "-m", "examples.add_numbers", "--port", "0", "--store", "sqlite:///jobs.db"]
-READY = r"Uvicorn running on (\S+)"
 TWO, THREE = "/workers/jobs/add-two-numbers", "/workers/jobs/add-three-numbers"
 QUEUE = "/api/v1/queues/worker-queue"
-
-
-def running(folder):
-    return started(COMMAND, cwd=folder, ready=READY)
-
-
-@pytest.fixture(scope="module")
-def example(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("example")) as server:
-        yield server
-
-
-@pytest.fixture
-def client(example):
-    with example.client() as client:
-        yield client
-
-
-@pytest.fixture
-def native(example):
-    with example.client("/api") as client:
-        yield client
 
 
 def queued(client, path, **body):
@@ -56,7 +33,7 @@ def stats(client):
     return answer["stats"]
 
 
-def test_the_script_two_jobs_the_statistics_both_sums(tmp_path):
+def test_the_script_two_jobs_the_statistics_both_sums(running, tmp_path):
     with running(tmp_path) as server, server.client() as client, server.client("/api") as native:
         assert stats(client) == {"waiting": 0, "active": 0, "completed": 0, "failed": 0}
         two, three = queued(client, TWO, a=5, b=10), queued(client, THREE, a=1, b=2, c=3)
@@ -113,7 +90,7 @@ def test_the_progress_of_a_job_outlives_it(client, native):
     assert answer == {"jobId": job, "publicProgress": 100, "state": "completed", "failedReason": None} | times
 
 
-def test_a_waiting_job_is_in_the_list_and_a_cancelled_one_never_runs(tmp_path):
+def test_a_waiting_job_is_in_the_list_and_a_cancelled_one_never_runs(running, tmp_path):
     with running(tmp_path) as server, server.client() as client:
         client.patch(QUEUE, json={"paused": True}).raise_for_status()
         jobs = [queued(client, TWO, a=number, b=1, userId="u-1") for number in range(3)]
@@ -198,7 +175,7 @@ def test_a_page_that_cannot_be_is_refused(client, query):
     assert answer.json().keys() == {"message", "error", "statusCode"}
 
 
-def test_a_full_queue_refuses_the_next_job_and_says_when_to_come_again(tmp_path):
+def test_a_full_queue_refuses_the_next_job_and_says_when_to_come_again(running, tmp_path):
     with running(tmp_path) as server, server.client() as client:
         client.patch(QUEUE, json={"paused": True}).raise_for_status()
         for number in range(100):
@@ -211,7 +188,7 @@ def test_a_full_queue_refuses_the_next_job_and_says_when_to_come_again(tmp_path)
         assert stats(client)["waiting"] == 100
 
 
-def test_two_jobs_run_at_a_time(tmp_path):
+def test_two_jobs_run_at_a_time(running, tmp_path):
     with running(tmp_path) as server, server.client() as client, server.client("/api") as native:
         client.patch(QUEUE, json={"paused": True}).raise_for_status()
         jobs = [queued(client, TWO, a=number, b=1, burn=0.3) for number in range(6)]

@@ -11,29 +11,12 @@ from uuid import UUID
 
 import psutil
 import pytest
-from tests.http.serving import events, finished, started, until
+from tests.http.serving import events, finished, until
 
 from heavylift import Heavylift
 
-COMMAND = [sys.executable, "-m", "examples.long_process", "--port", "0"]
-READY = r"Uvicorn running on (\S+)"
+COMMAND = [sys.executable, "-m", "examples.long_process", "--port", "0", "--store", "sqlite:///jobs.db"]
 TASK_ID = "123e4567-e89b-12d3-a456-426614174000"
-
-
-def running(folder):
-    return started([*COMMAND, "--store", "sqlite:///jobs.db"], cwd=folder, ready=READY)
-
-
-@pytest.fixture(scope="module")
-def example(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("example")) as server:
-        yield server
-
-
-@pytest.fixture
-def native(example):
-    with example.client("/api") as client:
-        yield client
 
 
 def curl(address, line):
@@ -158,7 +141,7 @@ def test_hole_no_cancel_a_running_process_is_stopped(example, native):
     assert answer["status"] == {"status": "failed", "result": "The task was cancelled"}
 
 
-async def test_hole_no_timeout_each_process_has_one_a_little_over_its_duration(tmp_path):
+async def test_hole_no_timeout_each_process_has_one_a_little_over_its_duration(running, tmp_path):
     with running(tmp_path) as server:
         _, answer = start(server.address, 30)
         async with Heavylift(f"sqlite:///{tmp_path / 'jobs.db'}") as lift:
@@ -167,7 +150,7 @@ async def test_hole_no_timeout_each_process_has_one_a_little_over_its_duration(t
             native.post(f"/v1/jobs/{answer['taskId']}/cancel", headers={"Prefer": "wait=20"})
 
 
-def test_hole_no_limit_the_queue_has_an_end(tmp_path):
+def test_hole_no_limit_the_queue_has_an_end(running, tmp_path):
     with running(tmp_path) as server, server.client() as client:
         assert client.patch("/api/v1/queues/long-process", json={"paused": True}).json()["max_size"] == 100
         answers = [client.post("/long-process/start", json={"duration": 1}) for _ in range(101)]
@@ -183,7 +166,7 @@ def test_hole_no_eviction_what_is_done_is_forgotten():
     assert lift.settings.keep == 86400
 
 
-def test_hole_lost_at_restart_what_was_accepted_is_done_by_the_next_process(tmp_path):
+def test_hole_lost_at_restart_what_was_accepted_is_done_by_the_next_process(running, tmp_path):
     with running(tmp_path) as server:
         _, answer = start(server.address, 1)
         task_id = answer["taskId"]

@@ -12,36 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import psutil
 import pytest
-from tests.http.serving import events, finished, started, submit, until
+from tests.http.serving import events, finished, submit, until
 
 from heavylift import Heavylift
 from heavylift.core.options import Options
 
 COMMAND = [sys.executable, "-m", "examples.tasks_in_parallel", "--port", "0", "--store", "sqlite:///jobs.db"]
-READY = r"Uvicorn running on (\S+)"
 HOME = {"message": "Home sweet home"}
-
-
-def running(folder):
-    return started(COMMAND, cwd=folder, ready=READY)
-
-
-@pytest.fixture(scope="module")
-def example(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("example")) as server:
-        yield server
-
-
-@pytest.fixture
-def client(example):
-    with example.client() as client:
-        yield client
-
-
-@pytest.fixture
-def native(example):
-    with example.client("/api") as client:
-        yield client
 
 
 @pytest.fixture
@@ -159,7 +136,7 @@ def test_home_answers_only_after_blocking_is_over(example, client, beside):
     assert heard(example, "/blocking 200", before) < heard(example, "/ 200", before)
 
 
-async def test_jobs_go_on_while_blocking_burns(tmp_path, beside):
+async def test_jobs_go_on_while_blocking_burns(running, tmp_path, beside):
     with running(tmp_path) as server:
         work = beside(ask, server, "/blocking?CPUTimeMs=60000")
         heard(server, "/blocking holds the event loop")
@@ -219,7 +196,7 @@ def test_a_job_goes_on_when_its_caller_leaves(example, native):
     assert finished(native, jobs[0])["state"] == "succeeded"
 
 
-def test_a_full_queue_refuses_the_next_caller_and_says_when_to_come_again(tmp_path):
+def test_a_full_queue_refuses_the_next_caller_and_says_when_to_come_again(running, tmp_path):
     with running(tmp_path) as server, server.client() as client, server.client("/api") as native:
         native.patch("/v1/queues/tasks-in-parallel", json={"paused": True}).raise_for_status()
         for _ in range(100):

@@ -181,3 +181,32 @@ async def test_a_start_that_is_cancelled_leaves_nothing(tmp_path):
     with pytest.raises(asyncio.CancelledError):
         await starting
     assert own_processes() <= before
+
+
+async def test_a_peak_of_memory_is_forgotten_when_what_made_it_is_gone(tmp_path):
+    body = """
+        import time
+        kept = []
+
+        @lift.task
+        def keep(): kept.append(b"x" * (64 << 20)); time.sleep(0.01)
+
+        @lift.task
+        def drop(): kept.clear(); time.sleep(0.01)
+
+        @lift.task
+        def small(): time.sleep(0.01)
+    """
+    write(tmp_path, "peaks", body)
+    pool = await pool_of(tmp_path, "peaks", concurrency=1)
+    await pool.start()
+    peaks = []
+    for task in ("small", "keep", "small", "drop", "small"):
+        outcome = await give(pool, task).outcome()
+        assert isinstance(outcome, Succeeded)
+        peaks.append(outcome.usage.peak_rss >> 20)
+    await pool.close(0.0)
+    first, made, held, _, after = peaks
+    assert made > first + 60
+    assert held > first + 60
+    assert after < first + 30

@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -342,3 +343,44 @@ async def test_a_history_that_grew_long_moves_out_of_its_jobs_row(tmp_path):
     connection.close()
     assert [item.seq for item in await store.events({"a": 0})] == list(range(1, job.seq + 1))
     await store.close()
+
+
+# --- which thread writes ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "inline", "jobs", "expected"),
+    [
+        ("", False, 1, "loop"),
+        ("", False, 50, "thread"),
+        ("", True, 50, "loop"),
+        ("?synchronous=full", False, 1, "thread"),
+        ("?synchronous=full", True, 1, "thread"),
+    ],
+)
+async def test_what_is_small_is_written_at_once_where_nothing_waits_for_the_disk(
+    tmp_path, options, inline, jobs, expected
+):
+    store = open_store(f"sqlite:///{tmp_path}/jobs.db{options}", FakeClock(), inline=inline)
+    await store.open()
+    writer = store._opened.writer
+    committed, seen = writer._committed, []
+
+    def look(transaction):
+        # Loop and thread tell of their commits by turns, because they share what they tell with.
+        seen.append((threading.current_thread() is threading.main_thread(), writer._busy.locked()))
+        committed(transaction)
+
+    writer._committed = look
+    await CASES.added(store, FakeClock(), *(f"job-{number}" for number in range(jobs)))
+    await store.close()
+    assert seen == [(expected == "loop", True)]
+
+
+async def test_a_closed_writer_refuses_what_is_small_and_what_is_large(tmp_path):
+    store = await opened(tmp_path / "jobs.db")
+    writer = store._opened.writer
+    await store.close()
+    for rows in (1, 100):
+        with pytest.raises(StoreUnavailable, match="is closed"):
+            await writer.call(lambda transaction: None, rows)

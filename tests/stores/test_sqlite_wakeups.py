@@ -37,9 +37,9 @@ async def quiet(hints):
 
 
 async def told(hints):
-    """A hint came, within a time in which a look would not have."""
-    async with asyncio.timeout(30):
-        return await hints.wait(20)
+    """A hint came; raises TimeoutError before a look (each 1000 s) would have found what was written."""
+    async with asyncio.timeout(10):
+        return await hints.wait(1000)
 
 
 async def test_sockets_tell_at_once_what_a_look_would_find_later(stores, clock, monkeypatch):
@@ -122,6 +122,22 @@ async def test_a_hint_that_was_lost_is_made_up_for_by_a_look(stores, clock, tmp_
         assert not await follower.wait(0.05)
         await CASES.added(mine, clock, "a")
         assert await told(follower)
+
+
+async def test_a_claim_that_found_only_other_queues_jobs_become_due_is_made_again(stores, clock, monkeypatch):
+    monkeypatch.setattr("heavylift.stores.sqlite.wakeups.LOOK", 1000.0)
+    monkeypatch.setattr("heavylift.stores.sqlite.claiming.MOVED", 3)
+    mine, theirs = stores
+    await theirs.beat(CASES.worker(queues=("own",)), LEASE)
+    for number in range(5):
+        await CASES.added(mine, clock, f"other-{number}", delay=1000, queue="other")
+    await CASES.added(mine, clock, "a", delay=2000, queue="own")
+    clock.advance(3000)
+    async with theirs.watch(worker="worker") as hints:
+        await quiet(hints)
+        assert await theirs.claim("worker", 1, 1, ["own"]) == []
+        assert await told(hints)
+        assert [job.id for job in await theirs.claim("worker", 1, 1, ["own"])] == ["a"]
 
 
 async def test_who_cannot_listen_looks(stores, clock, tmp_path, monkeypatch):

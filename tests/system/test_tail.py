@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from heavylift.core.job import Change, NewEvent, State
 from heavylift.store import SystemClock
 from heavylift.stores import open_store
@@ -28,5 +30,19 @@ async def test_events_beyond_one_read_reach_every_follower_without_another_hint(
             for follower in (first, second):
                 events = [await follower.next() for _ in range(LINES)]
                 assert [event.data["lines"] for event in events] == [[number] for number in range(LINES)]
+    await tail.close()
+    await store.close()
+
+
+async def test_followers_are_told_when_following_fails(tmp_path, monkeypatch):
+    clock = SystemClock()
+    store = open_store(f"sqlite:///{tmp_path}/jobs.db")
+    await store.open()
+    (job,) = await CASES.started(store, clock, "a")
+    monkeypatch.setattr(store, "watch", lambda **_: 1 / 0)
+    tail = Tail(store)
+    async with asyncio.timeout(30), tail.follow("a", job.seq) as follower:
+        with pytest.raises(ZeroDivisionError):
+            await follower.next()
     await tail.close()
     await store.close()

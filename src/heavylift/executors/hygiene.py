@@ -24,8 +24,7 @@ _CLEAR = Path("/proc/self/clear_refs")
 _raw = importlib.import_module("_signal")
 # Signals whose handlers cannot be asked for are left out.
 _SIGNALS = [number for number in signal.valid_signals() if number not in (signal.SIGKILL, signal.SIGSTOP)]
-
-
+# Those that hosts use, and those that programs send each other.
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGCHLD", "SIGPIPE", "SIGUSR1", "SIGUSR2")
 _QUICK_SIGNALS = [STOP_SIGNAL, *(getattr(signal, name) for name in _NAMES)]
 _LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]

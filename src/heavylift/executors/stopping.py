@@ -29,7 +29,7 @@ class Guard:
         self._raised: Cancelled | None = None
         self._raised_in = 0
         self._tracing: tuple[FrameType, Any] | None = None
-        """The frame in which a swallowed Cancelled is about to be raised again, and who traced before."""
+        """The frame at whose next instruction Cancelled is about to be raised, and who traced before."""
         self._runner: set[CodeType] = set()
         self._protected: set[CodeType] = set()
 
@@ -86,7 +86,7 @@ class Guard:
             return
         if self._is_protected(frame):
             self.pending = True
-        elif opname[frame.f_code.co_code[frame.f_lasti]].find("JUMP") >= 0:
+        elif "JUMP" in opname[frame.f_code.co_code[frame.f_lasti]]:
             # Raised between a loop's jump and its first instruction, it would count as raised before the loop: where
             # that is the first thing in a `try`, neither `except` nor `finally` would see it.
             self._raise_next_in(frame)

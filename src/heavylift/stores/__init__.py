@@ -27,7 +27,7 @@ def resolved(url: str) -> str:
     """The URL of a store as it is understood anywhere: with an absolute path. Raises ConfigError as `open_store`."""
     scheme, separator, _ = url.partition("://")
     if separator and scheme in SCHEMES:
-        from heavylift.stores.sqlite.url import parse  # noqa: PLC0415  see above
+        from heavylift.stores.sqlite.url import parse  # noqa: PLC0415  as in open_store
 
         return parse(url).url(scheme)
     known = [f"{name}://" for name in SCHEMES]
