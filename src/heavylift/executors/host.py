@@ -7,6 +7,7 @@ import faulthandler
 import fcntl
 import io
 import os
+import resource
 import signal
 import socket
 import sys
@@ -101,6 +102,7 @@ class Host:
     ) -> None:
         self._registry, self._requests, self._wire, self._page, self._config = registry, requests, wire, page, config
         self._pid = os.getpid()
+        self._cpu_of_children = _cpu_of_children()
         self._guard = Guard(page)
         self._reporter = HostReporter(wire, page, self._guard, config.max_log)
         self._guard.install({Host._call.__code__}, self._reporter.protected())
@@ -126,6 +128,9 @@ class Host:
         page.start(number, started_at, cpu_at_start)
         (kind, body), flags = self._attempt(request)
         wall, cpu = time.monotonic() - started_at, time.process_time() - cpu_at_start
+        if wall > SHORT:
+            before, self._cpu_of_children = self._cpu_of_children, _cpu_of_children()
+            cpu += self._cpu_of_children - before
         fit = baseline.quick_look()
         if not fit:
             processes.kill_children(PATIENCE, spare=baseline.children)
@@ -201,6 +206,12 @@ class Host:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGHUP, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _cpu_of_children() -> float:
+    """CPU seconds of the children that are over."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def let_pass(_number: int, _frame: FrameType | None) -> None:

@@ -248,11 +248,17 @@ def _spin(ctx: Context, path: Path) -> None:
 
 
 def _spin_in_a_line(ctx: Context, path: Path) -> None:
-    ctx.progress(message="begun")
+    line = 0
     try:
-        while True: pass  # fmt: skip  # noqa: E701  the loop is one instruction, and the first in the `try`
-    finally:
-        path.write_text("cleaned up")
+        line = sys._getframe().f_lineno; ctx.progress(message="begun")  # fmt: skip  # noqa: E702, SLF001
+        try:
+            while True: pass  # fmt: skip  # noqa: E701  the loop is one instruction, and the first in the `try`
+        finally:
+            path.write_text("cleaned up")
+    except BaseException as error:
+        if error.__traceback__ is not None and error.__traceback__.tb_lineno == line:
+            path.write_text("cleaned up")  # the stop was so quick that it came before the loop
+        raise
 
 
 def _sleep(ctx: Context, path: Path) -> None:
