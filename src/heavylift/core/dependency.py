@@ -15,7 +15,7 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Any, Literal, NamedTuple, NoReturn, Union, get_args, get_origin
 
 from heavylift.core.errors import ConfigError, did_you_mean, shown
 
@@ -38,7 +38,8 @@ class Provide:
     scope: Scope = field(default="job", kw_only=True)
 
     def __post_init__(self) -> None:
-        if not callable(self.function):
+        function: object = self.function  # of a caller without a type checker
+        if not callable(function):
             message = f"Provide({shown(self.function)}): that cannot be called; give a function that makes the value."
             raise ConfigError(message)
         try:
@@ -111,9 +112,10 @@ class Place(NamedTuple):
     task: str
     parameter: str
 
-    def refuse(self, reason: str) -> ConfigError:
-        """The error that says where."""
-        return ConfigError(f"Task {self.task!r}, parameter {self.parameter!r}: {reason}")
+    def refuse(self, reason: str) -> NoReturn:
+        """Raise the error that says where."""
+        message = f"Task {self.task!r}, parameter {self.parameter!r}: {reason}"
+        raise ConfigError(message)
 
 
 def plan(
@@ -148,13 +150,13 @@ def parameters_of(
         place = Place(task, name)
         provide = given[name] if name in given else _provide_of(_annotation(function, name), place)
         if provide is not None and name == context:
-            raise place.refuse("the Context is not to be provided; leave out its provider.")
+            place.refuse("the Context is not to be provided; leave out its provider.")
         if provide is not None:
             found[name] = provide
     for name in given:
         if name not in parameters:
             reason = f"the function has no parameter of that name.{did_you_mean(name, parameters)}"
-            raise Place(task, name).refuse(reason)
+            Place(task, name).refuse(reason)
     return found
 
 
@@ -165,7 +167,7 @@ def check_known(task: str, hints: Mapping[str, Any]) -> None:
     for name, hint in hints.items():
         place = Place(task, name)
         if name != "return" and _provide_of(hint, place) is not None:
-            raise place.refuse(_TOO_LATE.format("it was not complete when the task was defined"))
+            place.refuse(_TOO_LATE.format("it was not complete when the task was defined"))
 
 
 def context_parameter(owner: str, function: Callable[..., Any], context_type: type) -> str | None:
@@ -216,18 +218,18 @@ class _Planner:
             return
         if provide in path:
             names = " → ".join(name_of(one.function) for one in (*path[path.index(provide) :], provide))
-            raise place.refuse(f"its providers need each other: {names}. Take one of them out of the circle.")
+            place.refuse(f"its providers need each other: {names}. Take one of them out of the circle.")
         function = self._overrides.get(provide.function, provide.function)
         name, kind = name_of(function), kind_of(function)
         if kind.is_async and not self._is_async:
-            raise place.refuse(
+            place.refuse(
                 f"provider {name} is async, and the task is a plain function; define the task with `async def`, or"
                 " the provider with `def`."
             )
         needs, context = self._parameters(function, provide.scope, place)
         for need in needs.values():
             if provide.scope == "host" and need.scope == "job":
-                raise place.refuse(
+                place.refuse(
                     f"provider {name} lives as long as its host, and needs {name_of(need.function)}, which lives as"
                     f' long as a job; give that scope="host", or {name} scope="job".'
                 )
@@ -244,10 +246,10 @@ class _Planner:
             signature = inspect.signature(function)
         except ValueError:
             reason = f"provider {name} does not tell its parameters; call it from a function of your own."
-            raise place.refuse(reason) from None
+            place.refuse(reason)
         context = context_parameter(f"Provider {name} of task {place.task!r}", function, self._context_type)
         if context is not None and scope == "host":
-            raise place.refuse(
+            place.refuse(
                 f"provider {name} lives as long as its host, and a Context is a job's; take the parameter"
                 f' {context!r} out, or give it scope="job".'
             )
@@ -259,7 +261,7 @@ class _Planner:
             if provide is not None and parameter.kind is not parameter.POSITIONAL_ONLY:
                 needs[parameter.name] = provide
             elif parameter.default is parameter.empty:
-                raise place.refuse(
+                place.refuse(
                     f"nobody provides {parameter.name!r} of its provider {name}; give it a default, or annotate it"
                     " with Annotated[…, Provide(…)]."
                 )
@@ -275,13 +277,13 @@ _TOO_LATE = (
 def _provide_of(hint: Any, place: Place) -> Provide | None:
     if isinstance(hint, str):
         if "Provide(" in hint:
-            raise place.refuse(_TOO_LATE.format(f"{hint!r} cannot be resolved"))
+            place.refuse(_TOO_LATE.format(f"{hint!r} cannot be resolved"))
         return None
     found = [one for one in getattr(hint, "__metadata__", ()) if isinstance(one, Provide)]
     if len(found) > 1:
-        raise place.refuse("its annotation has several providers; keep one.")
+        place.refuse("its annotation has several providers; keep one.")
     if not found and any(map(_has_provide, get_args(hint))):
-        raise place.refuse("its provider stands inside its type; make Annotated[…, Provide(…)] the whole annotation.")
+        place.refuse("its provider stands inside its type; make Annotated[…, Provide(…)] the whole annotation.")
     return found[0] if found else None
 
 
@@ -322,5 +324,3 @@ def _unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
     while isinstance(function, functools.partial):
         function = function.func
     return function if inspect.isroutine(function) else type(function).__call__
-
-

@@ -9,7 +9,7 @@ import signal
 import socket
 import time
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from heavylift.core import codec
 from heavylift.core.job import Progress
@@ -86,7 +86,9 @@ class Keeper(Protocol):
 class HostProcess:
     """One host. `running` holds the runs that were sent and not answered, in order: the first one runs."""
 
-    def __init__(self, keeper: Keeper) -> None:
+    def __init__(self, keeper: Keeper, temporary: str) -> None:
+        self.temporary = temporary
+        """The folder for what its jobs keep for their own time alone."""
         self.phase = Phase.STARTING
         self.running: dict[int, Run] = {}
         self.signalled = False
@@ -106,7 +108,7 @@ class HostProcess:
         self._rest = b""
         self._progress_seen = self._lines_seen = 0
 
-    def start(self, nanny: Nanny, config: Mapping[str, int]) -> None:
+    def start(self, nanny: Nanny, config: Mapping[str, Any]) -> None:
         """Ask the nanny for the process."""
         # The worker keeps the receiving end of the requests too: what it can still receive was never started.
         self._requests, self._back = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -118,7 +120,7 @@ class HostProcess:
             end.settimeout(0.0)
         self._loop.add_reader(self._stream, self._readable)
         descriptors = (self._back.fileno(), stream.fileno(), memory, alive, self._output.write_end)
-        nanny.start_host(self, descriptors, config)
+        nanny.start_host(self, descriptors, {**config, "temporary": self.temporary})
         self._output.close_write_end()
         stream.close()
         os.close(memory)

@@ -25,6 +25,8 @@ class Guard:
         """The run whose task code runs now; 0: none does."""
         self.pending = False
         """A stop came while a report was being written; whoever wrote it calls `settle`."""
+        self.shields = 0
+        """While this is not 0, nothing is raised; who makes it 0 again calls `settle`."""
         self._page = page
         self._raised: Cancelled | None = None
         self._raised_in = 0
@@ -34,8 +36,8 @@ class Guard:
         self._protected: set[CodeType] = set()
 
     def install(self, runner: set[CodeType], protected: set[CodeType]) -> None:
-        """Listen. `runner` is the host's own code that calls tasks: while its frame is the innermost one, the task has
-        not begun or is over. Nothing is raised anywhere below `protected` code.
+        """Listen. `runner` is our own code that calls the user's, tasks and providers: while its frame is the innermost
+        one, that has not begun or is over. Nothing is raised anywhere below `protected` code.
         """
         self._runner, self._protected = runner, protected
         signal.signal(STOP_SIGNAL, self._on_signal)
@@ -45,6 +47,10 @@ class Guard:
     def asked(self) -> bool:
         """Whether the run whose task code runs now is to stop."""
         return self.run != 0 and self._page.stop == self.run
+
+    def is_stopped(self, run: int) -> bool:
+        """Whether this run is to stop, also when its code is over and its clean-ups run."""
+        return run != 0 and self._page.stop == run
 
     def caused(self, error: BaseException) -> bool:
         """Whether our Cancelled is this exception, or what led to it."""
@@ -69,18 +75,19 @@ class Guard:
     def settle(self) -> None:
         """Raise what `pending` stands for, if it is still due."""
         self.pending = False
-        if self.asked and self._raised_in != self.run:
+        if self.asked and self._raised_in != self.run and not self.shields:
             self._raise()
 
     def forget(self) -> None:
         """The run is over."""
         self.run = 0
+        self.shields = 0
         self._trace_no_more()
         self.pending = False
         self._raised = None
 
     def _on_signal(self, _number: int, frame: FrameType | None) -> None:
-        if not self.asked or self._page.started != self.run or self._raised_in == self.run:
+        if not self.asked or self._page.started != self.run or self._raised_in == self.run or self.shields:
             return
         if frame is None or frame.f_code in self._runner:
             return
@@ -117,7 +124,7 @@ class Guard:
 
     def _raise_next_in(self, frame: FrameType) -> None:
         """Raise at this frame's next instruction."""
-        if self.asked and frame.f_code not in self._runner and not self._is_protected(frame):
+        if self.asked and not self.shields and frame.f_code not in self._runner and not self._is_protected(frame):
             self._trace_no_more()
             self._tracing = frame, sys.gettrace()
             frame.f_trace = self._on_instruction
@@ -126,7 +133,7 @@ class Guard:
 
     def _on_instruction(self, _frame: FrameType, _event: str, _argument: object) -> None:
         self._trace_no_more()
-        if self.asked and self._raised_in != self.run:
+        if self.asked and self._raised_in != self.run and not self.shields:
             self._raise()
 
     def _trace_no_more(self) -> None:

@@ -36,6 +36,7 @@ class Application:
         self.store_url = "memory://"
         self.given_settings: dict[str, Any] = {"concurrency": 3}
         self.host_start_hooks: list[Callable[[], None]] = []
+        self.dependency_overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
 
     def task(self, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
         """Register a function under its own name."""
