@@ -254,8 +254,7 @@ def _spin(ctx: Context, path: Path) -> None:
 
 def _spin_in_a_line(ctx: Context, path: Path) -> None:
     frame = sys._getframe()  # noqa: SLF001  its line is what the other thread waits for
-    loop_line = frame.f_lineno + 5
-
+    loop_line = frame.f_lineno + 3
     threading.Thread(target=_tell_when_at, args=(ctx, frame, loop_line), daemon=True).start()
     try:
         while True: pass  # fmt: skip  # noqa: E701  the loop is one instruction, and the first in the `try`
