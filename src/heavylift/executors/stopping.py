@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from opcode import opname
-from types import CodeType, FrameType
+from types import CodeType, FrameType, FunctionType
 from typing import Any
 
 from heavylift.core.errors import Cancelled
@@ -39,7 +39,8 @@ class Guard:
         """Listen. `runner` is our own code that calls the user's, tasks and providers: while its frame is the innermost
         one, that has not begun or is over. Nothing is raised anywhere below `protected` code.
         """
-        self._runner, self._protected = runner, protected
+        # On a busy machine a second signal may meet the handler of the first one, which knows where to raise.
+        self._runner, self._protected = runner, protected | _own_code()
         signal.signal(STOP_SIGNAL, self._on_signal)
         sys.unraisablehook = self._on_unraisable
 
@@ -141,6 +142,11 @@ class Guard:
             (frame, before), self._tracing = self._tracing, None
             frame.f_trace, frame.f_trace_opcodes = None, False
             sys.settrace(before)
+
+
+def _own_code() -> set[CodeType]:
+    members = [member.fget if isinstance(member, property) else member for member in vars(Guard).values()]
+    return {member.__code__ for member in (*members, _trace_no_call) if isinstance(member, FunctionType)}
 
 
 def _trace_no_call(_frame: FrameType, _event: str, _argument: object) -> None:
