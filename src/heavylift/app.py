@@ -54,6 +54,8 @@ class Heavylift:
         self.imports = tuple(imports)
         self.registry: dict[str, Task] = {}
         self.host_start_hooks: list[Callable[[], None]] = []
+        self.dependency_overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
+        """Functions that take the place of providers, for tests: `lift.dependency_overrides[open_session] = fake`."""
         self._made_in = _caller(sys._getframe(1))  # noqa: SLF001  as logging and namedtuple do, to find the caller's module
         self._clock: Clock = SystemClock()
         self._url = resolved(self.settings.store)

@@ -18,6 +18,7 @@ from heavylift.executors.host_link import Phase
 from heavylift.executors.pace import Pace
 from heavylift.executors.pool import PATIENCE
 from heavylift.executors.shared_hosts import SharedHostProcess
+from heavylift.executors.temporary import Temporary
 from heavylift.executors.verdicts import Run, Stop
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class SharedPool:
         """The host that takes new runs."""
         self._given: dict[SharedHostProcess, Run] = {}
         """Runs that are to be alone, by the host that was started for each."""
+        self._temporary: Temporary | None = None
         self._pumping = self._closing = False
         self._behind = False
         """Runs that were taken ahead had to be handed back: none is taken ahead until a host answers again."""
@@ -170,8 +172,11 @@ class SharedPool:
                     await self._changed.wait()
 
     async def gone(self) -> None:
-        """Wait, not for long, until every host is reaped."""
+        """Wait, not for long, until every host is reaped; then remove what their jobs kept."""
         await self.until(lambda: not self._hosts, self._loop.time() + 1)
+        temporary, self._temporary = self._temporary, None
+        if temporary is not None:
+            await temporary.close()
 
     # --- giving out runs ---------------------------------------------------------------------------------------
 
@@ -192,7 +197,7 @@ class SharedPool:
         if self._taking is None and any(self._queues.values()):
             self._ensure_host()
         while self._alone and len(self._hosts) - len(self._common()) < self._most_alone and self._may_start():
-            host = SharedHostProcess(self, alone=True)
+            host = SharedHostProcess(self, self._folder(), alone=True)
             self._given[host] = self._alone.popleft()
             self._hosts.add(host)
             host.start(self._nanny, self._config)
@@ -203,9 +208,14 @@ class SharedPool:
     def _ensure_host(self) -> None:
         starting = any(host.phase is Phase.STARTING for host in self._common())
         if self._taking is None and not starting and self._may_start() and len(self._common()) < MOST:
-            host = SharedHostProcess(self)
+            host = SharedHostProcess(self, self._folder())
             self._hosts.add(host)
             host.start(self._nanny, self._config)
+
+    def _folder(self) -> str:
+        if self._temporary is None:
+            self._temporary = Temporary.open()
+        return self._temporary.next()
 
     def _set_aside(self, host: SharedHostProcess) -> None:
         """It ends what it runs, and takes nothing more; another one takes its place."""
@@ -261,6 +271,8 @@ class SharedPool:
         """A host is dead; what it had not begun goes elsewhere."""
         self.host_leaving(host)
         self._hosts.discard(host)
+        if self._temporary is not None:
+            self._temporary.remove(host.temporary)
         run = self._given.pop(host, None)
         if run is not None:
             self._alone.append(run)
