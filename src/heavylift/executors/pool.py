@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from heavylift.core.errors import ConfigError
 from heavylift.core.job import Error
 from heavylift.core.outcome import Failed, Interrupted, Outcome
-from heavylift.executor import Report, StopReason, TaskInfo
+from heavylift.executor import Ability, Report, StopReason, TaskInfo
 from heavylift.executors import processes, verdicts
 from heavylift.executors.hosts import HostProcess, Phase
 from heavylift.executors.pace import Pace
@@ -42,6 +42,8 @@ log = logging.getLogger("heavylift.worker")
 
 class Pool:
     """An Executor of hosts that a nanny forks. `patience`: see PATIENCE."""
+
+    lacks: frozenset[Ability] = frozenset()
 
     def __init__(self, nanny: Nanny, settings: Settings, *, patience: float = PATIENCE) -> None:
         self.tasks: Mapping[str, TaskInfo] = nanny.tasks

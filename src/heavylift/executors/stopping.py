@@ -46,7 +46,8 @@ class Guard:
         """Whether the run whose task code runs now is to stop."""
         return self.run != 0 and self._page.stop == self.run
 
-    def caused(self, error: BaseException) -> bool:
+    @staticmethod
+    def caused(error: BaseException) -> bool:
         """Whether our Cancelled is this exception, or what led to it."""
         seen: set[int] = set()
         todo: list[BaseException | None] = [error]

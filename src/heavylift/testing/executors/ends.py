@@ -12,7 +12,7 @@ import pytest
 
 from heavylift.core.job import Progress
 from heavylift.core.outcome import Failed, Snoozed, Succeeded
-from heavylift.executor import LogLines
+from heavylift.executor import Ability, LogLines
 from heavylift.testing.executors.cases import ExecutorSuite, until
 
 
@@ -162,7 +162,7 @@ class EndsCases(ExecutorSuite):
             assert len(attempt.progress) < 1000
 
     async def test_progress_is_seen_while_the_code_says_no_more(self, tmp_path: Any) -> None:
-        async with self.running() as executor:
+        async with self.running(Ability.PARALLEL) as executor:
             attempt = self.give(executor, "count", to=2, pause=1000)
             attempt_of_one = self.give(executor, "wait_for", path=str(tmp_path / "go"))
             await until(lambda: attempt.progress == [1])
