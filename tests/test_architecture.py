@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "contrib": f"core {CONTRACTS} {ENGINE} app",
     "http": f"core {CONTRACTS} {ENGINE} app",
     "telemetry": f"core {CONTRACTS} {ENGINE} app",
-    "testing": f"core {CONTRACTS} {ENGINE} app",
+    "testing": f"core {CONTRACTS} {ENGINE} app executors",  # runs tasks inline, and wraps hosts to kill them
     "__main__": "cli",
     "": f"core {CONTRACTS} bound_task client app",  # heavylift/__init__.py: the public names
 }

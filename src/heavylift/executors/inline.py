@@ -9,7 +9,7 @@ import resource
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, Protocol
@@ -38,6 +38,8 @@ EVERY = 50
 Call = Callable[[], None]
 Place = Callable[[Call], None]
 """Has a function called where task code is to run; in the order in which they come, one at a time."""
+Awaited = Callable[[Coroutine[Any, Any, Any]], Awaitable[Any]]
+"""Runs the coroutine of an `async def` task: blocks until it is over, or awaits it."""
 Fault = Callable[[Job], BaseException | None]
 """What is to be raised in place of this job's code, if anything."""
 
@@ -192,32 +194,41 @@ class Inline:
 
         task = self._application.registry.get(run.job.task)
         fault = None if self._fault is None else self._fault(run.job)
-        performed = Performance(run, tell, self._settings, self._coroutines)
-        outcome = performed.outcome(task, fault)
-        self.escaped = performed.escaped
+        performance = Performance(run, tell, self._settings, self._coroutines.run)
+        outcome = performed(performance.outcome(task, fault))
+        self.escaped = performance.escaped
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._finish, run, outcome)
 
 
 class Performance:
-    """One attempt in this thread: what a host does with it, without what only a process of its own can do."""
+    """One attempt in this thread: what a host does with it, without what only a process of its own can do.
 
-    def __init__(self, run: Run, tell: Callable[[Report], None], settings: Settings, coroutines: Coroutines) -> None:
-        self.escaped: BaseException | None = None
-        """What the code raised that was meant for more than its job: Ctrl-C, or a test framework's own."""
-        self._run, self._settings, self._coroutines = run, settings, coroutines
+    `awaited` runs the coroutine of an `async def` task.
+    """
+
+    def __init__(self, run: Run, tell: Callable[[Report], None], settings: Settings, awaited: Awaited) -> None:
+        self.raised: BaseException | None = None
+        """What the task's code raised."""
+        self._run, self._settings, self._awaited = run, settings, awaited
         self._reporter = InlineReporter(run, tell, settings.max_log)
 
-    def outcome(self, task: Task | None, fault: BaseException | None = None) -> Outcome:
+    @property
+    def escaped(self) -> BaseException | None:
+        """What the code raised that was meant for more than its job: Ctrl-C, or a test framework's own."""
+        for_its_job = isinstance(self.raised, Exception | Cancelled | SystemExit | asyncio.CancelledError)
+        return None if for_its_job else self.raised
+
+    async def outcome(self, task: Task | None, fault: BaseException | None = None) -> Outcome:
         """Run the task's code; `fault` is raised in its place."""
         began, cpu = time.monotonic(), time.thread_time()
-        (kind, body), flags = self._attempt(task, fault)
+        (kind, body), flags = await self._attempt(task, fault)
         self._reporter.end()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         usage = USAGE.pack(time.monotonic() - began, time.thread_time() - cpu, peak)
         return verdicts.of_answer(self._run, kind, flags, usage + body)
 
-    def _attempt(self, task: Task | None, fault: BaseException | None) -> tuple[Answer, int]:
+    async def _attempt(self, task: Task | None, fault: BaseException | None) -> tuple[Answer, int]:
         job = self._run.job
         if task is None:
             return answers.unknown(job.task), 0
@@ -226,34 +237,49 @@ class Performance:
         except BaseException as error:  # noqa: BLE001  a validator is user code
             return answers.unfit(error), 0
         if task.context_parameter is not None:
-            arguments[task.context_parameter] = Context(
-                self._reporter,
-                job_id=job.id,
-                task=job.task,
-                attempt=job.attempt,
-                failures=job.failures,
-                checkpoint=job.checkpoint,
-                max_checkpoint=self._settings.max_result,
-            )
-        return self._call(task, arguments, fault)
+            arguments[task.context_parameter] = self._context(job)
+        return await self._call(task, arguments, fault)
 
-    def _call(self, task: Task, arguments: dict[str, Any], fault: BaseException | None) -> tuple[Answer, int]:
-        run = self._run
-        if run.stop is not None:
+    def _context(self, job: Job) -> Context:
+        return Context(
+            self._reporter,
+            job_id=job.id,
+            task=job.task,
+            attempt=job.attempt,
+            failures=job.failures,
+            checkpoint=job.checkpoint,
+            max_checkpoint=self._settings.max_result,
+        )
+
+    async def _call(self, task: Task, arguments: dict[str, Any], fault: BaseException | None) -> tuple[Answer, int]:
+        if self._stopping():
             return (Kind.CANCELLED, b""), NOT_STARTED
         try:
             if fault is not None:
                 raise fault
             value = task.function(**arguments)
             if inspect.iscoroutinefunction(task.function):
-                value = self._coroutines.run(value)
+                value = await self._awaited(value)
         except BaseException as error:  # noqa: BLE001  whatever a task raises is its answer
-            if run.stop is not None and (Guard.caused(error) or isinstance(error, asyncio.CancelledError)):
+            self.raised = error
+            if self._stopping() and (Guard.caused(error) or isinstance(error, asyncio.CancelledError)):
                 return (Kind.CANCELLED, b""), 0
-            if not isinstance(error, Exception | Cancelled | SystemExit | asyncio.CancelledError):
-                self.escaped = error
-            return answers.raised(task, error, run.job.failures + 1), 0
+            return answers.raised(task, error, self._run.job.failures + 1), 0
         return answers.returned(task, value, self._settings.max_result), 0
+
+    def _stopping(self) -> bool:
+        return self._run.stop is not None
+
+
+def performed(outcome: Coroutine[Any, Any, Outcome]) -> Outcome:
+    """The outcome of a Performance whose `awaited` blocks, so that there is nothing to wait for."""
+    try:
+        outcome.send(None)
+    except StopIteration as end:
+        found: Outcome = end.value
+        return found
+    message = "awaited() did not block"
+    raise RuntimeError(message)
 
 
 class InlineReporter:
@@ -331,7 +357,7 @@ class Coroutines:
         self._runner = asyncio.Runner()
         self._running: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
 
-    def run(self, coroutine: Any) -> Any:
+    async def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """The coroutine's result; blocks, and needs a thread in which no loop runs."""
         return self._runner.run(self._followed(coroutine))
 
@@ -347,7 +373,7 @@ class Coroutines:
         """Let go of the loop; where `run` was called."""
         self._runner.close()
 
-    async def _followed(self, coroutine: Any) -> Any:
+    async def _followed(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  a runner runs tasks
         self._running = asyncio.get_running_loop(), task
