@@ -17,7 +17,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NAMES = (
-    *("pool", "drain", "async_drain", "claims", "submit_busy", "submit_http", "latency", "sse", "cpu", "memory", "stop"),
+    *(
+        "pool",
+        "drain",
+        "async_drain",
+        "claims",
+        "submit_busy",
+        "submit_http",
+        "latency",
+        "sse",
+        "cpu",
+        "memory",
+        "stop",
+    ),
     "healthz",
 )
 

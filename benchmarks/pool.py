@@ -55,7 +55,8 @@ def run(*, quick: bool) -> list[Line]:
 
 async def rate(calls: int) -> float:
     """Calls a second: given to the pool as it has room, and each result read."""
-    pool = Pool(await Nanny.start(APPLICATION), Settings(concurrency=HOSTS))
+    # As nice as the others' processes, so that other load on the machine weighs the same on all.
+    pool = Pool(await Nanny.start(APPLICATION), Settings(concurrency=HOSTS, nice=0))
     await pool.start()
     try:
         await through(pool, calls // 10)

@@ -1,4 +1,4 @@
-"""An application in a test: on a store of its own, with a clock that stands still, and a worker that runs on command."""
+"""An application in a test: with a store of its own, a clock that stands still, and a worker that runs on command."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def heavylift_app(request: pytest.FixtureRequest) -> Heavylift:
     name = str(mark.args[0] if mark is not None and mark.args else request.config.getini(MARK))
     if not name:
         message = (
-            f'Which application is tested? Write `{MARK} = "module:attribute"` into pytest\'s settings,'
+            f'Which application is tested? Write `{MARK} = "module:attribute"` into the settings of pytest,'
             f' mark the test with @pytest.mark.{MARK}("module:attribute"), or define a fixture {MARK} that returns it.'
         )
         raise pytest.UsageError(message)
@@ -47,7 +47,7 @@ def heavylift_app(request: pytest.FixtureRequest) -> Heavylift:
 @pytest.fixture
 def lift_env(heavylift_app: Heavylift, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
     """The application on a store of its own, where `drain` and `advance` run its jobs in this process, by a clock of
-    the test\'s own. See `heavylift.testing.Environment`.
+    the test's own. See `heavylift.testing.Environment`.
     """
     from heavylift.testing.environment import open_environment  # noqa: PLC0415  who has no such test pays nothing
 
@@ -72,9 +72,11 @@ def _found(name: str) -> Heavylift:
     try:
         found = pkgutil.resolve_name(name)
     except (ValueError, ImportError, AttributeError) as error:
-        message = f"{MARK} = {name!r} cannot be imported: {error}. Is its folder in pytest\'s `pythonpath`?"
+        message = f"{MARK} = {name!r} cannot be imported: {error}. Is its folder in the setting `pythonpath`?"
         raise pytest.UsageError(message) from error
     if not isinstance(found, Heavylift):
-        message = f"{MARK} = {name!r} is a {type(found).__name__}, not a Heavylift; name the object itself: module:lift."
+        message = (
+            f"{MARK} = {name!r} is a {type(found).__name__}, not a Heavylift; name the object itself: module:lift."
+        )
         raise pytest.UsageError(message)
     return found

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 
 class ProcessEnvironment(Observer):
-    """What a test does with its application's jobs, which a worker runs; made by `open_process_environment`, or the fixture
-    `lift_env_real`.
+    """What a test does with its application's jobs, which a worker runs; made by `open_process_environment`, or the
+    fixture `lift_env_real`.
 
     The worker's processes import the application anew: what a test patches in its own is not patched there.
     """

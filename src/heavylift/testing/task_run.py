@@ -15,8 +15,8 @@ from heavylift.core.errors import ConfigError
 from heavylift.core.job import Error, Job, Progress, new_id
 from heavylift.core.outcome import Crashed, Failed, Outcome, Succeeded, TimedOut
 from heavylift.executor import Checkpoint, LogLines, Report
-from heavylift.executors.inline import Coroutines, Performance, performed
 from heavylift.executors.pace import Pace
+from heavylift.executors.performing import Coroutines, Performance, performed
 from heavylift.executors.verdicts import Run
 from heavylift.settings import Settings
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from heavylift.bound_task import BoundTask
     from heavylift.core.task import Task
-    from heavylift.executors.inline import Awaited
+    from heavylift.executors.performing import Awaited
 
 R = TypeVar("R")
 
@@ -63,7 +63,7 @@ class TaskRun(Generic[R]):
         """
         if not isinstance(self.outcome, Succeeded):
             message = f"Task {self.task.name!r} has no result: it ended {self.outcome}"
-            raise AssertionError(message) from self.exception
+            raise AssertionError(message) from self.exception  # noqa: TRY004  a test reads it
         result: R = self.task.decode_result(self.outcome.result)
         return result
 
