@@ -88,6 +88,7 @@ def test_an_application_behind_http_is_tested_without_a_loop_of_ones_own(project
     run(
         project,
         """
+        import psutil
         import pytest
         from app import build_report, lift
         from fastapi import FastAPI
@@ -103,6 +104,7 @@ def test_an_application_behind_http_is_tested_without_a_loop_of_ones_own(project
 
         def test_with_lifespan(lift_env):
             with TestClient(app) as client:
+                assert psutil.Process().children() == []
                 name = client.post("/reports", params={"customer_id": 7}).json()["id"]
                 assert lift_env.submitted(build_report, customer_id=7)
                 lift_env.drain()
