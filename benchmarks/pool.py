@@ -20,7 +20,7 @@ from heavylift.core.job import Job
 from heavylift.core.outcome import Outcome, Succeeded
 from heavylift.executor import Report
 from heavylift.executors.link import Nanny
-from heavylift.executors.pool import Pool
+from heavylift.executors.pools import Pools
 from heavylift.settings import Settings
 
 HOSTS = 2
@@ -56,7 +56,7 @@ def run(*, quick: bool) -> list[Line]:
 async def rate(calls: int) -> float:
     """Calls a second: given to the pool as it has room, and each result read."""
     # As nice as the others' processes, so that other load on the machine weighs the same on all.
-    pool = Pool(await Nanny.start(APPLICATION), Settings(concurrency=HOSTS, nice=0))
+    pool = Pools(await Nanny.start(APPLICATION), Settings(concurrency=HOSTS, nice=0))
     await pool.start()
     try:
         await through(pool, calls // 10)
@@ -67,7 +67,7 @@ async def rate(calls: int) -> float:
         await pool.close(0.0)
 
 
-async def through(pool: Pool, calls: int) -> None:
+async def through(pool: Pools, calls: int) -> None:
     """Run so many calls; the jobs are made before, as they would come from a store."""
     jobs = [claimed("noop", value=number) for number in range(calls)]
     over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -82,11 +82,11 @@ async def through(pool: Pool, calls: int) -> None:
         left -= 1
         if left == 0:
             over.set_result(None)
-        elif pool.free:
+        elif pool.free.process:
             give()
 
     def give() -> None:
-        for _ in range(min(pool.free, len(jobs))):
+        for _ in range(min(pool.free.process, len(jobs))):
             pool.run(jobs.pop(), ignore, finished)
 
     left = calls

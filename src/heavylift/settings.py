@@ -25,6 +25,10 @@ class Settings:
     store: str = "sqlite:///heavylift.db"
     concurrency: int = 0
     """Exclusive hosts at most; 0: as many as the CPUs that this process may use."""
+    coroutines: int = 100
+    """Jobs of `async def` tasks that a worker runs at once, at most."""
+    threads: int = 32
+    """Jobs of tasks with run_in="thread" that a worker runs at once, at most."""
     idle: float = 30.0
     """A host that had nothing to do for this long goes, down to one."""
     nice: int = 10

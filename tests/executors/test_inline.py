@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from heavylift import Context
-from heavylift.core.options import Options
+from heavylift.core.options import Options, Slots
 from heavylift.core.outcome import Cancelled, Failed, Interrupted, Succeeded, TimedOut
 from heavylift.core.task import define
 from heavylift.executor import Ability, StopReason
@@ -118,7 +118,7 @@ class TestInline(ExecutorSuite):
         async with self.running() as executor:
             assert executor.lacks == {Ability.KILL, Ability.PARALLEL}
             attempts = [self.give(executor, "give") for _ in range(3)]
-            assert executor.free == 0
+            assert executor.free == Slots()
             for attempt in attempts:
                 assert isinstance(await attempt.outcome(), Succeeded)
-            await until(lambda: executor.free == 1)
+            await until(lambda: executor.free == Slots(1, 1, 1))

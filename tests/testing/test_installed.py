@@ -82,7 +82,7 @@ def test_a_third_party_uses_the_suites_and_the_fixtures(unpacked, pytester, monk
         "pythonpath = .\nheavylift_app = test_application:lift\nfilterwarnings = error\n"
     )
     pytester.makepyfile(test_suites=SUITES, test_application=APPLICATION)
-    some = "wheel or run or drain or unique or claim_returns or returns_is_the_result or soft_stop or death"
+    some = "wheel or run or drain or unique or claim_returns or returns_is_the_result or forced_stop or death"
     result = pytester.runpytest_subprocess("-k", some)
     outcomes = result.parseoutcomes()
     assert outcomes.keys() <= {"passed", "deselected", "warnings"}

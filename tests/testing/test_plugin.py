@@ -252,6 +252,70 @@ def test_task_code_runs_where_it_finds_no_loop_and_async_tasks_find_one(project)
     )
 
 
+PLACES = """
+import asyncio
+from heavylift import Context, Heavylift
+
+lift = Heavylift("sqlite:///production.db")
+
+async def loop(ctx: Context, count: int) -> list[int]:
+    first = ctx.resume(0)
+    for row in range(first, count):
+        ctx.checkpoint(row + 1)
+        ctx.progress(row + 1, count)
+        await asyncio.sleep(0)
+    return [first, count]
+
+def thread(ctx: Context, count: int) -> list[int]:
+    return asyncio.run(loop(ctx, count))
+
+in_loop = lift.task(loop)
+in_thread = lift.task(run_in="thread")(thread)
+in_process = lift.task(name="process")(thread)
+"""
+
+
+def test_coroutines_and_threads_are_run_too(project):
+    project.makepyfile(places=PLACES)
+    run(
+        project,
+        """
+        import pytest
+        from places import in_loop, in_process, in_thread, lift
+        from fastapi.testclient import TestClient
+
+        pytestmark = pytest.mark.heavylift_app("places:lift")
+        TASKS = (in_loop, in_process, in_thread)
+
+        async def test_async(lift_env):
+            for task in TASKS:
+                await task.submit(3)
+            ran = lift_env.drain()
+            assert [job.state for job in ran] == ["succeeded"] * 3
+            assert [lift_env.result(task) for task in TASKS] == [[0, 3]] * 3
+
+        def test_sync(lift_env):
+            client = TestClient(lift.asgi("api"))
+            for task in TASKS:
+                client.post(f"/v1/tasks/{task.name}/jobs", json={"count": 3})
+            lift_env.fail_next(in_loop, ConnectionError)
+            lift_env.advance("2s")
+            assert [lift_env.job(task).attempt for task in TASKS] == [2, 1, 1]
+            assert [lift_env.result(task) for task in TASKS] == [[0, 3]] * 3
+
+        @pytest.mark.parametrize("when", ["start", "checkpoint:2", "progress:60"])
+        @pytest.mark.parametrize("task", [in_loop, in_thread], ids=["loop", "thread"])
+        async def test_real(lift_env_real, when, task):
+            lift_env_real.kill_host(task, when=when)
+            handle = await task.submit(3)
+            resumed = {"start": 0, "checkpoint:2": 2, "progress:60": 2}[when]
+            assert await handle.result(timeout="50s") == [resumed, 3]
+            assert (await handle.refresh()).crashes == 1
+        """,
+        passed=8,
+    )
+
+
 def test_what_is_meant_for_the_test_reaches_it(project):
     project.makepyfile(
         tasks="""
@@ -288,7 +352,7 @@ def test_what_is_meant_for_the_test_reaches_it(project):
         failed=2,
     )
     result.stdout.fnmatch_lines_random(
-        ["*Failed: from within*", "*1000 attempts were made and jobs are still due; the last one was of 'never_ends'*"]
+        ["*Failed: from within*", "*1000 attempts were made and jobs are still due; the next one is of 'never_ends'*"]
     )
 
 

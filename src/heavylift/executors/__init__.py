@@ -10,11 +10,12 @@ _HOMES = {
     "Inline": "heavylift.executors.inline",
     "Nanny": "heavylift.executors.link",
     "Pool": "heavylift.executors.pool",
+    "Pools": "heavylift.executors.pools",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """`Inline`, `Nanny` and `Pool`, imported when they are asked for."""
+    """`Inline`, `Nanny`, `Pool` and `Pools`, imported when they are asked for."""
     if name not in _HOMES:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)

@@ -112,8 +112,10 @@ def _name_of(error: BaseException) -> str:
 
 
 def traceback_of(error: BaseException) -> str:
-    """The traceback as text, without its first frame, which is the host's own."""
-    frames = error.__traceback__.tb_next if error.__traceback__ is not None else None
+    """The traceback as text, without its first frames, which are the host's own."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_globals.get("__package__") == __package__:
+        frames = frames.tb_next
     try:
         text = "".join(traceback.format_exception(type(error), error, frames))
     except BaseException:  # noqa: BLE001  it asks the exception, and what led to it, for their texts

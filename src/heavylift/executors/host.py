@@ -17,17 +17,19 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from heavylift.context import Context
+from heavylift.core.errors import Cancelled
 from heavylift.core.task import Task
 from heavylift.executors import answers, hygiene, processes
 from heavylift.executors.answers import Answer
 from heavylift.executors.reporting import HostReporter, Wire
-from heavylift.executors.stopping import Guard
+from heavylift.executors.stopping import Guard, was_led_to
 from heavylift.executors.wire import (
     CLOSED_BY_TASK,
     COULD_NOT_START,
     HIGH_DESCRIPTORS,
     LAST,
     NOT_STARTED,
+    STACK_SIGNAL,
     USAGE,
     Kind,
     Page,
@@ -49,6 +51,8 @@ class HostConfig:
     nice: int
     max_result: int
     max_log: int
+    threads: int = 0
+    """Jobs that run at once in threads; 0: this host is no shared one."""
 
 
 def main(
@@ -57,11 +61,11 @@ def main(
     descriptors: Sequence[int],
     config: Mapping[str, Any],
 ) -> NoReturn:
-    """Become a host: `descriptors` are requests, stream, page, alive and output, as the worker made them."""
+    """Become a host: `descriptors` are requests, stream, page, alive, output and stacks, as the worker made them."""
     os.setsid()
     processes.set_name("heavylift-host")
     processes.adopt_orphans()
-    requests, stream, memory, alive, output = (_high(descriptor) for descriptor in descriptors)
+    requests, stream, memory, alive, output, stacks = (_high(descriptor) for descriptor in descriptors)
     processes.die_when_closed(alive)
     _redirect(output)
     settings = HostConfig(**config)
@@ -70,7 +74,15 @@ def main(
     page = Page(memory)
     os.close(memory)
     wire = Wire(socket.socket(fileno=stream))
-    host = Host(registry, socket.socket(fileno=requests), wire, page, settings)
+    socket_of_requests = socket.socket(fileno=requests)
+    host: Host | SharedHost
+    if settings.threads:
+        from heavylift.executors.shared import SharedHost  # noqa: PLC0415  most hosts need no event loop
+
+        host = SharedHost(registry, socket_of_requests, wire, page, settings)
+        faulthandler.register(STACK_SIGNAL, stacks, chain=False)
+    else:
+        host = Host(registry, socket_of_requests, wire, page, settings)
     _reseed()
     try:
         for hook in hooks:
@@ -155,7 +167,7 @@ class Host:
         except BaseException as error:  # noqa: BLE001  whatever a task raises is its answer
             guard.run = 0
             self._leave_fork()
-            if page.stop == number and guard.caused(error):
+            if page.stop == number and was_led_to(error, Cancelled):
                 return (Kind.CANCELLED, b""), 0
             return answers.raised(task, error, request.failures + 1), 0
         finally:

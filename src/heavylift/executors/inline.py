@@ -13,6 +13,7 @@ from queue import SimpleQueue
 from typing import Protocol
 
 from heavylift.core.job import Job
+from heavylift.core.options import Slots
 from heavylift.core.outcome import Interrupted, Outcome
 from heavylift.core.task import Task
 from heavylift.executor import Ability, Report, StopReason, TaskInfo
@@ -66,9 +67,9 @@ class Inline:
     # --- the contract ------------------------------------------------------------------------------------------
 
     @property
-    def free(self) -> int:
-        """See `Executor.free`."""
-        return 0 if self._closing or self._runs else 1
+    def free(self) -> Slots:
+        """See `Executor.free`: one attempt, whatever its place would be elsewhere."""
+        return Slots() if self._closing or self._runs else Slots(1, 1, 1)
 
     async def start(self) -> None:
         """See `Executor.start`."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import resource
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from types import CodeType, TracebackType
 from typing import Any
 
 from heavylift.context import Context
@@ -19,7 +19,7 @@ from heavylift.core.task import Task
 from heavylift.executor import Checkpoint, LogLines, Report
 from heavylift.executors import answers, verdicts
 from heavylift.executors.answers import Answer
-from heavylift.executors.stopping import Guard
+from heavylift.executors.stopping import was_led_to
 from heavylift.executors.verdicts import Run
 from heavylift.executors.wire import NOT_STARTED, USAGE, Kind
 from heavylift.settings import Settings
@@ -89,11 +89,11 @@ class Performance:
             if fault is not None:
                 raise fault  # noqa: TRY301  its traceback is to begin here, as that of a task
             value = task.function(**arguments)
-            if inspect.iscoroutinefunction(task.function):
+            if task.is_coroutine:
                 value = await self._awaited(value)
         except BaseException as error:  # noqa: BLE001  whatever a task raises is its answer
             self.raised = error
-            if self._stopping() and (Guard.caused(error) or isinstance(error, asyncio.CancelledError)):
+            if self._stopping() and (was_led_to(error, Cancelled) or was_led_to(error, asyncio.CancelledError)):
                 return (Kind.CANCELLED, b""), 0
             return answers.raised(task, error, self._run.job.failures + 1), 0
         return answers.returned(task, value, self._settings.max_result), 0
@@ -190,7 +190,10 @@ class Coroutines:
 
     async def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """The coroutine's result; blocks, and needs a thread in which no loop runs."""
-        return self._runner.run(self._followed(coroutine))
+        try:
+            return self._runner.run(self._followed(coroutine))
+        except BaseException as error:  # noqa: BLE001  it is raised again
+            raise error.with_traceback(_below(error.__traceback__, Coroutines._followed.__code__)) from error.__cause__
 
     def cancel(self) -> None:
         """Cancel the coroutine that runs, if any does; from any thread."""
@@ -212,3 +215,13 @@ class Coroutines:
             return await coroutine
         finally:
             self._running = None
+
+
+def _below(frames: TracebackType | None, code: CodeType) -> TracebackType | None:
+    """The frames that this code called: those above are the event loop's."""
+    found = frames
+    while found is not None:
+        if found.tb_frame.f_code is code:
+            return found.tb_next
+        found = found.tb_next
+    return frames

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 
 from heavylift.core.errors import ConfigError
 from heavylift.core.job import Error
+from heavylift.core.options import Slots
 from heavylift.core.outcome import Failed, Interrupted, Outcome
 from heavylift.executor import Ability, Report, StopReason, TaskInfo
 from heavylift.executors import processes, verdicts
-from heavylift.executors.hosts import HostProcess, Phase
+from heavylift.executors.host_link import Phase
+from heavylift.executors.hosts import HostProcess
 from heavylift.executors.pace import Pace
 from heavylift.executors.verdicts import Run, Stop
 
@@ -80,13 +82,14 @@ class Pool:
         return sum(1 for host in self._hosts if host.phase is Phase.READY)
 
     @property
-    def free(self) -> int:
+    def free(self) -> Slots:
         """See `Executor.free`."""
-        if self._closing:
-            return 0
+        return Slots(process=0 if self._closing else max(0, self._room()))
+
+    def _room(self) -> int:
         now = self.size - self._busy() - len(self._queue)
         if self._behind:
-            return max(0, now)
+            return now
         if self._pace.brief:
             # The next ones wait here, not behind a round trip to the store; they come by the half, so that each trip
             # brings many. A host that has nothing to do is never kept waiting for that.
@@ -95,13 +98,13 @@ class Pool:
             room = window - len(self._runs)
             if room * 2 >= window:
                 now = max(now, room)
-        return max(0, now)
+        return now
 
     async def start(self) -> None:
         """See `Executor.start`."""
         for warning in self.nanny.warnings:
             log.warning(warning)
-        self.nanny.on_ready = self._renewed
+        self.nanny.on_ready.append(self._renewed)
         self._warm = self._loop.create_future()
         self._grow(self._least)
         await self._warm
@@ -119,7 +122,8 @@ class Pool:
             pace = self._paces.get(job.task)
             if pace is None:
                 pace = self._paces[job.task] = Pace()
-            run = Run(self._numbers, job, report, finished, time.monotonic(), pace, not job.alone)
+            shares = not (job.alone or job.options.fresh)
+            run = Run(self._numbers, job, report, finished, time.monotonic(), pace, shares)
             self._runs[job.id, job.attempt] = run
             self._queue.append(run)
             self._pump_soon()
@@ -138,6 +142,16 @@ class Pool:
 
     async def close(self, grace: float) -> None:
         """See `Executor.close`."""
+        await self.close_hosts(grace)
+        await self.nanny.close()
+        await self.gone()
+
+    async def gone(self) -> None:
+        """Wait, not for long, until every host is reaped."""
+        await self._until(lambda: not self._hosts, self._loop.time() + 1)
+
+    async def close_hosts(self, grace: float) -> None:
+        """As `close`, and leave the nanny alone: it kills what is left when it is closed."""
         self._closing = True
         deadline = self._loop.time() + grace
         while self._queue:
@@ -158,8 +172,6 @@ class Pool:
         await self._until(lambda: not self._hosts, self._loop.time() + 1)
         for host in list(self._hosts):
             host.kill()
-        await self.nanny.close()
-        await self._until(lambda: not self._hosts, self._loop.time() + 1)
 
     async def _until(self, condition: Callable[[], bool], deadline: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -181,19 +193,34 @@ class Pool:
         queue = self._queue
         while queue:
             run = queue[0]
-            if self._idle and (self._least == 1 or self._busy() < self.size):
-                host = self._idle.pop()
-            elif self._open and run.pace.depth > 1 and run.may_share:
-                host = self._open.popleft()
-                host.open = False
-            else:
-                break
-            if not self._fill(host):
+            host = self._host_for(run)
+            if host is None or not self._fill(host):
                 break
         if queue and len(self._hosts) < self.size:
             self._grow(len(queue))
         if self._watch_timer is None and self._runs:
             self._watch_timer = self._loop.call_later(WATCH, self._watch)
+
+    def _host_for(self, run: Run) -> HostProcess | None:
+        """A host that may have this run now; None if there is none."""
+        if self._idle and (self._least == 1 or self._busy() < self.size):
+            return self._fresh_host() if run.job.options.fresh else self._idle.pop()
+        if self._open and run.pace.depth > 1 and run.may_share:
+            host = self._open.popleft()
+            host.open = False
+            return host
+        return None
+
+    def _fresh_host(self) -> HostProcess | None:
+        """An idle host that has run nothing yet; None: one is on its way, if need be in the place of another."""
+        host = next((host for host in self._idle if host.jobs == 0), None)
+        if host is not None:
+            self._idle.remove(host)
+            return host
+        if self._living() >= self.size + self._least - 1:
+            self._idle[0].leave()
+        self._grow(len(self._idle) + 1)
+        return None
 
     def _fill(self, host: HostProcess) -> bool:
         """Give a host the oldest run, and its share of those behind if all are very short; False if it takes none.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from heavylift.core import lifecycle
 from heavylift.core.job import Job, State
+from heavylift.core.options import Slots
 from heavylift.core.outcome import Interrupted
 from heavylift.store import Query, WorkerRecord
 from heavylift.worker import reported
@@ -24,6 +25,8 @@ LEASE = 100 * 366 * 86400.0
 """Seconds: whatever time a test lets pass, its worker lives."""
 NO_JITTER = 1.0
 """In place of a random number: each delay is the whole one that the backoff names."""
+ONE_EACH = [Slots(process=1), Slots(loop=1), Slots(thread=1)]
+"""Claimed in turn: one job at a time, of each place."""
 MOST = 1000
 """Attempts of one drain; more look like a job that goes on for ever."""
 
@@ -45,16 +48,14 @@ class Drains:
         Raises AssertionError when that does not end, and what task code raised that was not meant for its job.
         """
         ran: list[Job] = []
-        while jobs := await self._store.claim(self._worker.id, self._worker.epoch, 1):
-            if len(ran) == MOST:
-                await self._settle(jobs[0], [], Interrupted("not started"))
-                message = f"{MOST} attempts were made and jobs are still due; the last one was of {jobs[0].task!r}."
-                raise AssertionError(message)
-            ran.append(await self._run(jobs[0]))
-            escaped, self._executor.escaped = self._executor.escaped, None
-            if escaped is not None:
-                raise escaped
-        return ran
+        while True:
+            before = len(ran)
+            for slots in ONE_EACH:
+                for job in await self._store.claim(self._worker.id, self._worker.epoch, slots):
+                    await self._check(job, len(ran))
+                    ran.append(await self._run(job))
+            if len(ran) == before:
+                return ran
 
     async def advance(self, seconds: float) -> list[Job]:
         """Let time pass, and run each job when its time has come."""
@@ -68,6 +69,12 @@ class Drains:
         self._clock.advance(max(0.0, end - self._clock.wall()))
         return ran
 
+    async def _check(self, job: Job, ran: int) -> None:
+        if ran == MOST:
+            await self._settle(job, [], Interrupted("not started"))
+            message = f"{MOST} attempts were made and jobs are still due; the next one is of {job.task!r}."
+            raise AssertionError(message)
+
     async def _run(self, job: Job) -> Job:
         """One attempt, to the end of its last write."""
         outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
@@ -80,7 +87,11 @@ class Drains:
 
         self._executor.run(job, report, lambda _, ended: outcome.set_result(ended))
         ended = await outcome
-        return await self._settle(job, changes, ended)
+        settled = await self._settle(job, changes, ended)
+        escaped, self._executor.escaped = self._executor.escaped, None
+        if escaped is not None:
+            raise escaped
+        return settled
 
     async def _settle(self, job: Job, reports: list[Change], outcome: Outcome) -> Job:
         now = self._clock.wall()

@@ -9,10 +9,13 @@ import re
 import signal
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
+from heavylift.context import Context
 from heavylift.core.errors import ConfigError
 from heavylift.executors.host import Host
-from heavylift.executors.reporting import HostReporter
+from heavylift.executors.shared import SharedHost
+from heavylift.executors.shared_reporting import SharedReporter
 from heavylift.executors.wire import Request
 
 FOLDER = "LIFT_TEST_KILLS"
@@ -31,59 +34,69 @@ def moment(when: str) -> dict[str, Any]:
     return {"kind": kind, "number": number}
 
 
-class Attempt:
-    """The attempt that runs in this host."""
+class Orders:
+    """The orders in a folder, and how far the attempts of this host are."""
 
-    def __init__(self, folder: Path, request: Request) -> None:
-        self._folder, self._request = folder, request
-        self._checkpoints = 0
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._checkpoints: WeakKeyDictionary[Context, int] = WeakKeyDictionary()
 
-    def started(self) -> None:
-        """Its code is about to be called."""
-        self._obey("start", 0)
+    def started(self, request: Request) -> None:
+        """An attempt is about to begin."""
+        self._obey(request.job, request.task, "start", 0)
 
-    def saved(self) -> None:
-        """One more checkpoint was sent; what a host sent arrives, whatever becomes of the host."""
-        self._checkpoints += 1
-        self._obey("checkpoint", self._checkpoints)
+    def saved(self, context: Context) -> None:
+        """An attempt has reported one more checkpoint."""
+        count = self._checkpoints[context] = self._checkpoints.get(context, 0) + 1
+        self._obey(context.job_id, context.task, "checkpoint", count, context)
 
-    def got(self, percent: float | None) -> None:
-        """It told how far it is."""
+    def told(self, context: Context, percent: float | None) -> None:
+        """An attempt has reported how far it is."""
         if percent is not None:
-            self._obey("progress", percent)
+            self._obey(context.job_id, context.task, "progress", percent, context)
 
-    def _obey(self, kind: str, number: float) -> None:
+    def _obey(self, job: str, task: str, kind: str, number: float, context: Context | None = None) -> None:
         for path in sorted(self._folder.glob("*.json")):
             with contextlib.suppress(FileNotFoundError):  # another host was faster
                 order = json.loads(path.read_text())
                 due = number >= order["number"] if kind == "progress" else number == order["number"]
-                mine = order["job"] == self._request.job or order["task"] == self._request.task
-                if order["kind"] == kind and due and mine:
+                if order["kind"] == kind and due and (order["job"] == job or order["task"] == task):
                     path.rename(path.with_suffix(".done"))
+                    # What an exclusive host reported is sent, or on its page; a shared one sends a little later.
+                    reporter = None if context is None else context._reporter  # noqa: SLF001  a test's spy
+                    if isinstance(reporter, SharedReporter):
+                        reporter.flush()
                     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def listen(folder: Path) -> None:
     """Have the hosts that this process forks obey the orders in a folder."""
-    attempt, checkpoint, progress = Host._attempt, HostReporter.checkpoint, HostReporter.progress  # noqa: SLF001  wrapped
-    running: list[Attempt] = []
+    orders = Orders(folder)
+    attempt, begin = Host._attempt, SharedHost._begin  # noqa: SLF001  they are wrapped
+    checkpoint, progress = Context.checkpoint, Context.progress
 
     def _attempt(self: Host, request: Request) -> Any:
-        running[:] = [Attempt(folder, request)]
-        running[0].started()
+        orders.started(request)
         return attempt(self, request)
 
-    def _checkpoint(self: HostReporter, value: bytes) -> None:
-        checkpoint(self, value)
-        running[0].saved()
+    def _begin(self: SharedHost, request: Request) -> None:
+        orders.started(request)
+        begin(self, request)
 
-    def _progress(self: HostReporter, value: dict[str, Any]) -> None:
-        progress(self, value)
-        running[0].got(value["percent"])
+    def _checkpoint(self: Context, *args: Any, **kwargs: Any) -> None:
+        checkpoint(self, *args, **kwargs)
+        orders.saved(self)
+
+    def _progress(
+        self: Context, done: float | None = None, total: float | None = None, *args: Any, **kwargs: Any
+    ) -> None:
+        progress(self, done, total, *args, **kwargs)
+        orders.told(self, 100 * done / total if done is not None and total else None)
 
     Host._attempt = _attempt  # type: ignore[method-assign]  # noqa: SLF001
-    HostReporter.checkpoint = _checkpoint  # type: ignore[method-assign]
-    HostReporter.progress = _progress  # type: ignore[method-assign]
+    SharedHost._begin = _begin  # type: ignore[method-assign]  # noqa: SLF001
+    Context.checkpoint = _checkpoint  # type: ignore[method-assign]
+    Context.progress = _progress  # type: ignore[method-assign]
 
 
 if FOLDER in os.environ:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
 import time
 from dataclasses import dataclass, field, replace
@@ -77,7 +76,7 @@ def run_task(
     an earlier attempt saved, `attempt` the number of this start. A task's own arguments of these names are given by
     position. Raises InvalidArguments and PayloadTooLarge as `submit` does; what the task raises is in the answer.
     """
-    if inspect.iscoroutinefunction(task.task.function) and _loop_runs():
+    if task.task.is_coroutine and _loop_runs():
         message = f"Task {task.name!r} is async, and a loop runs here: await run_task_async({task.name}, …) instead."
         raise ConfigError(message)
     heard = _Heard(_claimed(task, args, kwargs, checkpoint, attempt))
