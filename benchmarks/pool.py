@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import shutil
 import subprocess
@@ -19,8 +20,10 @@ from heavylift.core import codec
 from heavylift.core.job import Job
 from heavylift.core.outcome import Outcome, Succeeded
 from heavylift.executor import Report
+from heavylift.executors import processes
 from heavylift.executors.link import Nanny
 from heavylift.executors.pools import Pools
+from heavylift.process import GARBAGE
 from heavylift.settings import Settings
 
 HOSTS = 2
@@ -59,17 +62,26 @@ async def rate(calls: int) -> float:
     pool = Pools(await Nanny.start(APPLICATION), Settings(concurrency=HOSTS, nice=0))
     await pool.start()
     try:
-        await through(pool, calls // 10)
+        await through(pool, made(calls // 10))
+        jobs = made(calls)
         began = time.perf_counter()
-        await through(pool, calls)
+        await through(pool, jobs)
         return calls / (time.perf_counter() - began)
     finally:
         await pool.close(0.0)
 
 
-async def through(pool: Pools, calls: int) -> None:
-    """Run so many calls; the jobs are made before, as they would come from a store."""
+def made(calls: int) -> list[Job]:
+    """The jobs, as they would come from a store; the collector looks at them as little as a worker's does."""
     jobs = [claimed("noop", value=number) for number in range(calls)]
+    processes.settle_memory()
+    gc.set_threshold(GARBAGE)
+    return jobs
+
+
+async def through(pool: Pools, jobs: list[Job]) -> None:
+    """Run them all."""
+    calls = len(jobs)
     over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     total = left = 0
 
