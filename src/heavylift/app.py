@@ -18,7 +18,7 @@ from heavylift.store import SystemClock
 from heavylift.stores import open_store, resolved
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
     from os import PathLike
     from types import FrameType
 
@@ -60,6 +60,8 @@ class Heavylift:
         self._clock: Clock = SystemClock()
         self._url = resolved(self.settings.store)
         self._client: Client | None = None
+        self._lends_worker = True
+        """Whether a web process gets a worker beside it."""
 
     @property
     def client(self) -> Client:
@@ -86,11 +88,27 @@ class Heavylift:
 
         Raises ConfigError as the constructor does.
         """
-        self.given_settings |= settings
+        self.given_settings = self.given_settings | settings
         self.settings = Settings.load(**self.given_settings)
         self._url = resolved(self.settings.store)
         if self._client is not None:
-            self._client.use(open_store(self._url, self._clock), self.settings.max_payload)
+            self._client.use(open_store(self._url, self._clock), self._clock, self.settings.max_payload)
+
+    @contextlib.contextmanager
+    def overridden(self, *, clock: Clock | None = None, **settings: Any) -> Iterator[None]:
+        """For tests: other settings, and another clock, until the block ends; meanwhile `lifespan` starts no worker.
+
+        Raises ConfigError as `override` does, and when the store was opened before or is left open.
+        """
+        before = self.given_settings, self._clock, self._lends_worker
+        self._clock = self._clock if clock is None else clock
+        self._lends_worker = False
+        try:
+            self.override(**settings)
+            yield
+        finally:
+            self.given_settings, self._clock, self._lends_worker = before
+            self.override()
 
     # --- tasks -------------------------------------------------------------------------------------------------
 
@@ -222,17 +240,28 @@ class Heavylift:
         """For a web application: `FastAPI(lifespan=lift.lifespan)`. Opens the store, and starts a worker beside the
         web process, which is warm when this yields; on the way out the worker drains.
         """
+        await self.open()
+        try:
+            async with self.worker() if self._lends_worker else contextlib.nullcontext():
+                yield
+        finally:
+            await self.close()
+
+    @contextlib.asynccontextmanager
+    async def worker(self, origin: Application | None = None) -> AsyncIterator[None]:
+        """A worker in a process of its own, warm when this yields; on the way out it drains. `origin` says where it
+        finds this application: by default where this process made it.
+
+        Raises ConfigError when it cannot start.
+        """
         from heavylift.monolith import Monolith  # hosts import this module too, and have no use for it
 
-        await self.open()
-        worker = Monolith(self.origin(), self.worker_settings(), self.store_url)
+        worker = Monolith(origin or self.origin(), self.worker_settings(), self.store_url)
         try:
             await worker.start()
             yield
         finally:
-            # Streams first: an open one must not hold up the drain of the worker.
             await worker.close()
-            await self.close()
 
     def asgi(self, role: Literal["monolith", "api"] = "monolith") -> Starlette:
         """The HTTP API as an ASGI application. Served by itself, it starts a worker as `lifespan` does, unless `role`

@@ -1,10 +1,13 @@
 """Every executor passes the same suite."""
 
 from heavylift.executor import Application
+from heavylift.executors.inline import Inline
 from heavylift.executors.link import Nanny
 from heavylift.executors.pools import Pools
 from heavylift.settings import Settings
+from heavylift.testing import executor_coroutines, executor_tasks
 from heavylift.testing.executors import ExecutorContract, LoopExecutorContract, ThreadExecutorContract
+from heavylift.testing.executors.ends import EndsCases
 
 COROUTINES = "heavylift.testing.executor_coroutines"
 
@@ -27,3 +30,15 @@ class TestThreads(ThreadExecutorContract):
 class TestLoop(LoopExecutorContract):
     async def make(self, **settings):
         return await pools(COROUTINES, "application", settings)
+
+
+class TestInline(ExecutorContract):
+    async def make(self, **settings):
+        return Inline(executor_tasks.application, Settings.load({}, **settings))
+
+
+class TestInlineCoroutines(EndsCases):
+    place = "loop"
+
+    async def make(self, **settings):
+        return Inline(executor_coroutines.application, Settings.load({}, **settings))

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import time
 from collections import deque
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heavylift.core.errors import ConfigError
 from heavylift.core.job import Error
 from heavylift.core.options import Slots
 from heavylift.core.outcome import Failed, Interrupted, Outcome
-from heavylift.executor import Report, StopReason, TaskInfo
+from heavylift.executor import Ability, Report, StopReason, TaskInfo
 from heavylift.executors import processes, verdicts
 from heavylift.executors.host_link import Phase
 from heavylift.executors.hosts import HostProcess
@@ -48,9 +46,11 @@ log = logging.getLogger("heavylift.worker")
 class Pool:
     """An Executor of hosts that a nanny forks. `patience`: see PATIENCE."""
 
+    lacks: frozenset[Ability] = frozenset()
+
     def __init__(self, nanny: Nanny, settings: Settings, *, patience: float = PATIENCE) -> None:
         self.tasks: Mapping[str, TaskInfo] = nanny.tasks
-        self.size = settings.concurrency or cpus()
+        self.size = settings.concurrency or processes.cpus()
         self.nanny, self._settings, self._patience = nanny, settings, patience
         self._config = {"nice": settings.nice, "max_result": settings.max_result, "max_log": settings.max_log}
         self._temporary: Temporary | None = None
@@ -441,13 +441,3 @@ class Pool:
             self._pump_soon()
         if self._runs:
             self._watch_timer = self._loop.call_later(WATCH, self._watch)
-
-
-def cpus() -> int:
-    """How many CPUs this process may use: by its affinity and by its cgroup's quota."""
-    allowed = len(os.sched_getaffinity(0))
-    with contextlib.suppress(OSError, ValueError):
-        group = Path("/proc/self/cgroup").read_text().rpartition("::")[2].strip()
-        quota, period = Path(f"/sys/fs/cgroup{group}/cpu.max").read_text().split()
-        return max(1, min(allowed, round(int(quota) / int(period))))
-    return max(1, allowed)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from heavylift.core.options import Slots
+from heavylift.executor import Ability
 from heavylift.executors.pool import PATIENCE, Pool
 from heavylift.executors.shared_pool import SharedPool
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 class Pools:
     """An Executor of exclusive and shared hosts that one nanny forks. `patience`: see `pool.PATIENCE`."""
+
+    lacks: frozenset[Ability] = frozenset()
 
     def __init__(self, nanny: Nanny, settings: Settings, *, patience: float = PATIENCE) -> None:
         self.nanny = nanny

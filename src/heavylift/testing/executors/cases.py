@@ -12,10 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from heavylift.core.job import Job, Progress, State
 from heavylift.core.options import Options, RunIn
 from heavylift.core.outcome import Outcome
-from heavylift.executor import Checkpoint, Executor, LogLines, Report
+from heavylift.executor import Ability, Checkpoint, Executor, LogLines, Report
 
 PATIENCE = 30.0
 """Seconds until a condition that does not come about is a failure: much, for a machine may be busy."""
@@ -85,11 +87,15 @@ class ExecutorSuite:
         raise NotImplementedError
 
     @contextlib.asynccontextmanager
-    async def running(self, **settings: Any) -> AsyncIterator[Executor]:
-        """An executor that is started, and closed at the end; no process may be left then."""
+    async def running(self, *needs: Ability, **settings: Any) -> AsyncIterator[Executor]:
+        """An executor that is started, and closed at the end; no process may be left then. A case that `needs` what
+        this executor lacks is skipped.
+        """
         before = own_processes()
         executor = await self.make(**settings)
         try:
+            if missing := executor.lacks.intersection(needs):
+                pytest.skip(f"this executor declares that it lacks: {', '.join(sorted(missing))}")
             await executor.start()
             yield executor
         finally:

@@ -12,7 +12,7 @@ import pytest
 
 from heavylift.core.job import Progress
 from heavylift.core.outcome import Failed, Snoozed, Succeeded
-from heavylift.executor import LogLines
+from heavylift.executor import Ability, LogLines
 from heavylift.testing.executors.cases import ExecutorSuite, until
 
 
@@ -163,7 +163,7 @@ class EndsCases(ExecutorSuite):
             assert len(attempt.progress) < 1000
 
     async def test_progress_is_seen_while_the_code_says_no_more(self, tmp_path: Any) -> None:
-        async with self.running() as executor:
+        async with self.running(Ability.PARALLEL) as executor:
             attempt = self.give(executor, "count", to=2, pause=1000)
             if self.place == "loop":  # which it blocks: nobody else reports meanwhile
                 await until(lambda: attempt.progress == [1])
