@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Optional
+from typing import Annotated, Optional
 
 import typer
 
@@ -42,11 +42,11 @@ Text = Optional[str]  # noqa: UP045
 def serve(
     name: AppName,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; loopback only, as there is no password.")
-    ] = "127.0.0.1",
+        Text, typer.Option(help="Address to listen on; loopback only, as there is no password. [default: 127.0.0.1]")
+    ] = None,
     port: Annotated[
-        int, typer.Option(envvar="PORT", min=0, max=65535, help="Port to listen on; 0 takes a free one.")
-    ] = 8000,
+        Text, typer.Option(metavar="N", help="Port to listen on (or PORT); 0 takes a free one. [default: 8000]")
+    ] = None,
     store: StoreOption = None,
     concurrency: Annotated[
         Text, typer.Option(metavar="N", help="Jobs that run at the same time. [default: the CPUs]")
@@ -55,9 +55,12 @@ def serve(
         Text, typer.Option(metavar="TIME", help="What running jobs get at a stop, such as 20s or 5m.")
     ] = None,
     role: Annotated[
-        Literal["monolith", "api", "worker"],
-        typer.Option(envvar="SERVICE_TYPE", help="API and worker, or one of the two."),
-    ] = "monolith",
+        Text,
+        typer.Option(
+            metavar="monolith|api|worker",
+            help="API and worker, or one of the two (or SERVICE_TYPE). [default: monolith]",
+        ),
+    ] = None,
 ) -> None:
     """Serve the HTTP API, with a worker beside it.
 
@@ -65,7 +68,8 @@ def serve(
     """
     from heavylift.cli import run
 
-    raise typer.Exit(run.serve(name, host, port, role, store=store, concurrency=concurrency, drain=drain))
+    settings = {"host": host, "port": port, "role": role, "store": store, "concurrency": concurrency, "drain": drain}
+    raise typer.Exit(run.serve(name, **settings))
 
 
 @app.command()
