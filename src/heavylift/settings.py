@@ -92,7 +92,7 @@ class Settings:
             *sources.keywords(given),
         ):
             if item.name not in _CHECKS:
-                raise item.unknown(tuple(_CHECKS))
+                raise item.unknown(list(_CHECKS))
             winners[item.name] = item
         clean = {name: _CHECKS[name](item.value, item.source) for name, item in winners.items()}
         settings = replace(cls(), **clean, origins={name: item.source for name, item in winners.items()})

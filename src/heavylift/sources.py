@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from heavylift.core.errors import ConfigError, did_you_mean, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 PREFIX = "HEAVYLIFT_"
 PROJECT = "pyproject.toml"
@@ -28,25 +28,25 @@ SQLITE = "sqlite:///"
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A setting as somebody gave it. `source` is how messages name it; `spelling` how that source writes a setting's
-    name, for "did you mean".
-    """
+    """A setting as somebody gave it: `spelled` is the name as it stands there, `place` the file when it is one."""
 
     name: str
     value: Any
-    source: str
-    spelling: str = "{}"
+    spelled: str
+    place: str = ""
 
-    def unknown(self, known: tuple[str, ...]) -> ConfigError:
-        """What to raise when there is no such setting."""
-        spelled = [self._spelled(name) for name in known]
-        mine = self._spelled(self.name)
-        where = "" if mine == self.source else f"{self.source.removesuffix(mine)}"
-        message = f"{where}There is no setting {mine!r}.{did_you_mean(mine, spelled)} (settings: {', '.join(spelled)})"
-        return ConfigError(message)
+    @property
+    def source(self) -> str:
+        """How messages name it."""
+        return f"{self.place}.{self.spelled}" if self.place else self.spelled
 
-    def _spelled(self, name: str) -> str:
-        return self.spelling.format(name) if self.spelling == "{}" else self.spelling.format(name.upper())
+    def unknown(self, known: Sequence[str]) -> ConfigError:
+        """What to raise when there is no such setting: "did you mean" in the spelling of its source."""
+        is_variable = self.spelled.startswith(PREFIX)
+        names = [f"{PREFIX}{name}".upper() if is_variable else name for name in known]
+        hint = did_you_mean(self.spelled, names)
+        begin = f"{self.place}: there" if self.place else "There"
+        return ConfigError(f"{begin} is no setting {self.spelled!r}.{hint} (settings: {', '.join(names)})")
 
 
 def keywords(given: Mapping[str, Any]) -> list[Given]:
@@ -60,7 +60,7 @@ def variables(environment: Mapping[str, str]) -> list[Given]:
     for variable, value in environment.items():
         name = variable.removeprefix(PREFIX).lower()
         if variable.startswith(PREFIX) and not _is_foreign(name, value):
-            found.append(Given(name, value, variable, PREFIX + "{}"))
+            found.append(Given(name, value, variable))
     return found
 
 
@@ -88,7 +88,7 @@ def project(folder: Path | None = None) -> list[Given]:
     """
     path, table = _table(folder)
     return [
-        Given(name, _anchored(value, path) if name == "store" else value, f"{path}: {TABLE}.{name}")
+        Given(name, _anchored(value, path) if name == "store" else value, name, f"{path}: {TABLE}")
         for name, value in table.items()
         if name not in OTHER_VARIABLES
     ]
