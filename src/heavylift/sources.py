@@ -18,6 +18,9 @@ PREFIX = "HEAVYLIFT_"
 PROJECT = "pyproject.toml"
 TABLE = "tool.heavylift"
 
+MENTIONS = re.compile(rb"""tool\s*\.\s*["']?heavylift|^\s*["']?heavylift["']?\s*[.=]""", re.MULTILINE)
+"""What a pyproject.toml has that holds the table, however it is written: only such a one is worth a parser."""
+
 OTHER_VARIABLES = frozenset({"app", "worker_lock"})
 SERVICE_VARIABLES = re.compile(r"service_host|service_port(_.*)?|port_\d+_.*")
 """What Kubernetes tells every container about a service that is called "heavylift"."""
@@ -115,7 +118,7 @@ def _table(folder: Path | None) -> tuple[Path, dict[str, Any]]:
     except OSError as error:
         message = f"{path} cannot be read ({error.strerror}): let this user read it, or move it away."
         raise ConfigError(message) from None
-    if b"heavylift" not in data:
+    if not MENTIONS.search(data):
         return path, {}
     import tomllib  # noqa: PLC0415  most processes have no such table
 

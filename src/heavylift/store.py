@@ -70,6 +70,7 @@ class WorkerRecord:
 
     (`boot_id`, `pid_namespace`, `pid`, `process_started`) identify its process on this machine; `process_started` is
     the kernel's start time in clock ticks. `concurrency` hosts; `queues` empty for all. `started_at` Unix seconds.
+    `version` of Heavylift; empty where it is not known.
     """
 
     id: str
@@ -84,6 +85,7 @@ class WorkerRecord:
     started_at: float = 0.0
     running: int = 0
     draining: bool = False
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +230,7 @@ class Store(Protocol):
         - Order: lanes in turn, least recently served first; within a lane by rank = run_at − 60 s × priority, then
           by order of arrival.
         - Never a job with a future `run_at`, of a paused queue, or beyond its queue's concurrency; `queues` non-empty
-          names the only ones to serve.
+          names the only ones to serve; empty, all are served but those whose name begins with "heavylift.".
         - Two claims, of whatever processes, never return the same attempt.
         - Costs depend on the jobs returned, never on the jobs waiting, scheduled, or behind closed gates.
         - LeaseLost when this epoch was declared dead or the worker never beat.

@@ -42,9 +42,18 @@ def test_a_store_that_is_nowhere_in_the_project_stays_as_it_is(project, url):
     assert Settings.load({}).store == url
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["[tool]\nheavylift = {lease = 60}", "[tool]\nheavylift.lease = 60", "[ tool . 'heavylift' ]\nlease = 60"],
+)
+def test_the_table_may_be_written_in_any_way_that_toml_has(project, text):
+    project(text)
+    assert Settings.load({}).lease == 60.0
+
+
 WRONG_PROJECTS = {
     "no toml": ("[tool.heavylift\nlease = 1", r"pyproject\.toml is no TOML: .*\(at line 1, column 16\)"),
-    "no text": (b"# heavylift \xff", r"pyproject\.toml is no TOML: .*Repair it"),
+    "no text": (b"# tool.heavylift \xff", r"pyproject\.toml is no TOML: .*Repair it"),
     "no table": ("[tool]\nheavylift = 3", r"pyproject\.toml: tool\.heavylift: 3 is no table; write \[tool\.heavylift\]"),
     "unknown": (
         "[tool.heavylift]\nleese = 1",
@@ -188,7 +197,7 @@ async def test_a_web_process_refuses_to_be_a_worker_and_starts_none_as_an_api(tm
 
 def test_whoever_imports_an_application_loads_no_library_for_its_settings(tmp_path):
     """Hosts and nanny do. A project without our table costs them no parser either."""
-    (tmp_path / "pyproject.toml").write_text("[tool.other]\n")
+    (tmp_path / "pyproject.toml").write_text('[project]\ndependencies = ["heavylift"]\n[tool.other]\n')
     code = (
         "import sys; from heavylift import Heavylift; Heavylift();"
         "print(sorted({'pydantic_settings', 'tomllib', 'asyncio'} & sys.modules.keys()))"

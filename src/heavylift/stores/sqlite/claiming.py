@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from heavylift.core.job import Job, State
+from heavylift.core.options import RESERVED
 from heavylift.store import LeaseLost
 from heavylift.stores.sqlite import facts, rows
 from heavylift.stores.sqlite.rows import Held
@@ -20,6 +21,10 @@ SCHEDULED = (
 BECOME_DUE = "UPDATE job SET state = 2 WHERE number IN (SELECT value FROM json_each(?))"
 LANES = "SELECT queue FROM lane INDEXED BY lane_claimable WHERE ready = 1 AND open = 1 {only} ORDER BY served LIMIT ?"
 ONLY = "AND queue IN (SELECT number FROM queue WHERE name IN (SELECT value FROM json_each(?)))"
+# Names between "heavylift." and "heavylift/", the next text: a look into the index of names, however many queues.
+NOT_RESERVED = (
+    f"AND queue NOT IN (SELECT number FROM queue WHERE name >= '{RESERVED}' AND name < '{RESERVED[:-1]}/')"
+)
 HEADS = (
     "SELECT number, id, task, options, args, created_at, run_at, attempt, checkpoint, more, seq"
     " FROM job INDEXED BY job_due WHERE lane = ? AND state = 2 ORDER BY rank, number LIMIT ?"
@@ -75,7 +80,7 @@ def _bring_due(transaction: Transaction) -> int:
 
 
 def _claimable(transaction: Transaction, limit: int, queues: Sequence[str]) -> list[QueueRow]:
-    statement = LANES.format(only=ONLY if queues else "")
+    statement = LANES.format(only=ONLY if queues else NOT_RESERVED)
     values = (rows.text_of(list(queues)), limit) if queues else (limit,)
     found = transaction.connection.execute(statement, values).fetchall()
     return [transaction.queue(number) for (number,) in found]

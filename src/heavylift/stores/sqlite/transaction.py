@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from random import random
 
 from heavylift.core.job import State
+from heavylift.core.options import serves
 from heavylift.stores.sqlite.rows import STATES
 
 COUNTERS = tuple(State)
@@ -140,7 +141,7 @@ class Transaction:
         ]
         chosen = set()
         for queue in self.claimable:
-            serving = [worker for worker in workers if not worker[3] or queue in worker[3]]
+            serving = [worker for worker in workers if serves(worker[3], queue)]
             if serving:
                 chosen.add(min(serving)[2])
         return chosen
