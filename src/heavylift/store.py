@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from heavylift.core.errors import SubmitError
     from heavylift.core.event import Event
+    from heavylift.core.finding import Finding
     from heavylift.core.job import Change, NewEvent
 
 
@@ -207,6 +208,17 @@ class Store(Protocol):
         """Connect; create the schema of an empty store, migrate an older one; idempotent.
 
         Raises ConfigError for a URL that cannot be used, SchemaTooNew, StoreUnavailable (read-only, no directory).
+        """
+
+    async def diagnose(self) -> list[Finding]:
+        """What is good and bad about the place where the jobs live, and the way there; for people who look for a fault.
+
+        - Works on a store that is not open, and on one that cannot be opened; never raises for what it finds.
+        - Changes nothing: no store is created or migrated.
+        - The checks `place` and `schema` are among the findings, unless `place` failed; while one of them is no `ok`
+          (or `place` only says that there is no store yet), `open` would fail, create or migrate.
+        - A store that has a budget of connections says how much of it is used (`connections`), one with a clock of its
+          own how far it is from ours (`store clock`).
         """
 
     async def close(self) -> None:

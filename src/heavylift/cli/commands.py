@@ -24,6 +24,10 @@ app = typer.Typer(
 )
 
 AppName = Annotated[str, typer.Argument(metavar="APP", help="module:attribute of the Heavylift object.")]
+OptionalApp = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Argument(metavar="[APP]", help="Application, module:attribute. [default: HEAVYLIFT_APP, or a store alone]"),
+]
 AppOption = Annotated[
     Optional[str],  # noqa: UP045  typer reads it at run time
     typer.Option("--app", "-A", metavar="APP", help="Application, module:attribute (or HEAVYLIFT_APP)."),
@@ -353,3 +357,35 @@ def prune(
     from heavylift.cli import upkeep
 
     raise typer.Exit(upkeep.prune(store, application, older_than, as_json=as_json))
+
+
+@app.command()
+def doctor(
+    name: OptionalApp = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look for what keeps jobs from running, and say how to repair it.
+
+    Store, schema, locks, disk, latency, clocks, cores, memory, open files, workers and their versions, paused queues and
+    jobs that nobody serves. Exit code 1 when something failed. With --json one JSON object a line for each finding.
+    """
+    from heavylift.cli import doctor as commands
+
+    raise typer.Exit(commands.examine(name, store, as_json=as_json))
+
+
+@app.command()
+def selftest(
+    name: OptionalApp = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run jobs of its own on the store, with a worker of its own.
+
+    Submits, follows, cancels, kills and retries; says what passed, and after how long. Jobs and workers of your
+    application are not touched. Exit code 1 when a step failed. With --json one JSON object a line for each step.
+    """
+    from heavylift.cli import selftest as commands
+
+    raise typer.Exit(commands.examine(name, store, as_json=as_json))

@@ -115,6 +115,23 @@ def table(
     console().print(shown)
 
 
+def hanging(out: Console, mark: str, width: int, text: str, indent: int) -> None:
+    """A text after a mark of so many columns, wrapped to the terminal; further lines stand `indent` further right."""
+    import textwrap
+
+    lines = textwrap.wrap(
+        " ".join(text.split("\n")),
+        max(20, out.width - width - 1),
+        subsequent_indent=" " * indent,
+        break_on_hyphens=False,
+        drop_whitespace=True,
+        replace_whitespace=False,
+        fix_sentence_endings=False,
+    )
+    for number, line in enumerate(lines):
+        out.print((mark or " " * width) + " " + safe(line) if not number else " " * (width + 1) + safe(line))
+
+
 def _cells(job: Job) -> list[str]:
     now = time.time()
     took = "" if job.started_at is None else duration((job.finished_at or now) - job.started_at, short=True)
