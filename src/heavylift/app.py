@@ -222,7 +222,8 @@ class Heavylift:
 
     def asgi(self, role: Literal["monolith", "api"] | None = None) -> Starlette:
         """The HTTP API as an ASGI application. Served by itself, it starts a worker as `lifespan` does, unless `role`
-        (by default the setting) is "api"; mounted into another application its lifespan never runs: give that one `lifespan=lift.lifespan`.
+        (by default the setting) is "api"; mounted into another application its lifespan never runs: give that one
+        `lifespan=lift.lifespan`.
         """
         from heavylift.http.api import build
 

@@ -1,5 +1,5 @@
 """Where settings come from beside keyword arguments: HEAVYLIFT_* variables, the names that deployments use, and
-pyproject.toml. Read anew by each process that imports an application, so it costs next to nothing where there is nothing.
+pyproject.toml. Each process that imports an application reads them, so they cost next to nothing.
 """
 
 from __future__ import annotations

@@ -54,7 +54,10 @@ def test_the_table_may_be_written_in_any_way_that_toml_has(project, text):
 WRONG_PROJECTS = {
     "no toml": ("[tool.heavylift\nlease = 1", r"pyproject\.toml is no TOML: .*\(at line 1, column 16\)"),
     "no text": (b"# tool.heavylift \xff", r"pyproject\.toml is no TOML: .*Repair it"),
-    "no table": ("[tool]\nheavylift = 3", r"pyproject\.toml: tool\.heavylift: 3 is no table; write \[tool\.heavylift\]"),
+    "no table": (
+        "[tool]\nheavylift = 3",
+        r"pyproject\.toml: tool\.heavylift: 3 is no table; write \[tool\.heavylift\]",
+    ),
     "unknown": (
         "[tool.heavylift]\nleese = 1",
         r"pyproject\.toml: tool\.heavylift: there is no setting 'leese'\. Did you mean 'lease'\? \(settings: store, ",
@@ -105,7 +108,7 @@ def test_a_source_wins_over_those_below_it(project):
 def test_what_loses_is_not_judged():
     """A port of another program must not keep one from starting that was given its own."""
     assert Settings.load({"PORT": "http"}, port=80).port == 80
-    with pytest.raises(ConfigError, match="^PORT: 'http' is out of range; give"):
+    with pytest.raises(ConfigError, match=r"^PORT: 'http' is out of range; give"):
         Settings.load({"PORT": "http"})
 
 
@@ -158,7 +161,11 @@ def test_a_port_of_redis_that_is_none_is_refused():
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("REDIS_URL", "redis://:secret@h/0"), ("DATABASE_URL", "postgres://u:secret@h/db"), ("DATABASE_URL", "mysql://h/d")],
+    [
+        ("REDIS_URL", "redis://:secret@h/0"),
+        ("DATABASE_URL", "postgres://u:secret@h/db"),
+        ("DATABASE_URL", "mysql://h/d"),
+    ],
 )
 def test_a_store_that_does_not_exist_yet_is_refused_with_its_source_and_without_its_password(
     monkeypatch, variable, value
@@ -186,7 +193,7 @@ def test_a_role_that_does_not_exist_names_those_that_do():
 async def test_a_web_process_refuses_to_be_a_worker_and_starts_none_as_an_api(tmp_path, monkeypatch):
     monkeypatch.setenv("SERVICE_TYPE", "worker")
     lift = Heavylift(f"sqlite:///{tmp_path}/jobs.db")
-    with pytest.raises(ConfigError, match="^SERVICE_TYPE is 'worker', and this is a web process"):
+    with pytest.raises(ConfigError, match=r"^SERVICE_TYPE is 'worker', and this is a web process"):
         async with lift.lifespan():
             pass
     monkeypatch.setenv("SERVICE_TYPE", "api")

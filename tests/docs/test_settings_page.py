@@ -1,7 +1,8 @@
-"""docs/settings.md and the code say the same about every default. `python tests/docs/test_settings_page.py` writes it."""
+"""docs/settings.md and the code say the same about every default; run as a program this writes the page's table."""
 
 import ast
 import inspect
+import itertools
 import re
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -29,7 +30,7 @@ def documented(kind):
     body = ast.parse(inspect.getsource(kind)).body[0].body
     return {
         field.target.id: " ".join(text.value.value.split())
-        for field, text in zip(body, body[1:], strict=False)
+        for field, text in itertools.pairwise(body)
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
     }
 
@@ -77,4 +78,6 @@ def test_the_page_has_the_defaults_of_all_options():
 
 
 if __name__ == "__main__":
-    PAGE.write_text(re.sub(r"\| setting \|.*?\n\n", lambda _: settings_table() + "\n", PAGE.read_text(), flags=re.DOTALL))
+    PAGE.write_text(
+        re.sub(r"\| setting \|.*?\n\n", lambda _: settings_table() + "\n", PAGE.read_text(), flags=re.DOTALL)
+    )

@@ -367,8 +367,8 @@ def doctor(
 ) -> None:
     """Look for what keeps jobs from running, and say how to repair it.
 
-    Store, schema, locks, disk, latency, clocks, cores, memory, open files, workers and their versions, paused queues and
-    jobs that nobody serves. Exit code 1 when something failed. With --json one JSON object a line for each finding.
+    Store, schema, locks, disk, latency, clocks, cores, memory, open files, workers and their versions, paused queues
+    and jobs that nobody serves. Exit code 1 when something failed. With --json one JSON object a line for each finding.
     """
     from heavylift.cli import doctor as commands
 

@@ -51,9 +51,7 @@ def _application(app: str | None, store: str | None) -> tuple[Heavylift | None, 
     if platform.system() != "Linux":
         program = warn("program", program.what, "Workers run on Linux; elsewhere use it as a client.")
     try:
-        lift = find.named(store, app)
-        if app is not None and store is not None:
-            lift = find.configured(app, store, "")
+        lift = find.examined(store, app)
     except ConfigError as error:
         what, _, step = str(error).partition("? " if str(error).startswith("Which") else "\n")
         return None, [program, fail("store", what, step.strip() or "Give --store URL, or an APP that imports.")]
@@ -83,4 +81,7 @@ def _print(found: Sequence[Finding], *, as_json: bool) -> None:
         if finding.fix:
             output.hanging(out, "", 17, f"→ {finding.fix}", 2)
     counts = Counter(finding.level for finding in found)
-    out.print("\n" + " · ".join(f"{counts[level]} {names[counts[level] != 1]}" for level, names in NAMES.items() if counts[level]))
+    out.print(
+        "\n"
+        + " · ".join(f"{counts[level]} {names[counts[level] != 1]}" for level, names in NAMES.items() if counts[level])
+    )

@@ -69,6 +69,15 @@ def named(store: str | None, app: str | None) -> Heavylift:
     return lift
 
 
+def examined(store: str | None, app: str | None) -> Heavylift:
+    """As `named`, but with both given it is that application on that store."""
+    if store is None or app is None:
+        return named(store, app)
+    lift = application(app)
+    lift.override(store=store)
+    return lift
+
+
 def application_by_default() -> str | None:
     """The application that HEAVYLIFT_APP names, else `app` in [tool.heavylift] of pyproject.toml."""
     return os.environ.get("HEAVYLIFT_APP") or sources.project_application()

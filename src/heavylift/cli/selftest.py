@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,27 +39,35 @@ PATIENCE = 60.0
 """Seconds that a step may take on a busy machine."""
 ABANDONED = 600.0
 """Seconds after which a job of an earlier selftest that is not over has been left behind."""
+BURNT = 10
+"""Clock ticks after which a job is surely where it stays."""
 TEXT = "žluťoučký kůň 🐎"
 OPTIONS = Options().using(queue=PREFIX, timeout=PATIENCE, losses=3, labels={"heavylift": "selftest"})
 FOREVER = "36500d"
 """Its worker keeps house as any other: it must not let go of jobs that the application keeps for longer."""
 
 
-class Failed(Exception):
+class StepFailed(Exception):
     """A step found something else than it should."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What the steps work with."""
+    """What the steps work with, and the jobs that they have submitted."""
 
     client: Client
-    worker: subprocess.Popen[bytes]
+    jobs: list[str] = field(default_factory=list)
+
+    async def end_jobs(self) -> None:
+        """Stop those that a step has left, so that the worker has nothing to wait for."""
+        for job in self.jobs:
+            with contextlib.suppress(HeavyliftError):  # most are over
+                await self.client.cancel(job, force=True)
 
 
 def examine(app: str | None, store: str | None, *, as_json: bool) -> Exit:
     """Do all steps, and print each as it passes."""
-    lift = find.named(store, app) if app is None or store is None else find.configured(app, store, "")
+    lift = find.examined(store, app)
     report = _Report(as_json=as_json)
     try:
         asyncio.run(_run(lift, report))
@@ -69,7 +77,7 @@ def examine(app: str | None, store: str | None, *, as_json: bool) -> Exit:
         report.failed(str(error))
     except TimeoutError:
         report.failed(f"it took more than {PATIENCE:g} s")
-    except Failed as error:
+    except StepFailed as error:
         report.failed(str(error))
     return report.end(lift)
 
@@ -82,11 +90,14 @@ async def _run(lift: Heavylift, report: _Report) -> None:
         report.begin("worker")
         async with _working(lift.store_url, report) as worker:
             report.passed(f"process {worker.pid} is warm")
-            bench = Bench(lift.client, worker)
-            for name, step in STEPS.items():
-                report.begin(name)
-                async with asyncio.timeout(PATIENCE):
-                    report.passed(await step(bench))
+            bench = Bench(lift.client)
+            try:
+                for name, step in STEPS.items():
+                    report.begin(name)
+                    async with asyncio.timeout(PATIENCE):
+                        report.passed(await step(bench))
+            finally:
+                await bench.end_jobs()
             report.begin("stop")
         report.passed("the worker drained, and is gone")
 
@@ -101,7 +112,7 @@ async def _submit(bench: Bench) -> str:
     _expect(job, State.SUCCEEDED)
     if codec.decode(job.result or b"null") != TEXT:
         message = f"the result came back as {job.result!r}"
-        raise Failed(message)
+        raise StepFailed(message)
     return f"a job, and its result {(time.perf_counter() - submitted) * 1000:.1f} ms later"
 
 
@@ -113,7 +124,7 @@ async def _follow(bench: Bench) -> str:
     numbers = [item.seq for item in items]
     if missing or numbers != sorted(set(numbers)) or items[-1].data.get("state") != State.SUCCEEDED:
         message = f"its events were {numbers}, without {', '.join(missing) or 'its end'}"
-        raise Failed(message)
+        raise StepFailed(message)
     return f"{len(items)} events, in order: states, progress, log, checkpoint"
 
 
@@ -122,21 +133,26 @@ async def _cancel(bench: Bench) -> str:
     receipt = await bench.client.cancel(job.id, grace=PATIENCE / 2, reason="selftest")
     if (receipt.state, receipt.stopped) != (State.CANCELLED, Stopped.SOFT):
         message = f"it is {receipt.state}, stopped: {receipt.stopped}"
-        raise Failed(message)
-    logged = [line["message"] for item in await _events(bench, job) if item.kind == event.LOG for line in item.data["lines"]]
+        raise StepFailed(message)
+    logged = [
+        line["message"] for item in await _events(bench, job) if item.kind == event.LOG for line in item.data["lines"]
+    ]
     if "cleaned up" not in logged:
         message = "its clean-up code did not run"
-        raise Failed(message)
+        raise StepFailed(message)
     await _gone(pid)
     return f"`while True: pass` stopped after {receipt.after_ms or 0:.0f} ms, its clean-up code ran"
 
 
 async def _kill(bench: Bench) -> str:
     job, pid = await _begun(bench, "native")
+    before = _cpu(pid)
+    # A stop that came sooner would meet Python code, and be heard.
+    await asyncio.to_thread(_until, lambda: _cpu(pid) >= before + BURNT, "it does not burn CPU")
     receipt = await bench.client.cancel(job.id, grace=0.2, reason="selftest")
     if (receipt.state, receipt.stopped) != (State.CANCELLED, Stopped.KILLED):
         message = f"it is {receipt.state}, stopped: {receipt.stopped}"
-        raise Failed(message)
+        raise StepFailed(message)
     await _gone(pid)
     return f"native code that hears nothing, after {receipt.after_ms or 0:.0f} ms (grace 200 ms); its process is gone"
 
@@ -164,6 +180,7 @@ STEPS: dict[str, Callable[[Bench], Awaitable[str]]] = {
 async def _submitted(bench: Bench, name: str, retry: Retry | int | None = None, **arguments: Any) -> Job:
     options = OPTIONS if retry is None else OPTIONS.using(retry=retry)
     [job] = await bench.client.submit([(f"{PREFIX}.{name}", codec.encode(arguments), options)])
+    bench.jobs.append(job.id)
     return job
 
 
@@ -175,24 +192,42 @@ async def _begun(bench: Bench, name: str) -> tuple[Job, int]:
             if item.kind == event.PROGRESS:
                 return job, int(item.data["message"])
     _expect(await bench.client.get(job.id), State.RUNNING)
-    raise Failed("it ended before it began")  # noqa: EM101
+    message = "it reported nothing"
+    raise StepFailed(message)
 
 
 async def _events(bench: Bench, job: Job) -> list[event.Event]:
     return [item async for item in bench.client.events(job.id)]
 
 
+def _cpu(pid: int) -> int:
+    """Clock ticks of CPU time that a process has taken."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        message = f"process {pid} is gone"
+        raise StepFailed(message) from None
+    return int(fields[11]) + int(fields[12])
+
+
 async def _gone(pid: int) -> None:
     """Wait until a process is over."""
-    while Path(f"/proc/{pid}").exists():
-        await asyncio.sleep(0.01)
+    await asyncio.to_thread(_until, lambda: not Path(f"/proc/{pid}").exists(), f"process {pid} is still there")
+
+
+def _until(condition: Callable[[], bool], otherwise: str) -> None:
+    end = time.monotonic() + PATIENCE / 2
+    while not condition():
+        if time.monotonic() > end:
+            raise StepFailed(otherwise)
+        time.sleep(0.01)
 
 
 def _expect(job: Job, state: State) -> None:
     if job.state is not state:
         why = f": {job.error.message}" if job.error else ""
         message = f"job {job.id} is {job.state}, not {state}{why}"
-        raise Failed(message)
+        raise StepFailed(message)
 
 
 # --- its surroundings --------------------------------------------------------------------------------------------
@@ -210,8 +245,6 @@ async def _clear_away(client: Client) -> None:
 @contextlib.asynccontextmanager
 async def _working(store_url: str, report: _Report) -> AsyncIterator[subprocess.Popen[bytes]]:
     """A worker for the queue of the selftest alone; it goes with this process, however that ends."""
-    from dataclasses import asdict
-
     alive, alive_in = os.pipe()
     ready, ready_in = os.pipe()
     settings = {"store": store_url, "concurrency": 2, "keep": FOREVER, "keep_succeeded": 0, "keep_failed": 0}
@@ -233,13 +266,13 @@ async def _working(store_url: str, report: _Report) -> AsyncIterator[subprocess.
     try:
         answer = await asyncio.to_thread(_read, ready)
         if answer != "ready\n":
-            raise Failed(answer or "the worker ended before it was warm")
+            raise StepFailed(answer or "the worker ended before it was warm")
         yield process
         process.send_signal(signal.SIGTERM)
         code = await asyncio.to_thread(process.wait, PATIENCE)
         if code:
             message = f"the worker ended with exit code {code}"
-            raise Failed(message)
+            raise StepFailed(message)
     finally:
         os.close(alive_in)  # it drains, were it not gone
         with contextlib.suppress(subprocess.TimeoutExpired):

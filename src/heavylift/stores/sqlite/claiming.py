@@ -22,9 +22,7 @@ BECOME_DUE = "UPDATE job SET state = 2 WHERE number IN (SELECT value FROM json_e
 LANES = "SELECT queue FROM lane INDEXED BY lane_claimable WHERE ready = 1 AND open = 1 {only} ORDER BY served LIMIT ?"
 ONLY = "AND queue IN (SELECT number FROM queue WHERE name IN (SELECT value FROM json_each(?)))"
 # Names between "heavylift." and "heavylift/", the next text: a look into the index of names, however many queues.
-NOT_RESERVED = (
-    f"AND queue NOT IN (SELECT number FROM queue WHERE name >= '{RESERVED}' AND name < '{RESERVED[:-1]}/')"
-)
+NOT_RESERVED = f"AND queue NOT IN (SELECT number FROM queue WHERE name >= '{RESERVED}' AND name < '{RESERVED[:-1]}/')"
 HEADS = (
     "SELECT number, id, task, options, args, created_at, run_at, attempt, checkpoint, more, seq"
     " FROM job INDEXED BY job_due WHERE lane = ? AND state = 2 ORDER BY rank, number LIMIT ?"

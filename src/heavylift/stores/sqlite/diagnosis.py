@@ -1,4 +1,4 @@
-"""What is good and bad about the file of a store and the place where it is; nothing is opened for writing or changed."""
+"""What is good and bad about the file of a store, and the place where it is. Nothing of the store is changed."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from heavylift.stores.sqlite.connection import translated
 from heavylift.stores.sqlite.url import Location
 
 NETWORK = frozenset(
-    "9p afs beegfs ceph cifs fuse.ceph fuse.glusterfs fuse.s3fs fuse.sshfs glusterfs gfs2 lustre ncpfs nfs nfs4 ocfs2"
-    " smb3 smbfs virtiofs vboxsf".split()
+    {
+        *("9p", "afs", "beegfs", "ceph", "cifs", "fuse.ceph", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "gfs2"),
+        *("glusterfs", "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "smb3", "smbfs", "vboxsf", "virtiofs"),
+    }
 )
 """File systems on which locks or the shared memory of the log may not hold between machines."""
-MIB = 2**20
+KIB, MIB = 2**10, 2**20
 FEW_BYTES, LITTLE_BYTES = 64 * MIB, 512 * MIB
 """Free space that fails, and that is worth a warning: the log of a burst takes 64 MiB alone."""
 LOCAL_DISK = "Put the file on a local disk; for several machines use another kind of store."
@@ -103,7 +105,10 @@ def file_system(folder: Path) -> str:
 def _locks(folder: Path) -> Finding:
     """Whether the locks that turns and SQLite need work there, tried on a file of our own."""
     try:
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".heavylift-") as first, open(first.name, "rb+") as second:
+        with (
+            tempfile.NamedTemporaryFile(dir=folder, prefix=".heavylift-") as first,
+            Path(first.name).open("rb+") as second,
+        ):
             fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
             try:
                 fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -123,7 +128,9 @@ def _disk(folder: Path) -> Finding:
     free = shutil.disk_usage(folder).free
     what = f"{_size(free)} free in {folder}"
     if free < FEW_BYTES:
-        return fail("disk", what, "Free some space, before writes fail; `heavylift prune --older-than 1d` lets go of jobs.")
+        return fail(
+            "disk", what, "Free some space, before writes fail; `heavylift prune --older-than 1d` lets go of jobs."
+        )
     if free < LITTLE_BYTES:
         return warn("disk", what, "Free some space; `heavylift prune --older-than 1d` lets go of jobs.")
     return ok("disk", what)
@@ -132,7 +139,9 @@ def _disk(folder: Path) -> Finding:
 def _connections(path: Path) -> Finding:
     """An SQLite file has no budget of connections, but who has it open explains much."""
     names = [f"{name} ({pid})" for pid, name in users(path)]
-    return ok("connections", f"open in {len(names)} other processes" + (f": {', '.join(sorted(names))}" if names else ""))
+    return ok(
+        "connections", f"open in {len(names)} other processes" + (f": {', '.join(sorted(names))}" if names else "")
+    )
 
 
 def users(path: Path) -> Iterator[tuple[int, str]]:
@@ -156,7 +165,7 @@ def _has_open(process: Path, wanted: os.stat_result) -> bool:
 
 def _size(number: float) -> str:
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if number < 1024:
+        if number < KIB:
             return f"{number:.{0 if unit == 'B' else 1}f} {unit}"
-        number /= 1024
+        number /= KIB
     return f"{number:.1f} TiB"
