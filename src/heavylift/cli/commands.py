@@ -2,31 +2,70 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+import os
+import sys
+from typing import Annotated, Any, Optional
 
 import typer
+from typer.core import TyperGroup
 
 # ruff: noqa: FBT002, PLR0913  typer makes an option of each parameter, and a flag of a boolean one
-from heavylift.cli.exits import HELP
+from heavylift.cli.exits import HELP, Exit
+
+
+class Commands(TyperGroup):
+    """The commands, which end well when nobody reads their output any more (`| head -1`)."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        """Run the command that was asked for."""
+        try:
+            try:
+                return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()
+        except BrokenPipeError:
+            # What is still buffered goes nowhere, without a complaint at the end of the program.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(Exit.OK) from None
+
 
 app = typer.Typer(
+    cls=Commands,
     help=(
         "Long and CPU-heavy jobs: serve them, work on them, watch and stop them.\n\nAPP is module:attribute, such as"
         " app:lift; the working directory comes first on the import path. The store is named by --store, else by the"
-        " application (--app), HEAVYLIFT_STORE, HEAVYLIFT_APP, or is ./heavylift.db."
+        " application (--app), HEAVYLIFT_STORE, HEAVYLIFT_APP, [tool.heavylift] of pyproject.toml, or is"
+        " ./heavylift.db. ID is a job's id, the beginning or the end of one, or @last."
     ),
     epilog=HELP,
     rich_markup_mode=None,  # plain help: rich alone would double the time that --help takes
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+
+def _version(asked: bool) -> None:  # noqa: FBT001  typer calls it so
+    if asked:
+        from heavylift.core.version import VERSION
+
+        typer.echo(f"heavylift {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def heavylift(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command; what they say is said above."""
+
+
 AppName = Annotated[str, typer.Argument(metavar="APP", help="module:attribute of the Heavylift object.")]
 OptionalApp = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Argument(metavar="[APP]", help="Application, module:attribute. [default: HEAVYLIFT_APP, or a store alone]"),
+    typer.Argument(metavar="APP", help="Application, module:attribute. [default: HEAVYLIFT_APP, or a store alone]"),
 ]
 AppOption = Annotated[
     Optional[str],  # noqa: UP045  typer reads it at run time
@@ -37,7 +76,7 @@ StoreOption = Annotated[
     typer.Option("--store", metavar="URL", help="Where jobs live, such as sqlite:///jobs.db (or HEAVYLIFT_STORE)."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id, a unique part of it, or @last.")]
 Text = Optional[str]  # noqa: UP045
 """Settings and job options are read by their own checks, which know "10m"."""
 
@@ -238,7 +277,7 @@ def cancel(
 
 @app.command()
 def retry(
-    job_ids: Annotated[list[str], typer.Argument(metavar="ID…", help="The jobs' ids.")],
+    job_ids: Annotated[list[str], typer.Argument(metavar="ID…", help="The jobs' ids, unique parts of them, or @last.")],
     store: StoreOption = None,
     application: AppOption = None,
     as_json: JsonOption = False,
