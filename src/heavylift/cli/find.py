@@ -52,11 +52,10 @@ def named(store: str | None, app: str | None) -> Heavylift:
     """
     from heavylift.app import Heavylift
 
-    if store is None and app is None:
-        store = os.environ.get("HEAVYLIFT_STORE")
-        app = application_by_default() if store is None else None
     if store is not None:
         return Heavylift(store)
+    if app is None and "HEAVYLIFT_STORE" not in os.environ:
+        app = application_by_default()
     if app is not None:
         return application(app)
     lift = Heavylift()
