@@ -16,7 +16,7 @@ from benchmarks.report import Line, say, table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-NAMES = ("drain", "claims", "submit_busy", "latency", "cpu", "memory", "stop", "healthz")
+NAMES = ("drain", "claims", "submit_busy", "latency", "cpu", "memory", "stop", "healthz", "help")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
