@@ -16,7 +16,7 @@ from heavylift.cli.exits import HELP, Exit
 class Commands(TyperGroup):
     """The commands, which end well when nobody reads their output any more (`| head -1`)."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
         try:
             try:

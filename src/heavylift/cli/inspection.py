@@ -151,7 +151,7 @@ def unknown(waiting: Sequence[Job], tasks: Collection[str]) -> list[Finding]:
         fail("tasks", f"{_jobs(count)} for the task {name!r}, which the application does not have", step)
         for name, count in sorted(missing.items())
     ]
-    return found or [ok("tasks", f"the application has the tasks of all {len(waiting)} jobs that wait")]
+    return found or [ok("tasks", "the application has the tasks of all jobs that wait" if waiting else "no job waits")]
 
 
 def _jobs(count: int) -> str:

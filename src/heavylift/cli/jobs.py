@@ -66,7 +66,7 @@ def submit(
 
 def watch(store: str | None, app: str | None, job_id: str, *, as_json: bool) -> Exit:
     """See a job through that is there already."""
-    lift = find.opened_by(store, app)
+    lift, watched = find.opened_by(store, app), ""
 
     async def work() -> Job:
         nonlocal watched
@@ -74,7 +74,6 @@ def watch(store: str | None, app: str | None, job_id: str, *, as_json: bool) -> 
         watched = job.id
         return await follow.watch(lift.client, job)
 
-    watched = ""
     try:
         return _ended(run(lift, work), as_json=as_json)
     except KeyboardInterrupt:
@@ -84,8 +83,11 @@ def watch(store: str | None, app: str | None, job_id: str, *, as_json: bool) -> 
 def left(job_id: str) -> Exit:
     """Say what becomes of a job that is no longer watched; without an id nothing was queued."""
     if job_id:
-        step = f"`heavylift job {job_id}` shows it, `heavylift cancel {job_id}` stops it"
-        sys.stderr.write(f"The job goes on without you; {step}.\n")
+        sys.stderr.write(
+            "The job goes on without you.\n"
+            f"  heavylift watch {job_id}   follows it again\n"
+            f"  heavylift cancel {job_id}  stops it\n"
+        )
     return Exit.INTERRUPTED
 
 

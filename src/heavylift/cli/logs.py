@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def printed(store: str | None, app: str | None, job_id: str, *, follow: bool, as_json: bool) -> Exit:
     """Print the log of a job, until now or until the job is over."""
-    lift = find.opened_by(store, app)
+    lift, followed = find.opened_by(store, app), ""
     out = None if as_json else output.console()
 
     async def work() -> bool:
@@ -39,7 +39,6 @@ def printed(store: str | None, app: str | None, job_id: str, *, follow: bool, as
                     found = True
         return found
 
-    followed = ""
     try:
         found = run(lift, work)
     except KeyboardInterrupt:

@@ -140,7 +140,9 @@ def _connections(path: Path) -> Finding:
     """An SQLite file has no budget of connections, but who has it open explains much."""
     names = [f"{name} ({pid})" for pid, name in users(path)]
     return ok(
-        "connections", f"open in {len(names)} other processes" + (f": {', '.join(sorted(names))}" if names else "")
+        "connections",
+        f"open in {len(names)} other {'process' if len(names) == 1 else 'processes'}"
+        + (f": {', '.join(sorted(names))}" if names else ""),
     )
 
 
