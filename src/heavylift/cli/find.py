@@ -13,7 +13,7 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING
 
 from heavylift import sources
-from heavylift.core.errors import ConfigError, StoreUnavailable, did_you_mean
+from heavylift.core.errors import ConfigError, HeavyliftError, StoreUnavailable, did_you_mean
 
 if TYPE_CHECKING:
     from heavylift.app import Heavylift
@@ -139,7 +139,12 @@ def _broken(name: str, error: BaseException) -> str:
     step: TracebackType | None = error.__traceback__
     while step is not None and step.tb_frame.f_code.co_filename.startswith(ours):
         step = step.tb_next
-    text = "".join(traceback.format_exception(type(error), error, step, chain=False)).rstrip()
+    if isinstance(error, HeavyliftError):
+        # What it says is about the user's line: how we came to say it is of no use.
+        frames = [frame for frame in traceback.extract_tb(step) if not frame.filename.startswith(ours)]
+        text = "Traceback (most recent call last):\n" + "".join(traceback.format_list(frames)) + str(error)
+    else:
+        text = "".join(traceback.format_exception(type(error), error, step, chain=False)).rstrip()
     return f"Module {name!r} was found, but it does not import (working directory {Path.cwd()}):\n\n{text}"
 
 
