@@ -17,20 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NAMES = (
-    *(
-        "pool",
-        "drain",
-        "async_drain",
-        "claims",
-        "submit_busy",
-        "submit_http",
-        "latency",
-        "sse",
-        "cpu",
-        "memory",
-        "stop",
-    ),
-    "healthz",
+    *("pool", "drain", "async_drain", "claims", "submit_busy", "submit_http", "latency", "sse", "cpu", "memory"),
+    *("stop", "healthz", "help"),
 )
 
 

@@ -30,7 +30,8 @@ MAY_IMPORT = {
     "core": "",
     "context": "core",
     "executor": "core",
-    "settings": "core",
+    "sources": "core",  # where settings come from
+    "settings": "core sources",
     "store": "core",
     "executors": "core context executor settings",
     "stores": "core settings store",
@@ -43,7 +44,7 @@ MAY_IMPORT = {
     "process": f"core {CONTRACTS} {ENGINE} {ADAPTERS}",  # the worker's process
     "monolith": f"core {CONTRACTS} process",  # starts it beside a web process
     "app": f"core {CONTRACTS} {ENGINE} {ADAPTERS} monolith process",
-    "cli": f"core {CONTRACTS} {ENGINE} app http",
+    "cli": f"core {CONTRACTS} {ENGINE} sources app http",
     "contrib": f"core {CONTRACTS} {ENGINE} app",
     "http": f"core {CONTRACTS} {ENGINE} app",
     "telemetry": f"core {CONTRACTS} {ENGINE} app",

@@ -58,7 +58,7 @@ class Heavylift:
         """Functions that take the place of providers, for tests: `lift.dependency_overrides[open_session] = fake`."""
         self._made_in = _caller(sys._getframe(1))  # noqa: SLF001  as logging and namedtuple do, to find the caller's module
         self._clock: Clock = SystemClock()
-        self._url = resolved(self.settings.store)
+        self._url = _resolved(self.settings)
         self._client: Client | None = None
         self._lends_worker = True
         """Whether a web process gets a worker beside it."""
@@ -90,7 +90,7 @@ class Heavylift:
         """
         self.given_settings = self.given_settings | settings
         self.settings = Settings.load(**self.given_settings)
-        self._url = resolved(self.settings.store)
+        self._url = _resolved(self.settings)
         if self._client is not None:
             self._client.use(open_store(self._url, self._clock), self._clock, self.settings.max_payload)
 
@@ -238,7 +238,16 @@ class Heavylift:
     @contextlib.asynccontextmanager
     async def lifespan(self, _app: object = None) -> AsyncIterator[None]:
         """For a web application: `FastAPI(lifespan=lift.lifespan)`. Opens the store, and starts a worker beside the
-        web process, which is warm when this yields; on the way out the worker drains.
+        web process, as `with_worker` does; none with the role "api".
+        """
+        async with self if self.settings.role == "api" else self.with_worker():
+            yield
+
+    @contextlib.asynccontextmanager
+    async def with_worker(self) -> AsyncIterator[None]:
+        """The store is open, and a worker beside this process is warm; on the way out the worker drains.
+
+        Raises ConfigError for the role "worker": a web process is none.
         """
         await self.open()
         try:
@@ -256,6 +265,10 @@ class Heavylift:
         """
         from heavylift.monolith import Monolith  # hosts import this module too, and have no use for it
 
+        if self.settings.role == "worker":
+            source = self.settings.origins["role"]
+            message = f"{source} is 'worker', and this is a web process: run `heavylift worker APP` instead of it."
+            raise ConfigError(message)
         worker = Monolith(origin or self.origin(), self.worker_settings(), self.store_url)
         try:
             await worker.start()
@@ -263,13 +276,14 @@ class Heavylift:
         finally:
             await worker.close()
 
-    def asgi(self, role: Literal["monolith", "api"] = "monolith") -> Starlette:
+    def asgi(self, role: Literal["monolith", "api"] | None = None) -> Starlette:
         """The HTTP API as an ASGI application. Served by itself, it starts a worker as `lifespan` does, unless `role`
-        is "api"; mounted into another application its lifespan never runs: give that one `lifespan=lift.lifespan`.
+        (by default the setting) is "api"; mounted into another application its lifespan never runs: give that one
+        `lifespan=lift.lifespan`.
         """
         from heavylift.http.api import build
 
-        return build(self, role)
+        return build(self, role or ("api" if self.settings.role == "api" else "monolith"))
 
     def worker_settings(self) -> dict[str, Any]:
         """What a worker of this application is to be told: the given settings, and the store as it was opened."""
@@ -306,6 +320,18 @@ class _Decorator(Protocol):
     def __call__(self, function: Callable[P, Awaitable[R]], /) -> BoundTask[P, P, Awaitable[R], R]: ...
     @overload
     def __call__(self, function: Callable[P, R], /) -> BoundTask[P, P, R, R]: ...
+
+
+def _resolved(settings: Settings) -> str:
+    """The URL of the store; raises ConfigError that says where a URL of no store came from."""
+    try:
+        return resolved(settings.store)
+    except ConfigError as error:
+        source = settings.origins.get("store", "store")
+        if source == "store":
+            raise
+        message = f"{source}: {error} (HEAVYLIFT_STORE wins over deployment names and pyproject.toml.)"
+        raise ConfigError(message) from None
 
 
 def _caller(frame: FrameType) -> tuple[str, dict[str, Any]]:

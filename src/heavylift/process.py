@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from heavylift.core.errors import HeavyliftError
 from heavylift.core.job import new_id
+from heavylift.core.version import VERSION
 from heavylift.executor import Application
 from heavylift.executors import Nanny, Pools, processes
 from heavylift.settings import Settings
@@ -98,6 +99,7 @@ def _record(settings: Settings, config: dict[str, Any]) -> WorkerRecord:
         concurrency=settings.concurrency or len(os.sched_getaffinity(0)),
         queues=tuple(config.get("queues", ())),
         started_at=time.time(),
+        version=VERSION,
     )
 
 

@@ -14,20 +14,23 @@ from heavylift.core.options import NAME
 
 if TYPE_CHECKING:
     from heavylift.app import Heavylift
+    from heavylift.http.service import Role
 
 Setting = str | None
 
 
-def serve(name: str, host: str, port: int, role: str, **settings: Setting) -> int:
-    """Serve the API until told to stop; the exit code."""
-    if role == "worker":
-        worker(name, None, **settings)
+def serve(name: str, **settings: Setting) -> int:
+    """Serve the API, or be the worker, as the role says, until told to stop; the exit code."""
     lift = _configured(name, settings)
+    chosen = lift.settings
+    if chosen.role == "worker":
+        _become_worker(lift, [])
     _log_to_stderr()
     from heavylift.http.server import serve as run
 
-    own = role == "monolith"
-    return run(lift, host, port, "monolith" if own else "api", lambda address: _announce(lift, address, own=own))
+    own = chosen.role == "monolith"
+    role: Role = "monolith" if own else "api"
+    return run(lift, chosen.host, chosen.port, role, lambda address: _announce(lift, address, own=own))
 
 
 def worker(name: str, queues: str | None, **settings: Setting) -> NoReturn:
@@ -38,6 +41,10 @@ def worker(name: str, queues: str | None, **settings: Setting) -> NoReturn:
         if not NAME.fullmatch(part):
             message = f"--queues: {part!r} cannot name a queue; give names with commas between: reports,mail"
             raise ConfigError(message)
+    _become_worker(lift, names)
+
+
+def _become_worker(lift: Heavylift, names: list[str]) -> NoReturn:
     config = {"application": asdict(lift.origin()), "settings": lift.worker_settings(), "queues": names}
     sys.stdout.flush()
     # A new program in this very process: signals and the exit code need no passing on.

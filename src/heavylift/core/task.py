@@ -140,6 +140,8 @@ class Task:
                 adapter.json_schema(mode=mode, schema_generator=_schema_generator())
             except (PydanticUserError, SchemaError, TypeError, NameError) as error:
                 reason = " ".join(str(getattr(error, "message", error)).split())
+                if getattr(error, "code", None) == "class-not-fully-defined":
+                    reason = "a type that one of its fields names is not there: define or import it in that module."
                 # What pydantic advises then is about models of one's own.
                 found[name] = reason.partition(" Set `arbitrary_types_allowed")[0]
         return found
