@@ -524,7 +524,7 @@ def test_who_may_have_killed_a_shared_host_goes_back_at_no_cost_and_runs_alone()
     assert job.alone
     again = settled(claimed(job), Interrupted("drain"))
     assert again.alone
-    over = settled(claimed(again), SUCCEEDED)
+    over = settled(claimed(again), Succeeded(b"1"))
     assert not lifecycle.retry(over, NOW).apply(over).alone
 
 
