@@ -59,7 +59,7 @@ MAY_IMPORT_LAZILY = {"app": "http"}
 # may do so when it is asked for one; nobody else does, save a choice's own files.
 IMPLEMENTATIONS = (
     *("heavylift.stores.sqlite", "heavylift.stores.postgres", "heavylift.stores.redis"),
-    *("heavylift.executors.pool", "heavylift.executors.command", "heavylift.executors.inline"),
+    *("heavylift.executors.pools", "heavylift.executors.command", "heavylift.executors.inline"),
 )
 
 # Every new host pays for what these import, and for what that imports in turn.

@@ -19,6 +19,7 @@ from heavylift.stores import open_store, resolved
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+    from os import PathLike
     from types import FrameType
 
     from starlette.applications import Starlette
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from heavylift.client import Client, Handle, Receipt
     from heavylift.core.job import Job
     from heavylift.core.units import Duration
+    from heavylift.executors.command import CommandResult
     from heavylift.store import Clock, Store
 
 P = ParamSpec("P")
@@ -52,6 +54,8 @@ class Heavylift:
         self.imports = tuple(imports)
         self.registry: dict[str, Task] = {}
         self.host_start_hooks: list[Callable[[], None]] = []
+        self.dependency_overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
+        """Functions that take the place of providers, for tests: `lift.dependency_overrides[open_session] = fake`."""
         self._made_in = _caller(sys._getframe(1))  # noqa: SLF001  as logging and namedtuple do, to find the caller's module
         self._clock: Clock = SystemClock()
         self._url = resolved(self.settings.store)
@@ -132,6 +136,35 @@ class Heavylift:
         if not function:
             return lambda decorated: self._register(decorated, name, checked, options)
         return self._register(function[0], name, checked, options)
+
+    def command(  # noqa: PLR0913  a program's options are many, and all given by name
+        self,
+        name: str,
+        argv: Sequence[str],
+        args: Mapping[str, Any] | None = None,
+        *,
+        progress: str | None = None,
+        ok_exit_codes: Collection[int] = (0,),
+        give_up_exit_codes: Collection[int] = (),
+        cwd: str | PathLike[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        **options: Unpack[OptionValues],
+    ) -> BoundTask[..., ..., CommandResult, CommandResult]:
+        """Make a program a task: `lift.command("transcode", ["ffmpeg", "-i", "{src}", "{dst}"])`. There is no shell.
+
+        `{src}` stands for an argument of the job; `args` has their types (default: texts), and a list that stands alone
+        becomes many. What the program writes is the job's log; `progress` is a regular expression with groups named
+        done, total, percent, message or phase. Other exit codes than `ok_exit_codes` fail the attempt, and those of
+        `give_up_exit_codes` the job. `env` is added to the worker's environment. Raises ConfigError as `task` does.
+        """
+        from heavylift.executors.command import Command, command_function  # few applications have commands
+
+        program = Command(argv, progress, ok_exit_codes, give_up_exit_codes, cwd, env)
+        function = command_function(name, program, args)
+        found: BoundTask[..., ..., CommandResult, CommandResult] = self._register(
+            function, name, Options().using(**options), options
+        )
+        return found
 
     def on_host_start(self, hook: Hook) -> Hook:
         """Run a function in each host when it starts, before its first job: seed, connect, warm up."""

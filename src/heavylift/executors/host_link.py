@@ -69,7 +69,9 @@ class Keeper(Protocol):
 class HostLink(ABC):
     """One host. `running` holds the runs that were sent and not answered, in the order of their sending."""
 
-    def __init__(self, keeper: Keeper) -> None:
+    def __init__(self, keeper: Keeper, temporary: str) -> None:
+        self.temporary = temporary
+        """The folder for what its jobs keep for their own time alone."""
         self.phase = Phase.STARTING
         self.running: dict[int, Run] = {}
         self.jobs = 0
@@ -95,7 +97,7 @@ class HostLink(ABC):
             end.settimeout(0.0)
         self._loop.add_reader(self._stream, self._readable)
         descriptors = (self._back.fileno(), stream.fileno(), memory, alive, self._output.write_end, self._stacks)
-        nanny.start_host(self, descriptors, config)
+        nanny.start_host(self, descriptors, {**config, "temporary": self.temporary})
         self._output.close_write_end()
         stream.close()
         os.close(memory)

@@ -36,8 +36,8 @@ UNSTARTED_DEATHS = 5
 class HostProcess(HostLink):
     """A host that runs one job at a time: the first one of `running`."""
 
-    def __init__(self, keeper: Keeper) -> None:
-        super().__init__(keeper)
+    def __init__(self, keeper: Keeper, temporary: str) -> None:
+        super().__init__(keeper, temporary)
         self.signalled = False
         """It was asked to stop a run, so it is not used again."""
         self.depth = 1

@@ -106,7 +106,8 @@ class Nanny:
             for descriptor in close_in_child:
                 os.close(descriptor)
             application = self._application
-            host.main(application.registry, application.host_start_hooks, descriptors, order["config"])
+            hooks, overrides = application.host_start_hooks, application.dependency_overrides
+            host.main(application.registry, hooks, descriptors, order["config"], overrides)
         except BaseException:  # noqa: BLE001  nothing may come back into the nanny's own loop
             traceback.print_exc()
         finally:
@@ -187,10 +188,13 @@ def load(given: Mapping[str, Any]) -> Any:
             message = f"{target} has no attribute {given['attribute']!r}"
             raise NotAnApplication(message)
         found = getattr(found, part)
-    if not all(hasattr(found, name) for name in ("registry", "store_url", "given_settings", "host_start_hooks")):
+    if not all(hasattr(found, name) for name in _PARTS):
         message = f"{target}:{given['attribute']} is a {type(found).__name__}, not a Heavylift"
         raise NotAnApplication(message)
     return found
+
+
+_PARTS = ("registry", "store_url", "given_settings", "host_start_hooks", "dependency_overrides")
 
 
 class NotAnApplication(Exception):

@@ -20,6 +20,7 @@ from heavylift.executors import processes, verdicts
 from heavylift.executors.host_link import Phase
 from heavylift.executors.hosts import HostProcess
 from heavylift.executors.pace import Pace
+from heavylift.executors.temporary import Temporary
 from heavylift.executors.verdicts import Run, Stop
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ PATIENCE = 0.5
 """A run that was not started for so many seconds is handed back, so that another worker may take it."""
 SHARE = 4
 """The part (1/n) of the grace of `close` that is kept for the soft stop of what did not end by itself."""
+LEAVE = 3.0
+"""Seconds that hosts get to leave by themselves, and to clean up what they kept."""
 FAILURES_BEFORE_PAUSE = 3
 PAUSE = 1.0
 
@@ -52,6 +55,7 @@ class Pool:
         self.size = settings.concurrency or cpus()
         self.nanny, self._settings, self._patience = nanny, settings, patience
         self._config = {"nice": settings.nice, "max_result": settings.max_result, "max_log": settings.max_log}
+        self._temporary: Temporary | None = None
         self._loop = asyncio.get_running_loop()
         self._numbers = 0
         self._runs: dict[tuple[str, int], Run] = {}
@@ -104,6 +108,8 @@ class Pool:
         """See `Executor.start`."""
         for warning in self.nanny.warnings:
             log.warning(warning)
+        # A sweep of what dead workers left may take its time.
+        self._temporary = await asyncio.to_thread(Temporary.open)
         self.nanny.on_ready.append(self._renewed)
         self._warm = self._loop.create_future()
         self._grow(self._least)
@@ -147,8 +153,11 @@ class Pool:
         await self.gone()
 
     async def gone(self) -> None:
-        """Wait, not for long, until every host is reaped."""
+        """Wait, not for long, until every host is reaped; then remove what their jobs kept."""
         await self._until(lambda: not self._hosts, self._loop.time() + 1)
+        temporary, self._temporary = self._temporary, None
+        if temporary is not None:
+            await temporary.close()
 
     async def close_hosts(self, grace: float) -> None:
         """As `close`, and leave the nanny alone: it kills what is left when it is closed."""
@@ -169,7 +178,7 @@ class Pool:
                 timer.cancel()
         for host in list(self._hosts):
             host.leave()
-        await self._until(lambda: not self._hosts, self._loop.time() + 1)
+        await self._until(lambda: not self._hosts, self._loop.time() + LEAVE)
         for host in list(self._hosts):
             host.kill()
 
@@ -333,6 +342,8 @@ class Pool:
         self.host_leaving(host)
         self._hosts.discard(host)
         self._tails.pop(host, None)
+        if self._temporary is not None:
+            self._temporary.remove(host.temporary)
         self.take_back(back)
         self._changed.set()
         if not self._closing and self._living() < self._least:
@@ -384,7 +395,7 @@ class Pool:
         coming = sum(1 for host in self._hosts if host.phase is Phase.STARTING)
         most = self.size + self._least - 1
         for _ in range(min(wanted - coming - len(self._idle), most - self._living())):
-            host = HostProcess(self)
+            host = HostProcess(self, self._temporary.next() if self._temporary is not None else "")
             self._hosts.add(host)
             host.start(self.nanny, self._config)
 

@@ -90,10 +90,22 @@ class HostReporter:
 
     def cancelled(self) -> bool:
         """See `context.Reporter`. Code that got the news here ends in its own way: nothing is raised in it any more."""
-        asked = self._guard.asked
+        asked = self._guard.is_stopped(self._run)
         if asked and threading.current_thread() is threading.main_thread():
             self._guard.told()
         return asked
+
+    def shield(self) -> None:
+        """See `context.Reporter`."""
+        self._guard.shields += 1
+
+    def unshield(self, name: str, *, quiet: bool) -> None:
+        """See `context.Reporter`."""
+        if self._guard.asked:
+            self._log("info", f"A stop waited for the end of {name!r}.")
+        self._guard.shields -= 1
+        if not quiet:
+            self._guard.settle()
 
     def end(self) -> None:
         """Send what was held back: the answer comes next. What a thread of the job says from now on is not heard."""
@@ -102,6 +114,11 @@ class HostReporter:
                 self._send_lines(last=True)
                 self._send_progress()
             self._run = 0
+
+    def unstoppable(self) -> set[CodeType]:
+        """The code of what must not be left half done, though nothing is written."""
+        cls = HostReporter
+        return {cls.shield.__code__, cls.unshield.__code__}
 
     def protected(self) -> set[CodeType]:
         """The code below which a stop must not be raised: it would tear a frame."""

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import signal
 import socket
 import sys
-import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from heavylift.context import Context
+from heavylift.core import codec
 from heavylift.core.errors import Cancelled
 from heavylift.executors import answers
+from heavylift.executors.providing import Overrides, Scope
+from heavylift.executors.providing_async import AsyncKept, AsyncScope
 from heavylift.executors.shared_reporting import Sender, SharedReporter
-from heavylift.executors.stopping import Trap, was_led_to
+from heavylift.executors.shared_runs import LoopRun, ThreadRun, is_own_code
+from heavylift.executors.stopping import was_led_to
 from heavylift.executors.wire import (
     CLOSED_BY_TASK,
     HEADER,
@@ -36,7 +39,6 @@ from heavylift.executors.wire import (
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator, Mapping
-    from types import FrameType
 
     from heavylift.core.task import Task
     from heavylift.executors.answers import Answer
@@ -45,90 +47,18 @@ if TYPE_CHECKING:
 
 BEAT = 0.5
 """Seconds between two signs of life of a loop that has something to run."""
+CLOSING = 2
+"""Seconds for the clean-up of what the host kept."""
 AT_ONCE = 64
 """Requests that are begun before the loop looks after what runs."""
 
-_raise_in_thread = ctypes.pythonapi.PyThreadState_SetAsyncExc
-_raise_in_thread.argtypes = (ctypes.c_ulong, ctypes.py_object)
-_NOTHING = ctypes.py_object()
-_current: ContextVar[SharedRun | None] = ContextVar("heavylift_run", default=None)
-
-
-class SharedRun:
-    """One attempt in this host, from its request to its answer."""
-
-    def __init__(self, request: Request, task: Task) -> None:
-        self.number, self.request, self.task = request.number, request, task
-        self.began = time.monotonic()
-        self.cpu = 0.0
-        self.asked = False
-        """It is to stop."""
-        self.loop = asyncio.get_running_loop()
-        self.own: asyncio.Task[None] | None = None
-        self.others: set[asyncio.Task[Any]] = set()
-        """Tasks of the loop that its code has started."""
-        self.reporter: SharedReporter | None = None
-        self._thread = 0
-        self._raising = threading.Lock()
-        self._trap: Trap | None = None
-
-    # --- in a thread -------------------------------------------------------------------------------------------
-
-    def enter(self) -> bool:
-        """Its function begins in this thread; False when it was asked to stop before."""
-        with self._raising:
-            if self.asked:
-                return False
-            self._thread = threading.get_ident()
-            return True
-
-    def leave(self) -> None:
-        """Its function is over: from now on nothing is raised in this thread."""
-        if self._trap is not None:
-            self._trap.remove()
-            self._trap = None
-        with self._raising:
-            if self._thread:
-                _raise_in_thread(self._thread, _NOTHING)
-            self._thread = 0
-
-    def raise_cancelled(self) -> None:
-        """Raise Cancelled in its function, at the next instruction that its thread runs."""
-        with self._raising:
-            if self._thread:
-                _raise_in_thread(self._thread, ctypes.py_object(Cancelled))
-
-    def is_here(self) -> bool:
-        """Whether its function runs in this thread."""
-        return self._thread == threading.get_ident()
-
-    def raise_again(self, frame: FrameType) -> None:
-        """A Cancelled was swallowed in what this frame of its thread called: raise another at its next instruction."""
-        self._trap = Trap(frame, self._sprung)
-
-    def _sprung(self) -> None:
-        self._trap = None
-        raise Cancelled
-
-    # --- on the loop -------------------------------------------------------------------------------------------
-
-    def stop(self) -> None:
-        """Ask its code to stop; it is told once."""
-        self.asked = True
-        if self.own is not None:
-            self.own.cancel()
-        else:
-            self.raise_cancelled()
-
-    def usage(self) -> bytes:
-        """What it took, as the body of an answer begins."""
-        return USAGE.pack(time.monotonic() - self.began, self.cpu, 0)
+_current: ContextVar[LoopRun | None] = ContextVar("heavylift_run", default=None)
 
 
 class Steps:
     """Awaits a job's coroutine, and measures its steps; the page says whose step runs."""
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], run: SharedRun, page: Page, pid: int) -> None:
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], run: LoopRun, page: Page, pid: int) -> None:
         self._coroutine, self._run, self._page, self._pid = coroutine, run, page, pid
 
     def __await__(self) -> Generator[Any, Any, Any]:
@@ -158,11 +88,18 @@ class SharedHost:
     """Takes requests as they come, runs them side by side, answers each when it is over."""
 
     def __init__(
-        self, registry: Mapping[str, Task], requests: socket.socket, wire: Wire, page: Page, config: HostConfig
+        self,
+        registry: Mapping[str, Task],
+        requests: socket.socket,
+        wire: Wire,
+        page: Page,
+        config: HostConfig,
+        overrides: Overrides | None = None,
     ) -> None:
         self._registry, self._requests, self._wire, self._page, self._config = registry, requests, wire, page, config
         self._pid = os.getpid()
-        self._running: dict[int, SharedRun] = {}
+        self._running: dict[int, LoopRun | ThreadRun] = {}
+        self._kept = AsyncKept(overrides)
         self._sender = Sender(wire)
         self._threads = ThreadPoolExecutor(config.threads, "heavylift job")
         self._answers: list[bytes] = []
@@ -186,6 +123,12 @@ class SharedHost:
         self._wire.send(0, Kind.READY, b"")
         await self._over.wait()
         self._send_answers()
+        if self._kept.exits:
+            signal.alarm(CLOSING)
+            error = await self._kept.aclose()
+            if error is not None:
+                with contextlib.suppress(OSError):
+                    os.write(2, answers.traceback_of(error).encode())
         os._exit(0)  # what a job left running in a thread would hold up any other exit
 
     def _hear(self) -> None:
@@ -216,24 +159,25 @@ class SharedHost:
         if task is None:
             self._say(request.number, answers.unknown(request.task), USAGE.pack(0, 0, 0))
             return
-        run = SharedRun(request, task)
+        run: LoopRun | ThreadRun = (LoopRun if task.is_coroutine else ThreadRun)(request, task)
         try:
             arguments = task.arguments(request.args)
         except BaseException as error:  # noqa: BLE001  a validator is user code
             self._say(request.number, answers.unfit(error), run.usage())
             return
+        ctx = self._context(run)
         if task.context_parameter is not None:
-            arguments[task.context_parameter] = self._context(run)
+            arguments[task.context_parameter] = ctx
         self._running[run.number] = run
         if not self._beating:
             self._beating = True
             self._beat(run.loop)
-        if task.is_coroutine:
-            run.own = run.loop.create_task(self._run_coroutine(run, arguments))
-            run.own.add_done_callback(lambda own: self._cancelled_unstarted(own, run))
+        if isinstance(run, LoopRun):
+            own = run.own = run.loop.create_task(self._run_coroutine(run, arguments, ctx))
+            own.add_done_callback(partial(self._cancelled_unstarted, run))
         else:
-            thread = self._threads.submit(self._run_in_thread, run, arguments)
-            thread.add_done_callback(lambda done: self._cut_short(done, run))
+            done = self._threads.submit(self._run_in_thread, run, arguments, ctx)
+            done.add_done_callback(partial(self._cut_short, run))
 
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
         """The loop comes round: whoever watches us sees that nothing blocks it."""
@@ -245,65 +189,76 @@ class SharedHost:
 
     # --- running -----------------------------------------------------------------------------------------------
 
-    async def _run_coroutine(self, run: SharedRun, arguments: dict[str, Any]) -> None:
+    async def _run_coroutine(self, run: LoopRun, arguments: dict[str, Any], ctx: Context) -> None:
         _current.set(run)
+        run.begun = True
+        task, limit = run.task, self._config.max_result
+        scope = AsyncScope(self._kept, task, ctx, run, run.number)
         try:
-            value = await Steps(run.task.function(**arguments), run, self._page, self._pid)
-            answer = answers.returned(run.task, value, self._config.max_result)
+            attempt = scope.run(arguments, lambda value: answers.accepted(task, value, limit))
+            answer: Answer = await Steps(attempt, run, self._page, self._pid)
         except BaseException as error:  # noqa: BLE001  whatever a task raises is its answer
             answer = self._answer_of(run, error)
+        _current.set(None)
+        for other in list(run.others):
+            other.cancel()
+        if ctx.has_folder:
+            await asyncio.to_thread(ctx.close)  # a large folder takes its time
         self._finish(run, answer)
 
-    def _cancelled_unstarted(self, own: asyncio.Task[None], run: SharedRun) -> None:
+    def _cancelled_unstarted(self, run: LoopRun, own: asyncio.Task[None]) -> None:
         """A task of the loop that is cancelled before its first step runs none of its code."""
-        if own.cancelled() and run.number in self._running:
+        if own.cancelled():
             self._finish(run, (Kind.CANCELLED, b""), NOT_STARTED)
 
-    def _run_in_thread(self, run: SharedRun, arguments: dict[str, Any]) -> None:
-        began = time.thread_time()
-        if not run.enter():
+    def _run_in_thread(self, run: ThreadRun, arguments: dict[str, Any], ctx: Context) -> None:
+        if run.asked:
             run.loop.call_soon_threadsafe(self._finish, run, (Kind.CANCELLED, b""), NOT_STARTED)
             return
+        task, limit = run.task, self._config.max_result
+        began = time.thread_time()
         try:
-            try:
-                value = run.task.function(**arguments)
-            finally:
-                run.leave()
-            answer = answers.returned(run.task, value, self._config.max_result)
+            scope = Scope(self._kept, task, ctx, run, run.number)
+            answer: Answer = scope.run(arguments, lambda value: answers.accepted(task, value, limit), self._leave_fork)
         except BaseException as error:  # noqa: BLE001  whatever a task raises is its answer
-            run.leave()  # a Cancelled may have been raised in the line above, before it was done
             answer = self._answer_of(run, error)
-        if os.getpid() != self._pid:
-            os._exit(0)  # a fork that comes back from the task's code is no host
+        ctx.close()
         run.cpu = time.thread_time() - began
         run.loop.call_soon_threadsafe(self._finish, run, answer)
 
-    def _cut_short(self, done: Future[None], run: SharedRun) -> None:
-        """A Cancelled that came between two of our own lines: the run has no answer yet."""
+    def _leave_fork(self) -> None:
+        """A fork of the host that comes back from the task's code is no host."""
+        if os.getpid() != self._pid:
+            os._exit(0)
+
+    def _cut_short(self, run: ThreadRun, done: Future[None]) -> None:
+        """Our own code failed: the run must not be without an answer."""
         error = done.exception()
         if error is not None:
             run.loop.call_soon_threadsafe(self._finish, run, self._answer_of(run, error))
 
-    def _answer_of(self, run: SharedRun, error: BaseException) -> Answer:
+    def _answer_of(self, run: LoopRun | ThreadRun, error: BaseException) -> Answer:
+        if isinstance(error, answers.Refused):
+            return error.answer
         if run.asked and (was_led_to(error, Cancelled) or was_led_to(error, asyncio.CancelledError)):
+            if run.reporter is not None and not isinstance(error, Cancelled | asyncio.CancelledError):
+                run.reporter.log("error", f"Raised while it was stopped: {answers.traceback_of(error)}")
             return Kind.CANCELLED, b""
         return answers.raised(run.task, error, run.request.failures + 1)
 
-    def _finish(self, run: SharedRun, answer: Answer, flags: int = 0) -> None:
+    def _finish(self, run: LoopRun | ThreadRun, answer: Answer, flags: int = 0) -> None:
         """Answer, and end what its code left on the loop."""
         if self._running.pop(run.number, None) is None:
             return
-        for task in run.others:
-            task.cancel()
         if run.reporter is not None:
             run.reporter.end()
         self._say(run.number, answer, run.usage(), flags)
         self._leave_if_done()
 
-    def _context(self, run: SharedRun) -> Context:
+    def _context(self, run: LoopRun | ThreadRun) -> Context:
         request = run.request
         left = self._config.max_log - request.log_bytes
-        run.reporter = SharedReporter(self._sender, run.number, left, lambda: run.asked)
+        run.reporter = SharedReporter(self._sender, run, left)
         return Context(
             run.reporter,
             job_id=request.job,
@@ -312,6 +267,8 @@ class SharedHost:
             failures=request.failures,
             checkpoint=request.checkpoint,
             max_checkpoint=self._config.max_result,
+            labels=codec.decode(request.labels) if request.labels else None,
+            temporary=self._config.temporary,
         )
 
     # --- answers -----------------------------------------------------------------------------------------------
@@ -337,11 +294,9 @@ class SharedHost:
     def _on_unraisable(self, unraisable: Any) -> None:
         """A Cancelled that was raised in a `__del__` is lost: raise it again, in the code that dropped the object."""
         frame = sys._getframe(1)  # noqa: SLF001
-        ours = frame.f_globals.get("__package__") == __package__
-        if unraisable.exc_type is Cancelled and not ours:
+        if unraisable.exc_type is Cancelled and not is_own_code(frame):
             for run in list(self._running.values()):
-                if run.asked and run.is_here():
-                    run.raise_again(frame)
+                if isinstance(run, ThreadRun) and run.lost(frame):
                     return
         sys.__unraisablehook__(unraisable)
 

@@ -29,8 +29,8 @@ ASK_AGAIN = 0.02
 class SharedHostProcess(HostLink):
     """A host that runs many jobs side by side. `alone`: it is one job's, and goes with it."""
 
-    def __init__(self, keeper: Keeper, *, alone: bool = False) -> None:
-        super().__init__(keeper)
+    def __init__(self, keeper: Keeper, temporary: str, *, alone: bool = False) -> None:
+        super().__init__(keeper, temporary)
         self.alone = alone
         self._sent = 0
         self._busy_since = 0.0

@@ -10,13 +10,15 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 from heavylift.core.errors import ConfigError
-from heavylift.core.options import Slots
+from heavylift.core.options import RunIn, Slots
 from heavylift.core.outcome import Interrupted, Outcome
 from heavylift.executor import Report, StopReason, TaskInfo
 from heavylift.executors import processes, verdicts
 from heavylift.executors.host_link import Phase
 from heavylift.executors.pace import Pace
+from heavylift.executors.pool import PATIENCE
 from heavylift.executors.shared_hosts import SharedHostProcess
+from heavylift.executors.temporary import Temporary
 from heavylift.executors.verdicts import Run, Stop
 
 if TYPE_CHECKING:
@@ -53,15 +55,21 @@ class SharedPool:
         self._loop = asyncio.get_running_loop()
         self._numbers = 0
         self._runs: dict[tuple[str, int], Run] = {}
-        self._counts: Counter[str] = Counter()
-        self._queue: deque[Run] = deque()
+        self._counts: Counter[RunIn] = Counter()
+        self._sent: Counter[RunIn] = Counter()
+        self._most: dict[RunIn, int] = {"loop": settings.coroutines, "thread": settings.threads}
+        self._paces: dict[RunIn, Pace] = {place: Pace() for place in self._most}
+        self._queues: dict[RunIn, deque[Run]] = {place: deque() for place in self._most}
         self._alone: deque[Run] = deque()
         self._hosts: set[SharedHostProcess] = set()
         self._taking: SharedHostProcess | None = None
         """The host that takes new runs."""
         self._given: dict[SharedHostProcess, Run] = {}
         """Runs that are to be alone, by the host that was started for each."""
-        self._closing = False
+        self._temporary: Temporary | None = None
+        self._pumping = self._closing = False
+        self._behind = False
+        """Runs that were taken ahead had to be handed back: none is taken ahead until a host answers again."""
         self._failures, self._not_before = 0, 0.0
         self._warm: asyncio.Future[None] | None = None
         self._watch_timer: asyncio.TimerHandle | None = None
@@ -75,9 +83,16 @@ class SharedPool:
         if self._closing or (self._taking is None and len(self._common()) >= MOST):
             return Slots()
         places = {info.options.run_in for info in self.tasks.values()}
-        loop = self._settings.coroutines - self._counts["loop"] if "loop" in places else 0
-        thread = self._settings.threads - self._counts["thread"] if "thread" in places else 0
-        return Slots(0, max(0, loop), max(0, thread))
+        return Slots(**{place: self._room(place) for place in self._most if place in places})
+
+    def _room(self, place: RunIn) -> int:
+        window, taken = self._most[place], self._counts[place]
+        if self._paces[place].brief and not self._behind:
+            # As for exclusive hosts: the next ones are at hand, and come by the half.
+            window *= 2
+            if taken * 2 > window:
+                return 0
+        return max(0, window - taken)
 
     async def start(self) -> None:
         """Be warm, if the application has tasks that run here."""
@@ -93,11 +108,14 @@ class SharedPool:
             self._loop.call_soon(finished, job, Interrupted("drain"))
             return
         self._numbers += 1
-        run = Run(self._numbers, job, report, finished, time.monotonic(), Pace())
+        place = job.options.run_in
+        run = Run(self._numbers, job, report, finished, time.monotonic(), self._paces[place])
         self._runs[job.id, job.attempt] = run
-        self._counts[job.options.run_in] += 1
-        (self._alone if job.alone or job.options.fresh else self._queue).append(run)
-        self._pump()
+        self._counts[place] += 1
+        (self._alone if job.alone or job.options.fresh else self._queues[place]).append(run)
+        if not self._pumping:
+            self._pumping = True
+            self._loop.call_soon(self._pump)
         if self._watch_timer is None:
             self._watch_timer = self._loop.call_later(WATCH, self._watch)
 
@@ -110,7 +128,7 @@ class SharedPool:
             run.host.stop(run, reason, grace, force=force)
             return
         run.stop = Stop(reason, 0.0, 0.0)
-        for queue in (self._queue, self._alone):
+        for queue in (*self._queues.values(), self._alone):
             with contextlib.suppress(ValueError):
                 queue.remove(run)
         for host in [host for host, given in self._given.items() if given is run]:
@@ -122,14 +140,15 @@ class SharedPool:
         """As `Executor.close`, and leave the nanny alone: it kills what is left when it is closed."""
         self._closing = True
         deadline = self._loop.time() + grace
-        waiting = [*self._queue, *self._alone, *self._given.values()]
-        self._queue.clear()
-        self._alone.clear()
+        waiting = list(self._given.values())
+        for queue in (*self._queues.values(), self._alone):
+            waiting += queue
+            queue.clear()
         self._given.clear()
-        for host in self._hosts:
-            waiting += host.take_back()
         for run in waiting:
             self.finish(run, Interrupted("drain"))
+        for host in self._hosts:
+            self.take_back(host.take_back())
         share = min(max((run.job.options.grace for run in self._runs.values()), default=0.0), grace / SHARE)
         await self.until(lambda: not self._runs, deadline - share)
         for run in list(self._runs.values()):
@@ -153,8 +172,11 @@ class SharedPool:
                     await self._changed.wait()
 
     async def gone(self) -> None:
-        """Wait, not for long, until every host is reaped."""
+        """Wait, not for long, until every host is reaped; then remove what their jobs kept."""
         await self.until(lambda: not self._hosts, self._loop.time() + 1)
+        temporary, self._temporary = self._temporary, None
+        if temporary is not None:
+            await temporary.close()
 
     # --- giving out runs ---------------------------------------------------------------------------------------
 
@@ -163,16 +185,19 @@ class SharedPool:
 
     def _pump(self) -> None:
         """Give what waits to the host that takes it, and start those that are missing."""
-        while self._queue and self._taking is not None:
-            if not self._taking.send(self._queue[0]):
-                # Its socket is full because its loop does not read: it does so, or another host takes its place.
-                self._loop.call_later(0.001, self._pump)
-                return
-            self._queue.popleft()
-        if self._queue:
+        self._pumping = False
+        for place, queue in self._queues.items():
+            while queue and self._taking is not None and self._sent[place] < self._most[place]:
+                if not self._taking.send(queue[0]):
+                    # Its socket is full because its loop does not read: it does so, or another host takes its place.
+                    self._loop.call_later(0.001, self._pump)
+                    return
+                self._sent[place] += 1
+                queue.popleft()
+        if self._taking is None and any(self._queues.values()):
             self._ensure_host()
         while self._alone and len(self._hosts) - len(self._common()) < self._most_alone and self._may_start():
-            host = SharedHostProcess(self, alone=True)
+            host = SharedHostProcess(self, self._folder(), alone=True)
             self._given[host] = self._alone.popleft()
             self._hosts.add(host)
             host.start(self._nanny, self._config)
@@ -183,9 +208,14 @@ class SharedPool:
     def _ensure_host(self) -> None:
         starting = any(host.phase is Phase.STARTING for host in self._common())
         if self._taking is None and not starting and self._may_start() and len(self._common()) < MOST:
-            host = SharedHostProcess(self)
+            host = SharedHostProcess(self, self._folder())
             self._hosts.add(host)
             host.start(self._nanny, self._config)
+
+    def _folder(self) -> str:
+        if self._temporary is None:
+            self._temporary = Temporary.open()
+        return self._temporary.next()
 
     def _set_aside(self, host: SharedHostProcess) -> None:
         """It ends what it runs, and takes nothing more; another one takes its place."""
@@ -205,6 +235,7 @@ class SharedPool:
                 host.leave()
             else:
                 host.send(run)
+                self._sent[run.job.options.run_in] += 1
         else:
             self._taking = host
         self._pump()
@@ -220,6 +251,7 @@ class SharedPool:
 
     def host_free(self, host: SharedHostProcess) -> None:
         """A host has answered."""
+        self._behind = False
         if host is self._taking and self._is_used_up(host):
             self._set_aside(host)
         self._pump()
@@ -239,6 +271,8 @@ class SharedPool:
         """A host is dead; what it had not begun goes elsewhere."""
         self.host_leaving(host)
         self._hosts.discard(host)
+        if self._temporary is not None:
+            self._temporary.remove(host.temporary)
         run = self._given.pop(host, None)
         if run is not None:
             self._alone.append(run)
@@ -251,6 +285,7 @@ class SharedPool:
     def take_back(self, runs: list[Run]) -> None:
         """Runs that were not started wait again, before all others."""
         for run in reversed(runs):
+            self._sent[run.job.options.run_in] -= 1
             if self._closing:
                 self.finish(run, Interrupted("drain"))
             elif run.stop is not None:
@@ -258,14 +293,17 @@ class SharedPool:
             elif run.job.alone or run.job.options.fresh:
                 self._alone.appendleft(run)
             else:
-                self._queue.appendleft(run)
+                self._queues[run.job.options.run_in].appendleft(run)
 
     def finish(self, run: Run, outcome: Outcome) -> None:
         """A run is over."""
         job = run.job
         if self._runs.pop((job.id, job.attempt), None) is None:
             return
-        run.host = None
+        if run.host is not None:
+            run.host = None
+            self._sent[job.options.run_in] -= 1
+            run.pace.add(outcome.usage.wall)
         self._counts[job.options.run_in] -= 1
         if self._closing:
             self._changed.set()
@@ -293,6 +331,11 @@ class SharedPool:
                 self._set_aside(host)
             elif host is self._taking and processes.resident(host.pid) > self._settings.recycle_memory:
                 self._set_aside(host)
+        too_old = time.monotonic() - PATIENCE
+        for queue in self._queues.values():
+            while queue and self._taking is not None and queue[0].accepted_at < too_old:
+                self._behind = True
+                self.finish(queue.popleft(), Interrupted("not started"))
         self._pump()
         if self._runs:
             self._watch_timer = self._loop.call_later(WATCH, self._watch)

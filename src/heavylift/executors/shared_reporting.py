@@ -15,7 +15,7 @@ from heavylift.executors.reporting import SPACING, Wire, line_of
 from heavylift.executors.wire import NUMBERED, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from heavylift.executors.shared_runs import LoopRun, ThreadRun
 
 HANDOVER = 0.02
 """Seconds that a report waits at most until it is sent."""
@@ -58,8 +58,8 @@ class SharedReporter:
     Code that may be stopped at any instruction only appends to a deque, which is one call; the rest is the sender's.
     """
 
-    def __init__(self, sender: Sender, run: int, log_left: int, asked: Callable[[], bool]) -> None:
-        self._sender, self._run, self._log_left, self._asked = sender, run, log_left, asked
+    def __init__(self, sender: Sender, run: LoopRun | ThreadRun, log_left: int) -> None:
+        self._sender, self._of, self._run, self._log_left = sender, run, run.number, log_left
         self._said: deque[tuple[Kind, bytes]] = deque()
         self._waits = self._over = False
         self._sent = threading.Lock()
@@ -87,7 +87,17 @@ class SharedReporter:
 
     def cancelled(self) -> bool:
         """See `context.Reporter`."""
-        return self._asked()
+        return self._of.asked
+
+    def shield(self) -> None:
+        """See `context.Reporter`."""
+        self._of.shield()
+
+    def unshield(self, name: str, *, quiet: bool) -> None:
+        """See `context.Reporter`."""
+        if self._of.asked and not self._of.raised:
+            self.log("info", f"A stop waited for the end of {name!r}.")
+        self._of.unshield(quiet=quiet)
 
     def flush(self) -> None:
         """Send what was said until now."""

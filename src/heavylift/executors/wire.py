@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any, NamedTuple
 
+from heavylift.core import codec
 from heavylift.core.job import Job
 
 STOP_SIGNAL = signal.SIGRTMIN + 3
@@ -68,7 +69,7 @@ NOT_STARTED = 2
 
 _NUMBER = struct.Struct("<BQ")
 NUMBER_SIZE = _NUMBER.size
-_REQUEST = struct.Struct("<BQIIQHHIi")
+_REQUEST = struct.Struct("<BQIIQHHIiI")
 
 
 class Request(NamedTuple):
@@ -82,16 +83,20 @@ class Request(NamedTuple):
     log_bytes: int
     args: bytes
     checkpoint: bytes | None
+    labels: bytes
+    """As JSON; empty when there are none."""
 
 
 def pack_request(number: int, job: Job) -> bytes:
     """A claimed job as the bytes of a request."""
     name, task, checkpoint = job.id.encode(), job.task.encode(), job.checkpoint
     args, kept = job.args, -1 if checkpoint is None else len(checkpoint)
+    labels = codec.encode(dict(job.options.labels)) if job.options.labels else b""
     header = _REQUEST.pack(
-        _PLAIN, number, job.attempt, job.failures, job.log_bytes, len(name), len(task), len(args), kept
+        *(_PLAIN, number, job.attempt, job.failures, job.log_bytes),
+        *(len(name), len(task), len(args), kept, len(labels)),
     )
-    return b"".join((header, name, task, args, checkpoint or b""))
+    return b"".join((header, name, task, args, labels, checkpoint or b""))
 
 
 def stop_packet(number: int) -> bytes:
@@ -107,11 +112,12 @@ def number_of(packet: bytes) -> int:
 
 def unpack_request(data: bytes) -> Request:
     """The inverse of `pack_request`."""
-    _, number, attempt, failures, log_bytes, name, task, args, checkpoint = _REQUEST.unpack_from(data)
+    _, number, attempt, failures, log_bytes, name, task, args, checkpoint, labels = _REQUEST.unpack_from(data)
     at_name = _REQUEST.size
     at_task = at_name + name
     at_args = at_task + task
-    at_checkpoint = at_args + args
+    at_labels = at_args + args
+    at_checkpoint = at_labels + labels
     return Request(
         number,
         data[at_name:at_task].decode(),
@@ -119,8 +125,9 @@ def unpack_request(data: bytes) -> Request:
         attempt,
         failures,
         log_bytes,
-        data[at_args:at_checkpoint],
+        data[at_args:at_labels],
         None if checkpoint < 0 else data[at_checkpoint : at_checkpoint + checkpoint],
+        data[at_labels:at_checkpoint],
     )
 
 
