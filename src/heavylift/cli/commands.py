@@ -39,7 +39,7 @@ Text = Optional[str]  # noqa: UP045
 
 
 @app.command()
-def serve(
+def serve(  # noqa: PLR0917
     name: AppName,
     host: Annotated[
         str, typer.Option(help="Address to listen on; loopback only, as there is no password.")
@@ -58,6 +58,9 @@ def serve(
         Literal["monolith", "api", "worker"],
         typer.Option(envvar="SERVICE_TYPE", help="API and worker, or one of the two."),
     ] = "monolith",
+    workers: Annotated[
+        int, typer.Option(min=1, max=64, help="Web processes; one of them has the worker that runs the jobs.")
+    ] = 1,
 ) -> None:
     """Serve the HTTP API, with a worker beside it.
 
@@ -65,7 +68,7 @@ def serve(
     """
     from heavylift.cli import run
 
-    raise typer.Exit(run.serve(name, host, port, role, store=store, concurrency=concurrency, drain=drain))
+    raise typer.Exit(run.serve(name, host, port, role, workers, store=store, concurrency=concurrency, drain=drain))
 
 
 @app.command()

@@ -6,28 +6,72 @@ import json
 import os
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from heavylift.cli import find
-from heavylift.core.errors import ConfigError
+from heavylift.cli.exits import Exit
+from heavylift.core.errors import ConfigError, HeavyliftError
 from heavylift.core.options import NAME
 
 if TYPE_CHECKING:
     from heavylift.app import Heavylift
 
 Setting = str | None
+MAX_SAID = 60000
+"""Bytes that a pipe takes at once."""
 
 
-def serve(name: str, host: str, port: int, role: str, **settings: Setting) -> int:
-    """Serve the API until told to stop; the exit code."""
+def serve(name: str, host: str, port: int, role: str, processes: int = 1, **settings: Setting) -> int:
+    """Serve the API until told to stop, from so many web processes; the exit code."""
     if role == "worker":
         worker(name, None, **settings)
     lift = _configured(name, settings)
     _log_to_stderr()
-    from heavylift.http.server import serve as run
-
     own = role == "monolith"
-    return run(lift, host, port, "monolith" if own else "api", lambda address: _announce(lift, address, own=own))
+
+    def announce(address: str) -> None:
+        _announce(lift, address, own=own)
+
+    if processes == 1:
+        from heavylift.http.server import serve as run
+
+        return run(lift, host, port, _role(role), announce)
+    if lift.settings.store.startswith("memory:"):
+        message = "--workers: several processes cannot share memory://; give a store that they share: --store sqlite:///jobs.db"
+        raise ConfigError(message)
+    from heavylift.http.supervisor import supervise
+
+    command = [sys.executable, "-m", "heavylift.cli.run"]
+    config = {"app": name, "role": role, "settings": settings}
+    return supervise(command, config, host=host, port=port, processes=processes, announce=announce)
+
+
+def child(config: dict[str, Any]) -> int:
+    """Be one of several web processes; the exit code. See `http.supervisor` for what `config` holds."""
+    import socket
+
+    from heavylift.http.server import serve_on
+    from heavylift.http.supervisor import READY
+
+    def ready(said: bytes) -> None:
+        os.write(config["ready"], said)
+        os.close(config["ready"])
+
+    # What a job starts must not keep the socket and the pipes open.
+    for descriptor in (config["listener"], config["ready"], config["alive"]):
+        os.set_inheritable(descriptor, False)  # noqa: FBT003  its only argument
+    _log_to_stderr()
+    try:
+        lift = _configured(config["app"], config["settings"])
+        listener = socket.socket(fileno=config["listener"])
+        return serve_on(lift, listener, _role(config["role"]), lambda _: ready(READY), config["alive"])
+    except HeavyliftError as error:
+        ready(str(error).encode()[:MAX_SAID])  # the parent says it
+        return Exit.USAGE
+
+
+def _role(name: str) -> Literal["monolith", "api"]:
+    return "monolith" if name == "monolith" else "api"
 
 
 def worker(name: str, queues: str | None, **settings: Setting) -> NoReturn:
@@ -72,3 +116,7 @@ def _log_to_stderr() -> None:
     import logging
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+
+
+if __name__ == "__main__":
+    sys.exit(child(json.loads(sys.argv[1])))

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import TypeAdapter
+from pydantic_core import from_json, to_json
 
 from heavylift.http import resources
 from heavylift.http.operations import HEADERS, JSON, RESOURCES, SITE, SUBMIT, Answer, Operation
@@ -79,8 +80,8 @@ def components() -> dict[str, Schema]:
     mode: Literal["serialization"] = "serialization"
     adapters = [(kind.__name__, mode, TypeAdapter(kind)) for kind in resources.RESOURCES]
     _, found = TypeAdapter.json_schemas(adapters, ref_template=PLACE + "{model}")
-    schemas: dict[str, Schema] = found["$defs"]
-    return schemas
+    here = to_json(found["$defs"]).replace((PLACE + resources.PREFIX).encode(), PLACE.encode())
+    return {name.removeprefix(resources.PREFIX): schema for name, schema in from_json(here).items()}
 
 
 def operation(item: Operation, refer: Refer) -> Schema:

@@ -301,3 +301,9 @@ RESOURCES: tuple[Any, ...] = (
     *(CancelBody, QueueBody, EmptyBody, Health, Readiness, Index),
 )
 """Those that operations name; what they are made of comes along."""
+
+PREFIX = "Heavylift"
+"""Stands before the names of their schemas in the description of an application that has schemas of its own."""
+for _kind in list(globals().values()):
+    if isinstance(_kind, type) and _kind.__module__ == __name__:
+        _kind.__qualname__ = PREFIX + _kind.__name__  # pydantic names schemas by it

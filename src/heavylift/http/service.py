@@ -68,8 +68,9 @@ class Service:
                 self._started = False
 
     def stop(self) -> None:
-        """End all streams and waits, and take no more jobs."""
+        """End all streams and waits, and take no more jobs, and no worker that another process leaves behind."""
         self.stopping.set()
+        self.lift.stopping()
         for call in list(self.when_stopping):
             call()
 
@@ -86,8 +87,8 @@ class Service:
             if await self.working():
                 return
             log.error(
-                "No worker runs: this application was mounted, so its own lifespan never ran. Its jobs are accepted,"
-                " and wait. Give the outer application lifespan=lift.lifespan, or start `heavylift worker`."
+                "No worker runs: this API was mounted or included, so its own lifespan never ran. Its jobs are"
+                " accepted, and wait. Give the outer application lifespan=lift.lifespan, or start `heavylift worker`."
             )
 
     def accepting(self) -> None:
