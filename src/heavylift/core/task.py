@@ -326,7 +326,7 @@ def _lenient(annotation: Any) -> Any:
     if annotation is int:
         from pydantic import BeforeValidator  # noqa: PLC0415  see the module's docstring
 
-        return Annotated[int, BeforeValidator(_integral, json_schema_input_type=int)]
+        return Annotated[int, BeforeValidator(_integral)]
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         inner = _lenient(arguments[0])

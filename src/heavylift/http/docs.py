@@ -9,12 +9,12 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from pydantic_core import to_json
-from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
 
 from heavylift.http import openapi, params
 from heavylift.http.call import Call
 from heavylift.http.operations import Operation
+from heavylift.http.problems import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,7 +62,7 @@ async def asset(call: Call) -> Response:
     """A part of that page. Nothing of it comes from another server."""
     name = call.part("file")
     if name not in ASSETS:
-        raise HTTPException(404)
+        raise Refused(404, "not-found", f"The page has no part {name!r}.")
     data, headers = _packed(name), CACHED
     if "gzip" in call.request.headers.get("accept-encoding", ""):
         headers = CACHED | {"Content-Encoding": "gzip"}
