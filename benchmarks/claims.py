@@ -17,7 +17,7 @@ from benchmarks.report import Line, at_most, median, say
 from heavylift.client import ID_BYTES
 from heavylift.core import lifecycle
 from heavylift.core.job import Job, NewEvent, new_id
-from heavylift.core.options import Options
+from heavylift.core.options import Options, Slots
 from heavylift.store import Store, WorkerRecord
 from heavylift.stores import open_store
 
@@ -80,7 +80,7 @@ async def claim(store: Store, size: int) -> float:
     """Seconds of a claim that returns so many jobs: they are added before, and nothing else is due."""
     await store.add([submitted(Options()) for _ in range(size)])
     began = time.perf_counter()
-    jobs = await store.claim(ME.id, ME.epoch, size or 100)
+    jobs = await store.claim(ME.id, ME.epoch, Slots(size or 100))
     seconds = time.perf_counter() - began
     if len(jobs) != size:
         message = f"The claim returned {len(jobs)} jobs instead of {size}."
@@ -103,7 +103,7 @@ async def prepare(folder: Path, crowd: int) -> None:
     shutil.copy(path(folder, "paused"), path(folder, "full"))
     async with opened(folder, "full") as store:
         await store.set_queue(CROWD, paused=False, concurrency=1)
-        if len(await store.claim(OTHER.id, OTHER.epoch, 10, (CROWD,))) != 1:
+        if len(await store.claim(OTHER.id, OTHER.epoch, Slots(10), (CROWD,))) != 1:
             message = "The queue is not at its concurrency."
             raise RuntimeError(message)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
@@ -19,7 +18,7 @@ from heavylift.store import SystemClock
 from heavylift.stores import open_store, resolved
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
     from types import FrameType
 
     from fastapi import APIRouter
@@ -117,8 +116,8 @@ class Heavylift:
         """
         checked = Options().using(**options)
         if not function:
-            return lambda decorated: self._register(decorated, name, checked)
-        return self._register(function[0], name, checked)
+            return lambda decorated: self._register(decorated, name, checked, options)
+        return self._register(function[0], name, checked, options)
 
     def on_host_start(self, hook: Hook) -> Hook:
         """Run a function in each host when it starts, before its first job: seed, connect, warm up."""
@@ -132,16 +131,11 @@ class Heavylift:
             raise UnknownTask(name, self.registry)
         return BoundTask(task, lambda: self.client)
 
-    def _register(self, function: Any, name: str | None, options: Options) -> Any:
+    def _register(self, function: Any, name: str | None, options: Options, given: Collection[str]) -> Any:
         if not callable(function):  # for callers without a type checker
             message = f"{function!r} is no function; use @lift.task or @lift.task(option=…)."
             raise ConfigError(message)
-        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-            message = (
-                f"Task {function.__name__!r} is async: this version runs plain functions only. Define it with `def`."
-            )
-            raise ConfigError(message)
-        task = define(function, name, options, Context)
+        task = define(function, name, options, Context, given)
         if task.name in self.registry:
             message = f"There is a task {task.name!r} already; give this one another name=."
             raise ConfigError(message)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack
 
 from heavylift.core.errors import ConfigError
+from heavylift.core.task import check_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -48,7 +49,7 @@ class BoundTask(Generic[F, P, C, R]):
     def using(self, **options: Unpack[OptionValues]) -> BoundTask[F, P, C, R]:
         """The same task with other options for what is submitted next: `using(priority=5, delay="10m")`.
 
-        Raises ConfigError for an unknown option or value.
+        Raises ConfigError for an unknown option or value, and for one that does not fit the task.
         """
         changed = self.options.using(**options)
         mine, default = changed.retry, self.task.options.retry
@@ -60,6 +61,7 @@ class BoundTask(Generic[F, P, C, R]):
                 " give them to @task(retry=…), and here only attempts and a backoff."
             )
             raise ConfigError(message)
+        check_place(self.task, changed)
         return BoundTask(self.task, self._client, changed)
 
     async def submit(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:

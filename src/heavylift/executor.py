@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from heavylift.core.job import Job
-    from heavylift.core.options import Options
+    from heavylift.core.options import Options, Slots
     from heavylift.core.outcome import Outcome
 
 
@@ -56,7 +56,6 @@ class TaskInfo:
 
     name: str
     options: Options
-    kind: str = "exclusive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +75,10 @@ class Executor(Protocol):
     """The application's tasks, known after `start`."""
 
     @property
-    def free(self) -> int:
-        """How many more attempts it would take now: free hosts, and as much depth as very short tasks allow."""
+    def free(self) -> Slots:
+        """How many more attempts it would take now, by where they run: free hosts, and as much depth as very short
+        tasks allow; coroutines and threads, if the application has tasks of that kind.
+        """
 
     async def start(self) -> None:
         """Be ready to run; raises ConfigError when the application cannot be imported (with its traceback)."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from heavylift.core.errors import SubmitError
     from heavylift.core.event import Event
     from heavylift.core.job import Change, NewEvent
+    from heavylift.core.options import Slots
 
 
 class Clock(Protocol):
@@ -222,9 +223,11 @@ class Store(Protocol):
         - After the write, one idle worker gets a hint if a job is due now.
         """
 
-    async def claim(self, worker: str, epoch: int, limit: int, queues: Sequence[str] = ()) -> list[Job]:
-        """Begin attempts of up to `limit` due jobs for this worker: state running, attempt + 1, its event, its holder.
+    async def claim(self, worker: str, epoch: int, slots: Slots, queues: Sequence[str] = ()) -> list[Job]:
+        """Begin attempts of due jobs for this worker, in each place (`options.run_in`) as many as it has slots for
+        there: state running, attempt + 1, its event, its holder.
 
+        - What waits for one place never holds up what runs in another.
         - Order: lanes in turn, least recently served first; within a lane by rank = run_at − 60 s × priority, then
           by order of arrival.
         - Never a job with a future `run_at`, of a paused queue, or beyond its queue's concurrency; `queues` non-empty

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import random
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, assert_never
 
@@ -16,6 +17,7 @@ from heavylift import housekeeping
 from heavylift.core import event, lifecycle
 from heavylift.core.errors import StoreUnavailable
 from heavylift.core.job import Change, Job, NewEvent, Progress, State
+from heavylift.core.options import PLACES, RunIn, Slots
 from heavylift.core.outcome import Interrupted
 from heavylift.executor import Checkpoint, LogLines, Report, StopReason
 from heavylift.store import LeaseLost
@@ -75,8 +77,8 @@ class Worker:
         self._unsaved: list[Settled] = []
         self._contact_since: float | None = None
         self._work = asyncio.Event()
-        self._more = True
-        """The last claim brought all that it asked for. Otherwise a free host finds nothing: a hint says when."""
+        self._more: dict[RunIn, bool] = dict.fromkeys(PLACES, False)
+        """Where the last claim brought all that it asked for. Elsewhere a free slot finds nothing: a hint says when."""
         self._save_now = asyncio.Event()
         self._half_done = asyncio.Event()
         self._beat_now = asyncio.Event()
@@ -128,20 +130,22 @@ class Worker:
     async def _claim_loop(self, ready: Future[None] | None) -> None:
         while not self._drain_now.is_set():
             self._work.clear()
-            limit = min(self._executor.free, BATCH)
-            jobs = await self._claim(limit) if limit > 0 else []
-            self._more = len(jobs) == limit
+            slots = Slots(*(min(free, BATCH) for free in self._executor.free))
+            jobs = await self._claim(slots) if any(slots) else []
+            brought = Counter(job.options.run_in for job in jobs)
+            full = {place: brought[place] == asked for place, asked in zip(PLACES, slots, strict=True) if asked}
+            self._more |= full
             for job in jobs:
                 self._start(job)
             if ready is not None and not ready.done():
                 ready.set_result(None)
-            if limit <= 0 or not self._more:
+            if not any(full.values()):
                 await self._work.wait()
 
-    async def _claim(self, limit: int) -> Sequence[Job]:
+    async def _claim(self, slots: Slots) -> Sequence[Job]:
         record = self.record
         try:
-            return await self._until_available(lambda: self._store.claim(record.id, record.epoch, limit, record.queues))
+            return await self._until_available(lambda: self._store.claim(record.id, record.epoch, slots, record.queues))
         except LeaseLost:
             await self._begin_new_epoch()
             return []
@@ -160,7 +164,7 @@ class Worker:
             return  # the lease was lost meanwhile: this attempt is not ours to settle
         del self._running[claimed.id]
         self._settle(running.job, outcome)
-        if self._more:
+        if self._more[claimed.options.run_in]:
             self._work.set()
 
     def _settle(self, job: Job, outcome: Outcome) -> None:

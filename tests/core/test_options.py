@@ -35,6 +35,8 @@ GOOD = {
     "labels": [({}, {}), ({"tenant": "acme"}, {"tenant": "acme"}), ({"n": 7}, {"n": "7"}), ({"a": "x" * 256},) * 2],
     "memory": [(None, None), ("1GiB", 2**30), (4096, 4096), ("4096", 4096)],
     "cpu_time": [(None, None), ("1h", 3600.0)],
+    "run_in": [("process", "process"), ("thread", "thread"), ("loop", "loop")],
+    "fresh": [(True, True), (False, False)],
 }
 
 BAD = {
@@ -60,6 +62,8 @@ BAD = {
     ],
     "memory": [0, -1, 1.5, "lots", True],
     "cpu_time": [0, -1, "soon"],
+    "run_in": ["threads", "", None, 1, True, ["thread"]],
+    "fresh": [None, 1, "yes", "true"],
 }
 
 

@@ -78,7 +78,9 @@ def test_a_number_of_starts_is_an_integer_from_one(attempts):
         Retry(attempts)
 
 
-@pytest.mark.parametrize("delay", ["10s", 10, None, exponential, fixed], ids=str)
+@pytest.mark.parametrize(
+    "delay", ["10s", 10, None, exponential, fixed], ids=["text", "number", "none", "exponential", "fixed"]
+)
 def test_a_delay_must_be_a_backoff_or_a_function(delay):
     """A bare duration, or `exponential` without its call, is refused when it is written, not when a job fails."""
     with pytest.raises(ConfigError, match=r"^delay: .*exponential\(2\)"):

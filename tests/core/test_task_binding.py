@@ -102,7 +102,9 @@ class Callable:
 
 
 @pytest.mark.parametrize(
-    "value", [Callable(), Callable, 5, "text", None, __import__("functools").partial(plain, 1)], ids=repr
+    "value",
+    [Callable(), Callable, 5, "text", None, __import__("functools").partial(plain, 1)],
+    ids=["object", "class", "number", "text", "none", "partial"],
 )
 def test_what_is_no_function_is_no_task(value):
     """Objects, classes and partials have no name and no signature of their own."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from heavylift.core.errors import ConfigError, SchemaTooNew, StoreUnavailable
+from heavylift.core.options import Slots
 from heavylift.core.outcome import Interrupted
 from heavylift.stores import open_store
 from heavylift.stores.sqlite import facts, schema
@@ -174,16 +175,42 @@ async def test_an_older_store_is_migrated_once_and_keeps_its_jobs(tmp_path, monk
     store = await opened(path)
     (job,) = await CASES.added(store, FakeClock(), "a")
     await store.close()
-    second = "ALTER TABLE queue ADD COLUMN colour TEXT;\nCREATE TABLE more(x);\n"
-    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, second))
+    newer = "ALTER TABLE queue ADD COLUMN colour TEXT;\nCREATE TABLE more(x);\n"
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, newer))
     stores = await asyncio.gather(*[opened(path) for _ in range(4)])
     assert await stores[3].get(["a"]) == [job]
     for store in stores:
         await store.close()
     connection = sqlite3.connect(path)
-    assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (len(schema.MIGRATIONS),)
     assert connection.execute("SELECT colour FROM queue").fetchone() == (None,)
     connection.close()
+
+
+async def test_a_store_of_the_first_schema_keeps_its_order_and_gets_lanes_for_all_places(tmp_path):
+    path = tmp_path / "jobs.db"
+    connection = sqlite3.connect(path)
+    for statement in schema.statements(schema.FIRST):
+        connection.execute(statement)
+    connection.executescript(
+        f"PRAGMA user_version = 1; PRAGMA application_id = {schema.APPLICATION_ID};"
+        "INSERT INTO queue(number, name, queued) VALUES (7, 'default', 2);"
+        "INSERT INTO lane(number, queue, ready, served) VALUES (7, 7, 1, 3);"
+    )
+    for number, name, rank in ((1, "b", 20.0), (2, "a", 10.0)):
+        connection.execute(
+            "INSERT INTO job(number, id, task, queue, lane, options, args, state, rank, created_at, run_at, attempt,"
+            " seq, history) VALUES (?, ?, 'task', 7, 7, '{}', '{}', 2, ?, 5, 5, 0, 1, '')",
+            (number, name, rank),
+        )
+    connection.commit()
+    connection.close()
+    store, clock = await opened(path), FakeClock()
+    await CASES.added(store, clock, "c", run_in="thread")
+    await store.beat(CASES.worker(), 15.0)
+    assert {job.id for job in await store.claim("worker", 1, Slots(thread=5))} == {"c"}
+    assert [job.id for job in await store.claim("worker", 1, Slots(5))] == ["a", "b"]
+    await store.close()
 
 
 async def test_a_migration_that_fails_changes_nothing(tmp_path, monkeypatch):
@@ -337,7 +364,7 @@ async def test_a_history_that_grew_long_moves_out_of_its_jobs_row(tmp_path):
     (job,) = await CASES.started(store, clock, "a")
     for _ in range(200):
         await CASES.settle(store, clock, job, Interrupted("drained"))
-        (job,) = await store.claim("worker", 1, 1)
+        (job,) = await store.claim("worker", 1, Slots(1))
     connection = sqlite3.connect(tmp_path / "jobs.db")
     assert connection.execute("SELECT length(history) FROM job").fetchone()[0] <= facts.HISTORY + facts.LARGEST
     connection.close()

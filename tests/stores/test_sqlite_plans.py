@@ -54,7 +54,7 @@ def plan(connection, statement, *, rewrite=()):
 STATEMENTS = {
     "what became due": (claiming.SCHEDULED, ["SEARCH job USING INDEX job_scheduled (run_at<?)"]),
     "becoming due": (claiming.BECOME_DUE, ["SEARCH job USING INTEGER PRIMARY KEY (rowid=?)"]),
-    "lanes in turn": (claiming.LANES.format(only=""), ["SCAN lane USING INDEX lane_claimable"]),
+    "lanes in turn": (claiming.LANES.format(only=""), ["SEARCH lane USING INDEX lane_claimable (place=?)"]),
     "the last turn": ("SELECT max(served) FROM lane", ["SEARCH lane USING COVERING INDEX lane_served"]),
     "the head of a lane": (claiming.HEADS, ["SEARCH job USING INDEX job_due (lane=?)"]),
     "an attempt begins": (claiming.TAKE, ["SEARCH job USING INTEGER PRIMARY KEY (rowid=?)"]),

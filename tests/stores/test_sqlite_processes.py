@@ -27,6 +27,7 @@ PRELUDE = f"""
 import asyncio, os, sys, time
 sys.path.insert(0, {SOURCE!r})
 from heavylift.core import lifecycle
+from heavylift.core.options import Slots
 from heavylift.core.outcome import Succeeded
 from heavylift.store import SystemClock
 from heavylift.stores import open_store
@@ -48,7 +49,7 @@ async def main():
         number += 40
         await store.add([cases.job(clock, item) for item in names])
         print("\\n".join("added " + item for item in names), flush=True)
-        jobs = await store.claim(name, 1, 30)
+        jobs = await store.claim(name, 1, Slots(30))
         print("\\n".join(f"began {job.id} {job.attempt}" for job in jobs), flush=True)
         seqs = await store.save([lifecycle.settle(job, Succeeded(b"1"), clock.wall()) for job in jobs[:20]])
         assert None not in seqs
@@ -143,7 +144,7 @@ async def main():
     store = open_store(url, inline=True)
     await store.open()
     await store.beat(cases.worker(name), 3600)
-    while jobs := await store.claim(name, 1, 25):
+    while jobs := await store.claim(name, 1, Slots(25)):
         assert None not in await store.save([lifecycle.settle(job, Succeeded(b"1"), clock.wall()) for job in jobs])
         print(*[job.id for job in jobs], flush=True)
     await store.close()

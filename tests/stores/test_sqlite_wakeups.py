@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from heavylift.core.job import Error
+from heavylift.core.options import Slots
 from heavylift.core.outcome import Failed, Interrupted
 from heavylift.stores import open_store
 from heavylift.testing import FakeClock
@@ -51,7 +52,7 @@ async def test_sockets_tell_at_once_what_a_look_would_find_later(stores, clock, 
         await CASES.added(mine, clock, "a")
         assert await told(worker)
         assert await told(follower)
-        (job,) = await theirs.claim("worker", 1, 1)
+        (job,) = await theirs.claim("worker", 1, Slots(1))
         assert await told(follower)
         await CASES.cancel(mine, clock, job)
         assert await told(worker)
@@ -84,9 +85,9 @@ async def test_one_worker_is_woken_and_rather_one_that_waits(stores, clock, monk
         theirs.watch(worker="elsewhere") as elsewhere,
     ):
         await CASES.added(mine, clock, "a")
-        assert [job.id for job in await theirs.claim("busy", 1, 1)] == ["a"]
-        assert await theirs.claim("idle", 1, 1) == []
-        assert await theirs.claim("elsewhere", 1, 1, ["other"]) == []
+        assert [job.id for job in await theirs.claim("busy", 1, Slots(1))] == ["a"]
+        assert await theirs.claim("idle", 1, Slots(1)) == []
+        assert await theirs.claim("elsewhere", 1, Slots(1), ["other"]) == []
         for hints in (busy, idle, elsewhere):
             await quiet(hints)
         for number in range(10):
@@ -135,9 +136,9 @@ async def test_a_claim_that_found_only_other_queues_jobs_become_due_is_made_agai
     clock.advance(3000)
     async with theirs.watch(worker="worker") as hints:
         await quiet(hints)
-        assert await theirs.claim("worker", 1, 1, ["own"]) == []
+        assert await theirs.claim("worker", 1, Slots(1), ["own"]) == []
         assert await told(hints)
-        assert [job.id for job in await theirs.claim("worker", 1, 1, ["own"])] == ["a"]
+        assert [job.id for job in await theirs.claim("worker", 1, Slots(1), ["own"])] == ["a"]
 
 
 async def test_who_cannot_listen_looks(stores, clock, tmp_path, monkeypatch):

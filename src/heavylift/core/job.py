@@ -92,8 +92,9 @@ class Job:
     """One request to run a task. Times are Unix seconds; `args`, `result` and `checkpoint` are JSON bytes.
 
     `attempt` grows at every claim and is the fence of every write; `failures`, `crashes` and `losses` are the three
-    budgets. (`worker`, `epoch`) holds the job while it runs. `seq` is the number of its last event. `cancel` stands
-    from the request on; `stopped` says how a cancelled job ended. `log_bytes` counts what its log has taken.
+    budgets. `suspected`: a host that it shared with others died, and nobody knows by whom. (`worker`, `epoch`) holds
+    the job while it runs. `seq` is the number of its last event. `cancel` stands from the request on; `stopped` says
+    how a cancelled job ended. `log_bytes` counts what its log has taken.
     """
 
     id: str
@@ -107,6 +108,7 @@ class Job:
     failures: int = 0
     crashes: int = 0
     losses: int = 0
+    suspected: bool = False
     worker: str | None = None
     epoch: int | None = None
     started_at: float | None = None
@@ -127,8 +129,10 @@ class Job:
 
     @property
     def alone(self) -> bool:
-        """Whether it is to be alone in its host: its worker vanished under it three times."""
-        return self.losses >= ALONE_AFTER
+        """Whether it is to be alone in its host: its worker vanished under it three times, or it may have
+        killed a host that it shared.
+        """
+        return self.suspected or self.losses >= ALONE_AFTER
 
 
 ALONE_AFTER = 3

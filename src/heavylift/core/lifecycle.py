@@ -69,7 +69,8 @@ def settle(job: Job, outcome: Outcome, now: float, random: float = 0.5) -> Chang
             return _again_or_fail(job, outcome, now, again=again, run_at=now + delay, losses=losses)
         case Interrupted():
             # It keeps its run_at, and so its place in the line: a hand-back costs nothing.
-            return _again_or_fail(job, outcome, now, again=True, run_at=min(job.run_at, now))
+            suspected = job.suspected or outcome.suspect
+            return _again_or_fail(job, outcome, now, again=True, run_at=min(job.run_at, now), suspected=suspected)
         case Snoozed():
             return _again_or_fail(job, outcome, now, again=True, run_at=now + outcome.delay)
     assert_never(outcome)
@@ -109,6 +110,7 @@ def retry(job: Job, now: float) -> Change:
         "failures": 0,
         "crashes": 0,
         "losses": 0,
+        "suspected": False,
         "finished_at": None,
         "cancel": None,
         "stopped": None,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict
 
 from heavylift.core.errors import ConfigError, did_you_mean, shown
 from heavylift.core.retry import Backoff, Exponential, Fixed, Retry
@@ -20,13 +20,28 @@ LAST_MOMENT = 253402300799.0
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
+RunIn = Literal["process", "loop", "thread"]
+"""Where task code runs: alone in a process; in a process with others, as a coroutine of its loop or in a thread."""
+PLACES: tuple[RunIn, ...] = ("process", "loop", "thread")
+
+
+class Slots(NamedTuple):
+    """How many attempts there is room for, by where they run; the names are those of RunIn."""
+
+    process: int = 0
+    loop: int = 0
+    thread: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """The options of a task or of one job. Durations in seconds, sizes in bytes, times in Unix seconds.
 
     `run_at` wins over `delay`. `timeout` is per attempt; `grace` is what task code gets to clean up in before it is
     killed. `crashes` and `losses` are budgets like `retry.attempts`: starts that end with a dead host, and with a
-    dead worker. `memory` bounds the resident set of the host, `cpu_time` the CPU seconds of one attempt.
+    dead worker. `memory` bounds the resident set of the host, `cpu_time` the CPU seconds of one attempt. `run_in`
+    "thread" is for code that waits (for a network, say); coroutines run in a "loop". `fresh`: each attempt gets a new
+    host, and nobody gets it after that.
     """
 
     queue: str = "default"
@@ -43,6 +58,8 @@ class Options:
     labels: Mapping[str, str] = field(default_factory=dict)
     memory: int | None = None
     cpu_time: float | None = None
+    run_in: RunIn = "process"
+    fresh: bool = False
 
     def using(self, **changes: Any) -> Options:
         """A copy with `changes` as people write them ("10m", timedelta, "1GiB", a datetime).
@@ -80,6 +97,8 @@ class OptionValues(TypedDict, total=False):
     labels: Mapping[str, str]
     memory: Size | None
     cpu_time: Duration | None
+    run_in: RunIn
+    fresh: bool
     max_attempts: int
 
 
@@ -213,6 +232,21 @@ def _labels(value: Any, name: str) -> dict[str, str]:
     raise ConfigError(message)
 
 
+def _place(value: Any, name: str) -> RunIn:
+    for place in PLACES:
+        if value == place:
+            return place
+    message = f"{name}: {shown(value)} is unknown; give 'process' (the default), or 'thread' for code that waits."
+    raise ConfigError(message)
+
+
+def _flag(value: Any, name: str) -> bool:
+    if isinstance(value, bool):
+        return value
+    message = f"{name}: {shown(value)} is neither; give True or False."
+    raise ConfigError(message)
+
+
 _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "queue": _name,
     "priority": _integer(0, 9),
@@ -228,6 +262,8 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "labels": _labels,
     "memory": _optional(size),
     "cpu_time": _limit,
+    "run_in": _place,
+    "fresh": _flag,
     "max_attempts": _integer(1, 1000),
 }
 _DEFAULTS = {f.name: getattr(Options(), f.name) for f in fields(Options)}

@@ -68,11 +68,13 @@ class Cancelled:
 @dataclass(frozen=True, slots=True)
 class Interrupted:
     """The attempt was cut short through no fault of the job: a drain, or a claim that was never started.
-    `lost`: its worker vanished. Only a loss costs anything.
+    `lost`: its worker vanished. `suspect`: it may have killed the host that it shared, and runs alone from now on. Only
+    a loss costs anything.
     """
 
     reason: str
     lost: bool = False
+    suspect: bool = False
     usage: Usage = NOT_MEASURED
 
 

@@ -10,8 +10,8 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, NewType, TypeVar, Union, get_args, get_origin
 
 from heavylift.core import codec
@@ -36,6 +36,11 @@ class Task:
     function: Callable[..., Any]
     options: Options
     context_parameter: str | None = None
+
+    @property
+    def is_coroutine(self) -> bool:
+        """Whether the function is `async def`."""
+        return inspect.iscoroutinefunction(self.function)
 
     @property
     def description(self) -> str:
@@ -266,11 +271,24 @@ def _schema_generator() -> type[GenerateJsonSchema]:
     return Generator
 
 
-def define(function: Callable[..., Any], name: str | None, options: Options, context_type: type) -> Task:
-    """The task of a function, or ConfigError that says what cannot be a task and why."""
+def define(
+    function: Callable[..., Any],
+    name: str | None,
+    options: Options,
+    context_type: type,
+    given: Collection[str] = (),
+) -> Task:
+    """The task of a function, or ConfigError that says what cannot be a task and why. `given`: the options that were
+    not left to their defaults.
+    """
     if not inspect.isroutine(function):
         message = f"{shown(function)} is no function; define a task with `def`."
         raise ConfigError(message)
+    if inspect.isasyncgenfunction(function):
+        message = f"{shown(function)} yields; a task returns its result, and reports what comes before by its Context."
+        raise ConfigError(message)
+    if inspect.iscoroutinefunction(function) and "run_in" not in given:
+        options = replace(options, run_in="loop")
     name = function.__name__ if name is None else name
     if not NAME.fullmatch(name):
         message = (
@@ -291,7 +309,31 @@ def define(function: Callable[..., Any], name: str | None, options: Options, con
                 " give it a name, or take a list or a dict."
             )
             raise ConfigError(message)
+    check_place(task, options)
     return task
+
+
+def check_place(task: Task, options: Options) -> None:
+    """Raise ConfigError when the task cannot run where these options say, or not under these limits."""
+    place = options.run_in
+    if task.is_coroutine and place != "loop":
+        message = (
+            f"Task {task.name!r} is async and runs in a loop; leave out run_in={place!r}, or define it with `def`."
+        )
+        raise ConfigError(message)
+    if place == "loop" and not task.is_coroutine:
+        message = (
+            f"Task {task.name!r} is no coroutine, so it cannot run in a loop; give run_in='thread', or define it with"
+            " `async def`."
+        )
+        raise ConfigError(message)
+    for name in ("memory", "cpu_time"):
+        if place != "process" and getattr(options, name) is not None:
+            message = (
+                f"Task {task.name!r}: {name} limits a process, which this task shares with others (run_in={place!r});"
+                " leave it out, or define the task with `def` and without run_in."
+            )
+            raise ConfigError(message)
 
 
 def _context_parameter(function: Callable[..., Any], context_type: type) -> str | None:

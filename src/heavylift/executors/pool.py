@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from heavylift.core.errors import ConfigError
 from heavylift.core.job import Error
+from heavylift.core.options import Slots
 from heavylift.core.outcome import Failed, Interrupted, Outcome
 from heavylift.executor import Report, StopReason, TaskInfo
 from heavylift.executors import processes, verdicts
@@ -78,13 +79,14 @@ class Pool:
         return sum(1 for host in self._hosts if host.phase is Phase.READY)
 
     @property
-    def free(self) -> int:
+    def free(self) -> Slots:
         """See `Executor.free`."""
-        if self._closing:
-            return 0
+        return Slots(process=0 if self._closing else max(0, self._room()))
+
+    def _room(self) -> int:
         now = self.size - self._busy() - len(self._queue)
         if self._behind:
-            return max(0, now)
+            return now
         if self._pace.brief:
             # The next ones wait here, not behind a round trip to the store; they come by the half, so that each trip
             # brings many. A host that has nothing to do is never kept waiting for that.
@@ -93,7 +95,7 @@ class Pool:
             room = window - len(self._runs)
             if room * 2 >= window:
                 now = max(now, room)
-        return max(0, now)
+        return now
 
     async def start(self) -> None:
         """See `Executor.start`."""

@@ -74,10 +74,11 @@ def _values(transaction: Transaction, job: Job, event: NewEvent) -> tuple[Any, .
     args: bytes | int = job.args if len(job.args) <= rows.INLINE else len(job.args)
     state = rows.DUE if job.run_at <= transaction.now else rows.SCHEDULED
     history = facts.fact(job.seq, job.created_at, event)
-    place = rows.rank(job.run_at, job.options.priority)
+    rank = rows.rank(job.run_at, job.options.priority)
     options = option_texts(job.options)
+    lane = transaction.lane(queue, rows.PLACES[job.options.run_in])
     return (
-        *(job.id, job.task, queue.number, queue.lane, options, args, state, place),
+        *(job.id, job.task, queue.number, lane.number, options, args, state, rank),
         *(job.created_at, job.run_at, job.attempt, job.seq, history),
     )
 
@@ -89,8 +90,7 @@ def _stands(transaction: Transaction, job: Job) -> None:
     queue.moved(None, rows.DUE)
     transaction.changed = True
     if due:
-        queue.ready = True
-        transaction.claimable.add(queue.name)
+        transaction.becomes_due(queue, rows.PLACES[job.options.run_in])
 
 
 def _keep_large(transaction: Transaction, job: Job) -> None:

@@ -30,9 +30,10 @@ JOB = f"SELECT {rows.COLUMNS} FROM job WHERE id = ?"
 JOBS = f"SELECT {rows.COLUMNS} FROM job WHERE number IN (SELECT value FROM json_each(?)) ORDER BY number DESC"
 QUEUES = (
     "SELECT name, paused, concurrency, max_size, blocked, queued, running, succeeded, failed, cancelled, queue.number,"
-    " (SELECT run_at FROM job INDEXED BY job_due"
-    " WHERE job.lane = lane.number AND state = 2 ORDER BY rank, number LIMIT 1)"
-    " FROM queue JOIN lane ON lane.queue = queue.number"
+    " (SELECT min((SELECT run_at FROM job INDEXED BY job_due"
+    " WHERE job.lane = lane.number AND state = 2 ORDER BY rank, number LIMIT 1))"
+    " FROM lane WHERE lane.queue = queue.number)"
+    " FROM queue"
     " WHERE {} (kept = 1 OR blocked + queued + running + succeeded + failed + cancelled > 0) ORDER BY name"
 )
 OVERDUE = (

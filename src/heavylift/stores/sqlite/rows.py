@@ -12,7 +12,7 @@ from pydantic_core import from_json, to_json
 
 from heavylift.core import options as core_options
 from heavylift.core.job import CancelRequest, Error, Job, Progress, State, Stopped
-from heavylift.core.options import Options
+from heavylift.core.options import Options, RunIn
 
 BLOCKED, SCHEDULED, DUE, RUNNING, SUCCEEDED, FAILED, CANCELLED = range(7)
 STATES = (
@@ -33,6 +33,8 @@ CODES = {
     State.CANCELLED: (CANCELLED,),
 }
 
+PLACES: Mapping[RunIn, int] = {"process": 0, "loop": 1, "thread": 2}
+
 INLINE = 2048
 """A value of more bytes stands in the table `large`."""
 PRIORITY_STEP = 60.0
@@ -48,6 +50,7 @@ MORE_DEFAULTS: Mapping[str, Any] = {
     "failures": 0,
     "crashes": 0,
     "losses": 0,
+    "suspected": False,
     "stopped": None,
     "progress": None,
     "error": None,
@@ -97,6 +100,7 @@ def job_of(connection: sqlite3.Connection, row: Sequence[Any]) -> Job:
             rest["failures"],
             rest["crashes"],
             rest["losses"],
+            rest["suspected"],
             worker,
             epoch,
             started_at,

@@ -217,14 +217,14 @@ def _moved(transaction: Transaction, job: Current, state: State) -> dict[str, An
     after = rows.CODES[state][0]
     queue = transaction.queue(job.queue)
     if state is State.QUEUED:
-        columns["rank"] = rows.rank(job.run_at, rows.options_of(job.options).priority)
+        options = rows.options_of(job.options)
+        columns["rank"] = rows.rank(job.run_at, options.priority)
         if job.run_at <= transaction.now:
             after = rows.DUE
-            queue.ready = True
-            transaction.claimable.add(queue.name)
-        unique = rows.options_of(job.options).unique
-        if unique is not None:
-            transaction.connection.execute("INSERT OR IGNORE INTO unique_key VALUES (?, ?)", (job.number, unique))
+            transaction.becomes_due(queue, rows.PLACES[options.run_in])
+        if options.unique is not None:
+            values = (job.number, options.unique)
+            transaction.connection.execute("INSERT OR IGNORE INTO unique_key VALUES (?, ?)", values)
     elif state.final:
         transaction.ended = True
         transaction.connection.execute("DELETE FROM unique_key WHERE job = ?", (job.number,))

@@ -112,7 +112,26 @@ CREATE TABLE pruned(id TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 CREATE INDEX pruned_at ON pruned(at);
 """
 
-MIGRATIONS = (FIRST,)
+PLACES = """
+-- A lane for each place in which jobs run (as in rows.py), so that what waits for a process hides nothing that a loop
+-- or a thread has room for. `worker.idle` has a bit for each place.
+CREATE TABLE lane_new(
+    number INTEGER PRIMARY KEY,
+    queue INTEGER NOT NULL,
+    place INTEGER NOT NULL,
+    ready INTEGER NOT NULL DEFAULT 0,
+    open INTEGER NOT NULL DEFAULT 1,
+    served INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (queue, place)
+);
+INSERT INTO lane_new SELECT number, queue, 0, ready, open, served FROM lane;
+DROP TABLE lane;
+ALTER TABLE lane_new RENAME TO lane;
+CREATE INDEX lane_claimable ON lane(place, served) WHERE ready = 1 AND open = 1;
+CREATE INDEX lane_served ON lane(served);
+"""
+
+MIGRATIONS = (FIRST, PLACES)
 
 
 def version(connection: sqlite3.Connection) -> int:

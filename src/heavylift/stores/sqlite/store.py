@@ -14,6 +14,7 @@ from typing import TypeVar
 from heavylift.core.errors import JobPruned, StoreUnavailable, SubmitError
 from heavylift.core.event import Event
 from heavylift.core.job import Change, Job, NewEvent
+from heavylift.core.options import PLACES, Slots
 from heavylift.store import (
     Added,
     Clock,
@@ -90,21 +91,25 @@ class SqliteStore:
         answers = [await writer.call(partial(adding.add, jobs=part), len(part)) for part in parts]
         return [answer for part in answers for answer in part]
 
-    async def claim(self, worker: str, epoch: int, limit: int, queues: Sequence[str] = ()) -> list[Job]:
-        """Begin attempts of up to `limit` due jobs for this worker."""
-        writer = self._open_now().writer
+    async def claim(self, worker: str, epoch: int, slots: Slots, queues: Sequence[str] = ()) -> list[Job]:
+        """Begin attempts of as many due jobs as this worker has slots for, where they run."""
         if len(self._held) > REMEMBERED:
             self._held.clear()
+        if sum(slots) <= LARGEST:
+            return await self._claim(worker, epoch, slots, queues)
         found: list[Job] = []
-        while len(found) < limit:
-            part = min(limit - len(found), LARGEST)
-            jobs = await writer.call(
-                partial(claiming.claim, worker=worker, epoch=epoch, limit=part, queues=queues, held=self._held), part
-            )
-            found += jobs
-            if len(jobs) < part:
-                break
+        for place, wanted in zip(PLACES, slots, strict=True):
+            left = wanted
+            while left > 0:
+                part = Slots(**{place: min(left, LARGEST)})
+                jobs = await self._claim(worker, epoch, part, queues)
+                found += jobs
+                left = left - len(jobs) if len(jobs) == sum(part) else 0
         return found
+
+    async def _claim(self, worker: str, epoch: int, slots: Slots, queues: Sequence[str]) -> list[Job]:
+        claim = partial(claiming.claim, worker=worker, epoch=epoch, slots=slots, queues=queues, held=self._held)
+        return await self._open_now().writer.call(claim, sum(slots))
 
     async def save(self, changes: Sequence[Change]) -> list[int | None]:
         """Write changes with their events; each answer is the job's new `seq`, or None for a refused one."""

@@ -13,9 +13,11 @@ from heavylift.stores.sqlite.rows import STATES
 
 COUNTERS = tuple(State)
 _SELECT = (
-    "SELECT queue.number, name, paused, concurrency, max_size, lane.number, ready, open, served,"
-    " blocked, queued, running, succeeded, failed, cancelled FROM queue JOIN lane ON lane.queue = queue.number"
+    "SELECT number, name, paused, concurrency, max_size, blocked, queued, running, succeeded, failed, cancelled"
+    " FROM queue"
 )
+_LANES = "SELECT number, place, ready, open, served FROM lane WHERE queue = ?"
+_NEW_LANE = "INSERT INTO lane(queue, place, open, served) VALUES (?, ?, ?, (SELECT coalesce(max(served), 0) FROM lane))"
 
 
 class OutOfDate(Exception):
@@ -23,20 +25,28 @@ class OutOfDate(Exception):
 
 
 @dataclass(slots=True)
+class LaneRow:
+    """One of a queue's lanes: of the jobs that run in one place (by its code)."""
+
+    number: int
+    place: int
+    ready: bool
+    open: bool
+    served: int
+    was: tuple[bool, bool, int]
+
+
+@dataclass(slots=True)
 class QueueRow:
-    """A queue and its lane while a transaction changes them. `counts` as COUNTERS."""
+    """A queue and its lanes (by place) while a transaction changes them. `counts` as COUNTERS."""
 
     number: int
     name: str
     paused: bool
     concurrency: int | None
     max_size: int | None
-    lane: int
-    ready: bool
-    open: bool
-    served: int
     counts: dict[State, int]
-    was: tuple[bool, bool, int] = (False, True, 0)
+    lanes: dict[int, LaneRow] = field(default_factory=dict)
     changed: dict[State, int] = field(default_factory=dict)
 
     def moved(self, before: int | None, after: int, jobs: int = 1) -> None:
@@ -73,8 +83,8 @@ class Transaction:
     """Some job was written: followers want to know."""
     ended: bool = False
     """Some job is over."""
-    claimable: set[str] = field(default_factory=set)
-    """Queues in which a job became due, or a slot free."""
+    claimable: set[tuple[str, int]] = field(default_factory=set)
+    """Queue and place of jobs that became due, or that a free slot of the queue lets run."""
     hinted: set[str] = field(default_factory=set)
     """Workers that are to look into their mailbox."""
     wake_all: bool = False
@@ -101,11 +111,22 @@ class Transaction:
         if known is not None:
             return known
         number = self.connection.execute("INSERT INTO queue(name) VALUES (?)", (name,)).lastrowid
-        self.connection.execute(
-            "INSERT INTO lane(number, queue, served) VALUES (?1, ?1, (SELECT coalesce(max(served), 0) FROM lane))",
-            (number,),
-        )
         return self.queue(number or 0)
+
+    def lane(self, queue: QueueRow, place: int) -> LaneRow:
+        """The queue's lane of that place, made if there is none."""
+        found = queue.lanes.get(place)
+        if found is None:
+            is_open = queue.slots != 0
+            self.connection.execute(_NEW_LANE, (queue.number, place, int(is_open)))
+            row = self.connection.execute(f"{_LANES} AND place = ?", (queue.number, place)).fetchone()
+            found = _keep_lane(queue, row)
+        return found
+
+    def becomes_due(self, queue: QueueRow, place: int) -> None:
+        """A job stands in that lane: it can be claimed."""
+        self.lane(queue, place).ready = True
+        self.claimable.add((queue.name, place))
 
     def flush(self) -> None:
         """Write what is known of the queues: their counts, and whether their lanes can be claimed from."""
@@ -114,15 +135,17 @@ class Transaction:
                 sets = ", ".join(f"{state} = {state} + {jobs}" for state, jobs in queue.changed.items())
                 self.connection.execute(f"UPDATE queue SET {sets} WHERE number = ?", (queue.number,))
                 queue.changed.clear()
-            was_open, queue.open = queue.open, queue.slots != 0
-            if queue.open and not was_open and queue.ready:
-                self.claimable.add(queue.name)
-            lane = (queue.ready, queue.open, queue.served)
-            if lane != queue.was:
-                self.connection.execute(
-                    "UPDATE lane SET ready = ?, open = ?, served = ? WHERE number = ?", (*lane, queue.lane)
-                )
-                queue.was = lane
+            is_open = queue.slots != 0
+            for lane in queue.lanes.values():
+                if is_open and not lane.open and lane.ready:
+                    self.claimable.add((queue.name, lane.place))
+                lane.open = is_open
+                row = (lane.ready, is_open, lane.served)
+                if row != lane.was:
+                    self.connection.execute(
+                        "UPDATE lane SET ready = ?, open = ?, served = ? WHERE number = ?", (*row, lane.number)
+                    )
+                    lane.was = row
 
     def finish(self) -> None:
         """Write what is left to write, and choose who is to be woken after the commit."""
@@ -131,37 +154,36 @@ class Transaction:
             self.hinted |= self._chosen()
 
     def _chosen(self) -> set[str]:
-        """For each queue with something to claim one living worker that serves it, rather one that waits for jobs."""
+        """For each queue and place with something to claim one living worker that serves the queue, rather one that
+        waits for such jobs.
+        """
         workers = [
-            (-idle, random(), name, json.loads(queues))  # noqa: S311  spreads the work, guards nothing
+            (random(), name, idle, json.loads(queues))  # noqa: S311  spreads the work, guards nothing
             for name, queues, idle in self.connection.execute(
                 "SELECT id, queues, idle FROM worker WHERE died_at IS NULL"
             ).fetchall()
         ]
         chosen = set()
-        for queue in self.claimable:
+        for queue, place in self.claimable:
             serving = [worker for worker in workers if not worker[3] or queue in worker[3]]
             if serving:
-                chosen.add(min(serving)[2])
+                chosen.add(min(serving, key=lambda worker: (not worker[2] & 1 << place, worker[0]))[1])
         return chosen
 
     def _loaded(self, statement: str, key: int | str) -> QueueRow | None:
         row = self.connection.execute(statement, (key,)).fetchone()
         if row is None:
             return None
-        number, name, paused, concurrency, max_size, lane, ready, is_open, served, *counts = row
-        queue = QueueRow(
-            number,
-            name,
-            bool(paused),
-            concurrency,
-            max_size,
-            lane,
-            bool(ready),
-            bool(is_open),
-            served,
-            dict(zip(COUNTERS, counts, strict=True)),
-            (bool(ready), bool(is_open), served),
-        )
+        number, name, paused, concurrency, max_size, *counts = row
+        queue = QueueRow(number, name, bool(paused), concurrency, max_size, dict(zip(COUNTERS, counts, strict=True)))
+        for lane in self.connection.execute(_LANES, (number,)).fetchall():
+            _keep_lane(queue, lane)
         self._by_number[number] = self._by_name[name] = queue
         return queue
+
+
+def _keep_lane(queue: QueueRow, row: tuple[int, int, int, int, int]) -> LaneRow:
+    number, place, ready, is_open, served = row
+    lane = LaneRow(number, place, bool(ready), bool(is_open), served, (bool(ready), bool(is_open), served))
+    queue.lanes[place] = lane
+    return lane

@@ -46,7 +46,7 @@ class EndsCases(ExecutorSuite):
             while waiting:
                 done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 assert all(future.result() == Succeeded(b"2", future.result().usage) for future in done)
-                while given < 1000 and executor.free:
+                while given < 1000 and executor.free.process:
                     given += 1
                     waiting.add(self.give(executor, "add", a=0).future)
             assert given == 1000
@@ -150,7 +150,7 @@ class EndsCases(ExecutorSuite):
     async def test_tasks_are_known_after_start(self) -> None:
         async with self.running() as executor:
             assert executor.tasks["fail_by_policy"].options.retry.attempts == 5
-            assert executor.free > 0
+            assert executor.free.process > 0
 
     async def test_progress_comes_in_order_and_its_last_value_always(self) -> None:
         async with self.running() as executor:

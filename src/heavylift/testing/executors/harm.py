@@ -101,13 +101,13 @@ class HarmCases(ExecutorSuite):
             attempts = [self.give(executor, "wait_for", path=str(tmp_path / "go")) for _ in range(3)]
             for attempt in attempts:
                 await attempt.begun()
-            assert executor.free == 0
+            assert executor.free.process == 0
             assert len(own_processes()) == at_rest + 2
             (tmp_path / "go").touch()
             for attempt in attempts:
                 await attempt.outcome()
             await until(lambda: len(own_processes()) <= at_rest)
-            assert executor.free >= 3
+            assert executor.free.process >= 3
             assert isinstance(await self.give(executor, "give").outcome(), Succeeded)
 
     async def test_a_job_that_lost_its_worker_thrice_is_alone_in_its_host(self) -> None:

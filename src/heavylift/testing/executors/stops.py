@@ -215,7 +215,7 @@ class StopCases(ExecutorSuite):
             closing = asyncio.ensure_future(executor.close(100.0))
             outcome = await waiting.outcome()
             assert isinstance(outcome, Interrupted)
-            assert executor.free == 0
+            assert executor.free.process == 0
             late = await self.give(executor, "give").outcome()
             assert isinstance(late, Interrupted)
             (tmp_path / "go").touch()

@@ -9,6 +9,7 @@ import asyncio
 from heavylift.core import lifecycle
 from heavylift.core.errors import DuplicateJob, QueueFull
 from heavylift.core.job import State
+from heavylift.core.options import Slots
 from heavylift.core.outcome import Interrupted
 from heavylift.core.retry import Retry, exponential
 from heavylift.store import Added, Store
@@ -57,13 +58,13 @@ class Adding(StoreCases):
         for name, args in names.items():
             assert (await self.read(store, name)).args == args
         await store.beat(self.worker(), LEASE)
-        assert {job.id: job.args for job in await store.claim("worker", 1, 9)} == names
+        assert {job.id: job.args for job in await store.claim("worker", 1, Slots(9))} == names
 
     async def test_hundreds_of_jobs_in_one_call_stand_in_their_order(self, store: Store, clock: FakeClock) -> None:
         names = [f"{number:04}" for number in range(701)]
         await self.added(store, clock, *names)
         await store.beat(self.worker(), LEASE)
-        assert [job.id for job in await store.claim("worker", 1, 701)] == names
+        assert [job.id for job in await store.claim("worker", 1, Slots(701))] == names
 
     async def test_an_id_that_exists_returns_the_stored_job_and_changes_nothing(
         self, store: Store, clock: FakeClock

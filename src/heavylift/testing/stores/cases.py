@@ -14,7 +14,7 @@ import pytest
 from heavylift.core import lifecycle
 from heavylift.core.event import Event
 from heavylift.core.job import CancelRequest, Job
-from heavylift.core.options import Options
+from heavylift.core.options import Options, Slots
 from heavylift.core.outcome import Outcome, Succeeded
 from heavylift.store import Added, Clock, Query, Store, WorkerRecord
 from heavylift.testing.clock import FakeClock
@@ -74,7 +74,7 @@ class StoreCases:
         """Jobs that were added and claimed."""
         await self.added(store, clock, *names, **options)
         await store.beat(self.worker(worker), LEASE)
-        jobs = await store.claim(worker, 1, len(names))
+        jobs = await store.claim(worker, 1, Slots(len(names)))
         assert {job.id for job in jobs} == set(names)
         return sorted(jobs, key=lambda job: names.index(job.id))
 

@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
 from heavylift.core import lifecycle
 from heavylift.core.job import Job, State
+from heavylift.core.options import PLACES, Slots
 from heavylift.core.outcome import Interrupted
 from heavylift.store import LeaseLost, Store
 from heavylift.testing.clock import FakeClock
@@ -23,13 +25,13 @@ class Claiming(StoreCases):
     async def claimed(self, store: Store, limit: int, *queues: str) -> list[str]:
         """The ids of jobs that a worker gets."""
         await store.beat(self.worker(), LEASE)
-        return [job.id for job in await store.claim("worker", 1, limit, queues)]
+        return [job.id for job in await store.claim("worker", 1, Slots(limit), queues)]
 
     async def test_a_claim_is_what_the_rules_make_of_the_job(self, store: Store, clock: FakeClock) -> None:
         (new,) = await self.added(store, clock, "a")
         clock.advance(5)
         await store.beat(self.worker(epoch=3), LEASE)
-        (job,) = await store.claim("worker", 3, 1)
+        (job,) = await store.claim("worker", 3, Slots(1))
         change = lifecycle.claim(new, "worker", 3, clock.wall())
         assert job == change.apply(new) == await self.read(store, "a")
         assert (job.state, job.attempt, job.worker, job.epoch) == (State.RUNNING, 1, "worker", 3)
@@ -45,7 +47,7 @@ class Claiming(StoreCases):
         for attempt in range(1, 5):
             assert job.attempt == attempt
             await self.settle(store, clock, job, Interrupted("drained"))
-            (job,) = await store.claim("worker", 1, 1)
+            (job,) = await store.claim("worker", 1, Slots(1))
 
     async def test_a_claim_takes_no_more_than_it_was_asked_for(self, store: Store, clock: FakeClock) -> None:
         await self.added(store, clock, *"abcde")
@@ -57,6 +59,53 @@ class Claiming(StoreCases):
         for name, priority in zip("abcdef", (0, 5, 0, 9, 5, 9), strict=True):
             await self.added(store, clock, name, priority=priority)
         assert await self.claimed(store, 6) == ["d", "f", "b", "e", "a", "c"]
+
+    async def test_each_place_gives_as_many_jobs_as_there_are_slots_for(self, store: Store, clock: FakeClock) -> None:
+        for number in range(3):
+            for place in PLACES:
+                await self.added(store, clock, f"{place}-{number}", run_in=place)
+        await store.beat(self.worker(), LEASE)
+
+        async def claimed(slots: Slots) -> list[str]:
+            return sorted(job.id for job in await store.claim("worker", 1, slots))
+
+        assert await claimed(Slots()) == []
+        assert await claimed(Slots(loop=2)) == ["loop-0", "loop-1"]
+        assert await claimed(Slots(process=1, thread=1)) == ["process-0", "thread-0"]
+        assert await claimed(Slots(5, 5, 5)) == ["loop-2", "process-1", "process-2", "thread-1", "thread-2"]
+
+    async def test_many_of_each_place_are_claimed_at_once(self, store: Store, clock: FakeClock) -> None:
+        for place in PLACES:
+            await self.added(store, clock, *(f"{place}-{number:03}" for number in range(300)), run_in=place)
+        await store.beat(self.worker(), LEASE)
+        claimed = await store.claim("worker", 1, Slots(10, 1000, 250))
+        assert Counter(job.options.run_in for job in claimed) == {"process": 10, "loop": 300, "thread": 250}
+
+    async def test_what_waits_for_a_place_without_slots_holds_up_nobody(self, store: Store, clock: FakeClock) -> None:
+        await self.added(store, clock, *(f"early-{number}" for number in range(300)))
+        clock.advance(1)
+        await self.added(store, clock, "late", run_in="loop")
+        await self.added(store, clock, "later", run_in="loop", delay=10)
+        await store.beat(self.worker(), LEASE)
+        assert [job.id for job in await store.claim("worker", 1, Slots(loop=1))] == ["late"]
+        clock.advance(10)
+        assert [job.id for job in await store.claim("worker", 1, Slots(loop=1))] == ["later"]
+
+    async def test_a_queues_gate_is_that_of_all_its_places(self, store: Store, clock: FakeClock) -> None:
+        await store.set_queue("default", concurrency=2)
+        for place in PLACES:
+            await self.added(store, clock, place, run_in=place)
+        await store.beat(self.worker(), LEASE)
+        first = await store.claim("worker", 1, Slots(1, 1, 1))
+        assert len(first) == 2
+        assert await store.claim("worker", 1, Slots(1, 1, 1)) == []
+        await self.settle(store, clock, first[0])
+        (third,) = await store.claim("worker", 1, Slots(1, 1, 1))
+        assert {job.id for job in [*first, third]} == set(PLACES)
+        await store.set_queue("default", paused=True)
+        await self.added(store, clock, "more", run_in="loop")
+        await self.settle(store, clock, third)
+        assert await store.claim("worker", 1, Slots(1, 1, 1)) == []
 
     async def test_no_job_waits_behind_one_of_nine_minutes_later(self, store: Store, clock: FakeClock) -> None:
         await self.added(store, clock, "early")
@@ -155,7 +204,7 @@ class Claiming(StoreCases):
         await self.added(store, clock, *"abcd", queue="q")
         await self.added(store, clock, "x", queue="wide")
         await store.beat(self.worker(), LEASE)
-        jobs = {job.id: job for job in await store.claim("worker", 1, 10)}
+        jobs = {job.id: job for job in await store.claim("worker", 1, Slots(10))}
         assert sorted(jobs) == ["a", "b", "x"]
         assert await self.claimed(store, 10) == []
         await self.settle(store, clock, jobs["b"])
@@ -200,7 +249,7 @@ class Claiming(StoreCases):
     async def test_a_worker_that_never_beat_may_not_claim(self, store: Store, clock: FakeClock) -> None:
         await self.added(store, clock, "a")
         with pytest.raises(LeaseLost):
-            await store.claim("stranger", 1, 1)
+            await store.claim("stranger", 1, Slots(1))
         assert (await self.read(store, "a")).state is State.QUEUED
 
     async def test_a_worker_that_was_declared_dead_may_claim_in_a_new_epoch_alone(
@@ -211,18 +260,18 @@ class Claiming(StoreCases):
         clock.advance(LEASE + 1)
         await store.sweep("other", others=True)
         with pytest.raises(LeaseLost):
-            await store.claim("slow", 1, 1)
+            await store.claim("slow", 1, Slots(1))
         await store.beat(self.worker("slow", epoch=2), LEASE)
         with pytest.raises(LeaseLost):
-            await store.claim("slow", 1, 1)
-        assert [job.id for job in await store.claim("slow", 2, 1)] == ["a"]
+            await store.claim("slow", 1, Slots(1))
+        assert [job.id for job in await store.claim("slow", 2, Slots(1))] == ["a"]
 
     async def test_a_refused_claim_does_not_harm_what_happens_beside_it(self, store: Store, clock: FakeClock) -> None:
         await self.added(store, clock, "a")
         await store.beat(self.worker(), LEASE)
         refused, got, added = await asyncio.gather(
-            store.claim("stranger", 1, 5),
-            store.claim("worker", 1, 5),
+            store.claim("stranger", 1, Slots(5)),
+            store.claim("worker", 1, Slots(5)),
             store.add([self.job(clock, "b")]),
             return_exceptions=True,
         )
@@ -243,7 +292,7 @@ class Claiming(StoreCases):
 
         async def drain(worker: str) -> list[Job]:
             got: list[Job] = []
-            while jobs := await sides[worker].claim(worker, 1, 7):
+            while jobs := await sides[worker].claim(worker, 1, Slots(7)):
                 assert all(job.worker == worker for job in jobs)
                 got += jobs
             return got
@@ -254,7 +303,7 @@ class Claiming(StoreCases):
     async def test_a_job_that_was_requeued_keeps_what_it_was(self, store: Store, clock: FakeClock) -> None:
         (job,) = await self.started(store, clock, "a", priority=3, labels={"k": "v"})
         job = await self.settle(store, clock, job, Interrupted("lost", lost=True))
-        (again,) = await store.claim("worker", 1, 1)
+        (again,) = await store.claim("worker", 1, Slots(1))
         assert again == replace(
             job, state=State.RUNNING, attempt=2, worker="worker", epoch=1, started_at=clock.wall(), seq=job.seq + 1
         )

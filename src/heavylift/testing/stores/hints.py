@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 
 from heavylift.core.job import Error
+from heavylift.core.options import Slots
 from heavylift.core.outcome import Failed, Interrupted
 from heavylift.store import Hints, Store
 from heavylift.testing.clock import FakeClock
@@ -34,6 +35,21 @@ class Waking(StoreCases):
             waiting = asyncio.create_task(hints.wait(SOON))
             await self.added(store, clock, "a")
             assert await waiting
+
+    async def test_a_new_job_wakes_the_worker_that_waits_for_its_place(self, store: Store, clock: FakeClock) -> None:
+        names = ("loops", "processes")
+        for name in names:
+            await store.beat(self.worker(name), LEASE)
+        # What a claim was refused for want of jobs, its worker waits for.
+        await store.claim("loops", 1, Slots(loop=1))
+        await store.claim("processes", 1, Slots(process=1))
+        async with store.watch(worker="loops") as loops, store.watch(worker="processes") as processes:
+            for place, woken, other in (("loop", loops, processes), ("process", processes, loops)) * 3:
+                await self.quiet(loops)
+                await self.quiet(processes)
+                await self.added(store, clock, f"{place}-{next(self._names)}", run_in=place)
+                assert await woken.wait(SOON)
+                assert not await other.wait(0.0)
 
     async def test_several_hints_are_one(self, store: Store, clock: FakeClock) -> None:
         await store.beat(self.worker(), LEASE)
@@ -72,7 +88,7 @@ class Waking(StoreCases):
         await other.beat(self.worker(), LEASE)
         async with store.watch(ends=True) as hints, store.watch() as follower:
             await self.added(other, clock, "a", "b", "c")
-            await other.claim("worker", 1, 2)
+            await other.claim("worker", 1, Slots(2))
             assert await follower.wait(SOON)
             assert not await hints.wait(0.0)
             waiting = asyncio.create_task(hints.wait(SOON))

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from heavylift.core import lifecycle
 from heavylift.core.event import Event
 from heavylift.core.job import CancelRequest, Change, Error, Job, NewEvent, State
-from heavylift.core.options import Options
+from heavylift.core.options import Options, Slots
 from heavylift.core.outcome import Cancelled, Crashed, Failed, Interrupted, Outcome, Snoozed, Succeeded, TimedOut
 from heavylift.core.retry import Retry, fixed
 from heavylift.store import Added, LeaseLost, Retention, Store
@@ -113,7 +113,7 @@ class World:
 
     async def claim(self, worker: str, limit: int) -> None:
         try:
-            got = await self.store.claim(worker, self.epochs[worker], limit)
+            got = await self.store.claim(worker, self.epochs[worker], Slots(limit))
         except LeaseLost:
             assert worker not in self.deadlines
             return

@@ -10,6 +10,7 @@ import pytest
 
 from heavylift.core import lifecycle
 from heavylift.core.job import CancelRequest, State
+from heavylift.core.options import Slots
 from heavylift.core.outcome import Interrupted
 from heavylift.store import CancelOrder, LeaseLost, Mailbox, Store
 from heavylift.testing.clock import FakeClock
@@ -130,7 +131,7 @@ class Leases(StoreCases):
         assert await store.beat(self.worker(epoch=1), LEASE) == Mailbox(alive=False)
         assert await self.swept(store) == ["a"], "what the dead epoch held is not the new one's"
         await self.settle(store, clock, orphan, LOST)
-        (again,) = await store.claim("worker", 2, 1)
+        (again,) = await store.claim("worker", 2, Slots(1))
         assert (again.attempt, again.epoch) == (2, 2)
         assert await self.swept(store) == []
 
@@ -142,7 +143,7 @@ class Leases(StoreCases):
         await store.sweep("sweeper", others=True)
         assert not (await store.beat(self.worker(), LEASE)).alive
         with pytest.raises(LeaseLost):
-            await store.claim("worker", 1, 1)
+            await store.claim("worker", 1, Slots(1))
 
     async def test_what_a_dead_epoch_saves_is_refused(self, store: Store, other: Store, clock: FakeClock) -> None:
         one, two = await self.started(store, clock, "one", "two")

@@ -9,6 +9,7 @@ import pytest
 from heavylift.core import lifecycle
 from heavylift.core.errors import ConfigError, StoreUnavailable
 from heavylift.core.job import Error, State
+from heavylift.core.options import Slots
 from heavylift.core.outcome import Failed, Interrupted
 from heavylift.store import Query, Queue, Schema, Store
 from heavylift.testing.clock import FakeClock
@@ -139,7 +140,7 @@ class Reading(StoreCases):
         await self.added(store, clock, "b")
         assert (await store.queues())[0].oldest_wait == 5.0
         await store.beat(self.worker(), LEASE)
-        await store.claim("worker", 1, 1)
+        await store.claim("worker", 1, Slots(1))
         assert (await store.queues())[0].oldest_wait == 0.0
 
     async def test_settings_are_kept_and_changed_one_by_one(self, store: Store, other: Store) -> None:
@@ -164,11 +165,11 @@ class Reading(StoreCases):
         assert await counts() == {State.QUEUED: 1}
         clock.advance(5)
         await store.beat(self.worker(), LEASE)
-        (job,) = await store.claim("worker", 1, 1)
+        (job,) = await store.claim("worker", 1, Slots(1))
         assert await counts() == {State.RUNNING: 1}
         await self.settle(store, clock, job, Interrupted("drained"))
         assert await counts() == {State.QUEUED: 1}
-        (job,) = await store.claim("worker", 1, 1)
+        (job,) = await store.claim("worker", 1, Slots(1))
         over = await self.settle(store, clock, job, BROKEN)
         assert await counts() == {State.FAILED: 1}
         await store.save([lifecycle.retry(over, clock.wall())])

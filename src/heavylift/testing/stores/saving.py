@@ -11,6 +11,7 @@ import pytest
 
 from heavylift.core import event, lifecycle
 from heavylift.core.job import CancelRequest, Change, Error, Job, NewEvent, Progress, State, Stopped
+from heavylift.core.options import Slots
 from heavylift.core.outcome import Cancelled, Crashed, Failed, Interrupted, Outcome, Snoozed, Succeeded, TimedOut, Usage
 from heavylift.core.retry import Retry
 from heavylift.store import Store
@@ -107,7 +108,7 @@ class Saving(StoreCases):
         (first,) = await self.started(store, clock, "a")
         await self.settle(other, clock, first, Interrupted("lost", lost=True))
         await other.beat(self.worker("second"), LEASE)
-        (second,) = await other.claim("second", 1, 1)
+        (second,) = await other.claim("second", 1, Slots(1))
         assert await store.save([lifecycle.settle(first, SUCCESS, clock.wall())]) == [None]
         assert await self.read(store, "a") == second
         await self.settle(other, clock, second)
@@ -165,7 +166,7 @@ class Saving(StoreCases):
             outcome = Failed(replace(BROKEN, traceback="line\n" * (500 if round_ % 7 == 3 else 5)), delay=0.0)
             changes.append(lifecycle.settle(job, outcome, clock.wall()))
             assert None not in await store.save(changes)
-            (job,) = await store.claim("worker", 1, 1)
+            (job,) = await store.claim("worker", 1, Slots(1))
         items = await self.events(store, "a")
         assert [item.seq for item in items] == list(range(1, job.seq + 1))
         assert [item.kind for item in items[2:6]] == ["log", "checkpoint", "state", "state"]
@@ -220,13 +221,13 @@ class Saving(StoreCases):
             await self.cancel(store, clock, job, reason="no")
         clock.advance(10)
         await store.beat(self.worker(), LEASE)
-        assert await store.claim("worker", 1, 5) == []
+        assert await store.claim("worker", 1, Slots(5)) == []
         assert (await self.read(store, "later")).state is State.CANCELLED
 
     async def test_a_cancel_of_a_job_that_started_meanwhile_is_refused(self, store: Store, clock: FakeClock) -> None:
         (waiting,) = await self.added(store, clock, "a")
         await store.beat(self.worker(), LEASE)
-        (running,) = await store.claim("worker", 1, 1)
+        (running,) = await store.claim("worker", 1, Slots(1))
         assert await store.save([lifecycle.cancel(waiting, CancelRequest(clock.wall()))]) == [None]
         assert await self.read(store, "a") == running
 
@@ -236,9 +237,9 @@ class Saving(StoreCases):
         (job,) = await self.started(store, clock, "a")
         await self.settle(store, clock, job, Failed(BROKEN, delay=30.0))
         await self.added(store, clock, "b")
-        assert [job.id for job in await store.claim("worker", 1, 5)] == ["b"]
+        assert [job.id for job in await store.claim("worker", 1, Slots(5))] == ["b"]
         clock.advance(30)
-        (again,) = await store.claim("worker", 1, 5)
+        (again,) = await store.claim("worker", 1, Slots(5))
         assert (again.id, again.attempt, again.failures, again.error) == ("a", 2, 1, BROKEN)
         await self.settle(store, clock, again)
         assert (await self.read(store, "a")).error is None
@@ -249,7 +250,7 @@ class Saving(StoreCases):
         await self.added(store, clock, "b")
         clock.advance(1)
         await self.settle(store, clock, job, Interrupted("drained"))
-        assert [job.id for job in await store.claim("worker", 1, 5)] == ["a", "b"]
+        assert [job.id for job in await store.claim("worker", 1, Slots(5))] == ["a", "b"]
 
     async def test_a_job_that_is_over_can_be_begun_anew(self, store: Store, clock: FakeClock) -> None:
         (over,) = await self.finished(store, clock, "a", outcome=Failed(BROKEN, retryable=False))
@@ -257,7 +258,7 @@ class Saving(StoreCases):
         assert await store.save([change, change]) == [4, None]
         assert await self.read(store, "a") == change.apply(over)
         assert (await store.queues())[0].counts == {State.QUEUED: 1}
-        (again,) = await store.claim("worker", 1, 5)
+        (again,) = await store.claim("worker", 1, Slots(5))
         assert again.attempt == 2
         await self.settle(store, clock, again)
         assert (await store.queues())[0].counts == {State.SUCCEEDED: 1}
