@@ -89,7 +89,8 @@ class _Supervisor:
             code = await child.wait()
             self._running.discard(child)
             if self._stopping.is_set():
-                self._codes.append(code)
+                # One that was only just started ends by the signal itself.
+                self._codes.append(0 if code == -signal.SIGTERM else code)
                 return
             delay = BACKOFF[0] if time.monotonic() - began > STEADY else min(delay * 2, BACKOFF[1])
             log.warning("a web process ended with exit code %d; another one is started in %.1f s", code, delay)
