@@ -79,7 +79,7 @@ def test_serve_with_three_processes_has_one_worker_and_says_once_where(tmp_path)
 
 
 def test_a_web_process_that_died_is_replaced(tmp_path):
-    with serving("--workers", "2", "--role", "api", cwd=tmp_path) as server, server.client() as client:
+    with serving("--workers", "2", "--role", "api", cwd=tmp_path) as server:
         before = {child.pid for child in web_processes(server)}
         os.kill(min(before), signal.SIGKILL)
         while len(now := {child.pid for child in web_processes(server)}) != 2 or now == before:
