@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -46,6 +47,19 @@ def talkative(ctx: Context, lines: int, gate: str | None = None) -> int:
             Path(gate).read_text()
         ctx.log.info("line %d", number)
     return lines
+
+
+@lift.task
+def steady(ctx: Context, stop: str) -> int:
+    """Has something to tell all the time, until the file `stop` is there."""
+    number = 0
+    while not Path(stop).exists():
+        number += 1
+        ctx.log.info("line %d", number)
+        ctx.checkpoint({"number": number})
+        ctx.progress(number, message="on and on\nand on")
+        time.sleep(0.005)
+    return number
 
 
 class Job(BaseModel):

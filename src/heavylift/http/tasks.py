@@ -73,5 +73,5 @@ def _options(bound: BoundTask[..., ..., Any, Any], call: Call) -> Options:
     try:
         return bound.using(**given).options
     except ConfigError as error:
-        name = str(error).partition(":")[0]
+        name = str(error).partition(":")[0].partition(" ")[0]  # of "labels key", too, it is the labels
         raise Refused(400, "invalid-parameter", str(error), parameter=name) from None
