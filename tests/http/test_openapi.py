@@ -78,7 +78,7 @@ def test_a_task_is_described_by_its_signature_and_docstring(document):
     # A type of the application's, which refers to itself, is not taken for our own of the same name.
     assert schemas["plan.Job"]["properties"]["parts"]["items"] == {"$ref": "#/components/schemas/plan.Job"}
     assert "state" in schemas["Job"]["properties"]
-    job = operation["responses"]["200"]["content"]["application/json"]["schema"]["allOf"]
+    job = operation["responses"]["202"]["content"]["application/json"]["schema"]["allOf"]
     assert job[1]["properties"] == {"task": {"const": "plan"}, "result": {"$ref": "#/components/schemas/plan.result"}}
     assert schemas["plan.result"]["items"] == {"$ref": "#/components/schemas/plan.Job"}
     assert document["paths"]["/v1/tasks/chatty/jobs"]["post"]["requestBody"]["required"] is False

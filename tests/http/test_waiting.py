@@ -129,3 +129,13 @@ def test_workers_say_how_they_are(client):
     assert (worker["state"], worker["concurrency"], worker["queues"]) == ("alive", 2, [])
     assert worker["started_at"].endswith("Z")
     assert page["next_page_token"] is None
+
+
+def test_who_meets_the_job_of_another_task_gets_no_result_of_a_wrong_type(client):
+    """Unique keys are shared by all tasks; the result of the other one would not be what the caller takes it for."""
+    params = {"unique": "shared", "delay": "0.3"}
+    first = client.post("/v1/tasks/add/jobs", params=params, json={"a": 1}).json()
+    second = client.post("/v1/tasks/chatty/jobs", params=params, headers=WAIT)
+    assert (second.status_code, second.json()["id"], second.json()["task"]) == (200, first["id"], "add")
+    assert second.json()["state"] == "succeeded"
+    assert "result" not in second.json()

@@ -95,7 +95,7 @@ async def retry(call: Call) -> Response:
     call.service.accepting()
     params.only(call.request)
     await params.fields(call.request, {})
-    return accepted(call, await call.client.retry(call.part("id")), 202, {})
+    return accepted(call, await call.client.retry(call.part("id")), 202, {}, result=False)
 
 
 def _is_known(job: Job, known: frozenset[str] | None) -> bool:

@@ -121,8 +121,8 @@ def submit(task: Task, arguments: Schema, result: Schema, refer: Refer) -> Schem
     }
     if task.description:
         described["description"] = task.description
-    for status in ("200", "202"):
-        own = {"task": {"const": task.name}, "result": result}
+    # The job that has a unique key may be of another task; then the answer has no result.
+    for status, own in (("200", {"result": result}), ("202", {"task": {"const": task.name}, "result": result})):
         schema = {"allOf": [refer("FinishedJob"), {"type": "object", "properties": own}]}
         described["responses"][status]["content"][JSON]["schema"] = schema
     return described

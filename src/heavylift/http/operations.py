@@ -11,13 +11,14 @@ from typing import Any
 from starlette.responses import Response
 
 from heavylift.core.job import State
-from heavylift.http import jobs, logs, params, queues, site, sse, tasks
+from heavylift.http import jobs, logs, params, queues, resources, site, sse, tasks
 from heavylift.http.call import Call
 
 JSON = "application/json"
 NAME = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"}
-DURATION = {"type": "string", "pattern": r"^([0-9]{1,7}(\.[0-9]{1,3})?|([0-9]{1,3}(\.[0-9]{1,3})?(ms|s|m|h|d|w))+)$"}
-MOMENT = {"type": "string", "format": "date-time"}
+DURATION = {"type": "string", "pattern": resources.DURATION}
+LIMIT = {"type": "string", "pattern": resources.LIMIT}
+MOMENT = {"type": "string", "format": "date-time", "pattern": "^(19[7-9]|[2-9][0-9]{2})[0-9]-"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ PREFER = Parameter(
     "Prefer",
     "header",
     "`wait=N` (RFC 7240): up to so many seconds, 300 at most, before the answer.",
-    {"type": "string", "examples": ["wait=10"]},
+    {"type": "string", "pattern": "^wait=[0-9]{1,9}$"},
 )
 IF_NONE_MATCH = Parameter(
     "If-None-Match", "header", "The ETag that the caller has: 304 while it is still right.", {"type": "string"}
@@ -78,7 +79,7 @@ LAST_EVENT = Parameter(
     "Last-Event-ID",
     "header",
     "The id of the last event that was read; wins over `after`.",
-    {"type": "string", "pattern": "^[0-9]{1,18}$"},
+    {"type": "string", "pattern": "^[0-9]{0,18}$"},
 )
 AFTER = _query("after", "Begin after this event.", {"type": "integer", "minimum": 0, "maximum": 10**18 - 1})
 PAGE_SIZE = _query(
@@ -93,7 +94,7 @@ LABELS = _query(
     {
         "type": "object",
         "propertyNames": {"pattern": "^label\\.[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"},
-        "additionalProperties": {"type": "string", "maxLength": 256},
+        "additionalProperties": {"type": "string", "maxLength": 256, "pattern": "^[^\\u0000]*$"},
         "maxProperties": 32,
     },
 )
@@ -102,13 +103,13 @@ OPTIONS = (
     _query("priority", "0-9, higher first.", {"type": "integer", "minimum": 0, "maximum": 9}),
     _query("delay", 'Start after so many seconds, or "10m", at the earliest.', DURATION),
     _query("run_at", "Start at this time, at the earliest; wins over `delay`.", MOMENT),
-    _query("timeout", "Of one attempt: seconds, or text such as 10m.", DURATION),
+    _query("timeout", "Of one attempt: seconds, or text such as 10m.", LIMIT),
     _query("grace", "What it gets for cleaning up when it is stopped.", DURATION),
     _query("max_attempts", "Starts that may end in failure.", {"type": "integer", "minimum": 1, "maximum": 1000}),
     _query(
         "unique",
         "Of the jobs with this key only one waits or runs.",
-        {"type": "string", "minLength": 1, "maxLength": 512},
+        {"type": "string", "minLength": 1, "maxLength": 512, "pattern": "^[^\\u0000]*$"},
     ),
     _query(
         "on_conflict",
@@ -143,7 +144,7 @@ HEADERS: dict[str, dict[str, Any]] = {
     "Cache-Control": {"description": "`no-store`.", "schema": {"type": "string"}},
 }
 POLLING = ("ETag", "Retry-After", "Preference-Applied")
-STREAM = {"type": "string", "description": "Server-sent events (WHATWG HTML, 9.2)."}
+STREAM = {"description": "Server-sent events (WHATWG HTML, 9.2)."}
 NOT_MODIFIED = Answer("It is still what the caller has.", {}, POLLING)
 ALL_READ = Answer("The caller has read it all; a browser does not come again.")
 SUBMITTED = {

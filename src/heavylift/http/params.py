@@ -64,14 +64,13 @@ def parameter(*, name: str, detail: str) -> Refused:
 
 def after(request: Request, after: str | None = None) -> int | None:
     """The event after which a stream resumes: Last-Event-ID, which a browser sends by itself, or ?after=."""
-    text = request.headers.get("last-event-id", after)
-    if text is None or text == "":
-        return None
-    if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise parameter(
-            name="after", detail=f"{text!r} is no event number; give the id of the last event that was read."
-        )
-    return int(text)
+    header = request.headers.get("last-event-id") or None
+    for text in (after, header):
+        if text is not None and not re.fullmatch(r"[0-9]{1,18}", text):
+            detail = f"{text!r} is no event number; give the id of the last event that was read."
+            raise parameter(name="after", detail=detail)
+    text = after if header is None else header
+    return None if text is None else int(text)
 
 
 def wait(request: Request) -> float | None:

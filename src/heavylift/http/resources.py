@@ -21,7 +21,14 @@ StoppedName = Literal["before-start", "soft", "killed", "between-attempts"]
 PageToken = Annotated[
     str | None, Field(description="Give it as `page_token` to get the next page; null: there is none.")
 ]
-Seconds = Annotated[float | str, Field(description='Seconds, or text such as "90s", "10m", "1h30m".')]
+DURATION = r"^([0-9]{1,7}(\.[0-9]{1,3})?|([0-9]{1,3}(\.[0-9]{1,3})?(ms|s|m|h|d)){1,4})$"
+"""What a text is that is a duration. (More than that is understood, spaces for one.)"""
+LIMIT = DURATION.replace("^", "^(?=.*[1-9])")
+Number = Annotated[float, Field(ge=0, le=100 * 366 * 86400)]
+Seconds = Annotated[
+    Number | Annotated[str, Field(pattern=DURATION)],
+    Field(description='Seconds, or text such as "90s", "10m", "1h30m".'),
+]
 
 STRICT = ConfigDict(extra="forbid")
 

@@ -49,14 +49,15 @@ async def submit(call: Call) -> Response:
     if wait is not None:
         job = await call.service.settled(job.id, wait)
     # The holder of a taken unique key was there before: nothing was accepted.
-    return accepted(call, job, 200 if existing or job.state.final else 202, applied(wait))
+    status = 200 if existing or job.state.final else 202
+    return accepted(call, job, status, applied(wait), result=job.task == bound.name)
 
 
-def accepted(call: Call, job: Job, status: int, headers: dict[str, str]) -> Response:
-    """The job that was submitted, with its result when it has one already."""
+def accepted(call: Call, job: Job, status: int, headers: dict[str, str], *, result: bool) -> Response:
+    """The job that was submitted, and with `result` that, too, when it has one already."""
     body = call.job(job, "scheduled" if job.run_at > time.time() and job.state is State.QUEUED else None)
     data = to_json(body)
-    if job.state is State.SUCCEEDED:
+    if result and job.state is State.SUCCEEDED:
         data = data[:-1] + b',"result":' + (job.result or b"null") + b"}"
     headers = {"Location": body["links"]["self"]} | polling(job) | headers
     return Response(data, status, headers=headers, media_type="application/json")
