@@ -1,23 +1,36 @@
-"""What running task code is given: progress, checkpoints, a log, and the news that it is to stop."""
+"""What running task code is given: progress, checkpoints, steps, a log, clean-ups, and the news that it is to stop."""
 
 from __future__ import annotations
 
-import math
+import contextlib
+import inspect
+import os
+import shutil
+import sys
+import tempfile
 import time
-from collections.abc import Mapping, Sized
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sized
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar, overload
 
+from heavylift.core import checkpoint as checkpoints
 from heavylift.core import codec
-from heavylift.core.errors import Cancelled, ConfigError
+from heavylift.core.ending import Exit, chained, refuse_awaitable
+from heavylift.core.errors import Cancelled, ConfigError, shown
+from heavylift.core.log import Log, number, text
+from heavylift.core.options import Options
+from heavylift.core.task import Task
 from heavylift.core.units import Duration, seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Coroutine, Iterable, Iterator
+    from types import TracebackType
 
 T = TypeVar("T")
-
-
-_EXACT = 2**53  # integers beyond are no exact numbers to JavaScript
+T_co = TypeVar("T_co", covariant=True)
+P = ParamSpec("P")
 
 
 class Reporter(Protocol):
@@ -35,11 +48,38 @@ class Reporter(Protocol):
     def cancelled(self) -> bool:
         """Whether the job was asked to stop."""
 
+    def shield(self) -> None:
+        """From now on nothing is raised for a stop, until as many calls of `unshield`."""
+
+    def unshield(self, name: str, *, quiet: bool) -> None:
+        """The end of `shield`, `name` says of which; raises what came meanwhile, unless `quiet`."""
+
+
+class Submittable(Protocol[P, T_co]):
+    """A task that can submit itself."""
+
+    @property
+    def options(self) -> Options:
+        """How its jobs are to be run."""
+
+    def using(self, *, labels: Mapping[str, str]) -> Submittable[P, T_co]:
+        """The same with other labels."""
+
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T_co]:
+        """Queue a job."""
+
+    def submit_sync(self, *args: P.args, **kwargs: P.kwargs) -> T_co:
+        """Queue a job, without an event loop."""
+
 
 class Context:
-    """One attempt, seen from inside. Tasks get it by annotating a parameter: `def build(ctx: Context, …)`."""
+    """One attempt, seen from inside. Tasks get it by annotating a parameter: `def build(ctx: Context, …)`.
 
-    def __init__(
+    Whoever makes one ends it: first `leave`, then `close`. `labels` are the job's; `temporary` is the folder in which
+    `tempdir` is made, the system's own by default.
+    """
+
+    def __init__(  # noqa: PLR0913  what there is to know of an attempt, each by its name
         self,
         reporter: Reporter,
         *,
@@ -49,6 +89,8 @@ class Context:
         failures: int = 0,
         checkpoint: bytes | None = None,
         max_checkpoint: int = 2**20,
+        labels: Mapping[str, str] | None = None,
+        temporary: str | None = None,
     ) -> None:
         self.job_id = job_id
         self.task = task
@@ -56,14 +98,23 @@ class Context:
         """The number of this start of the job, from 1; grows at each start and is never reused."""
         self.failures = failures
         self.log = Log(reporter)
+        self.labels: Mapping[str, str] = labels or {}
+        """The job's labels."""
+        self.exits: list[Exit] = []
+        """What `leave` does, the last one first."""
         self._reporter = reporter
-        self._checkpoint = checkpoint
+        self._saved = checkpoints.read(checkpoint)
         self._max_checkpoint = max_checkpoint
         self._saved_at = float("-inf")
+        self._begun_steps: set[str] = set()
+        self._shields = 0
+        self._temporary, self._tempdir = temporary, ""
 
     @classmethod
     def fake(cls, *, checkpoint: Any = None, attempt: int = 1) -> Context:
-        """A context for calling a task as a plain function: its reports go to `ctx.reports`."""
+        """A context for calling a task as a plain function: its reports go to `ctx.reports`. `with Context.fake() as
+        ctx` also does at its end what is done at that of an attempt.
+        """
         reporter = _Recorder()
         saved = None if checkpoint is None else codec.encode(checkpoint)
         context = cls(reporter, job_id="fake", task="fake", attempt=attempt, checkpoint=saved)
@@ -84,9 +135,21 @@ class Context:
         return self._reporter.cancelled()
 
     def raise_if_cancelled(self) -> None:
-        """A cancel point: raises Cancelled when the job was asked to stop."""
-        if self.cancelled:
+        """A cancel point: raises Cancelled when the job was asked to stop (not under a shield, and not at the end)."""
+        if not self._shields and self.cancelled:
             raise Cancelled
+
+    def shield(self, name: str) -> Shield:
+        """`with ctx.shield("publish"):` keeps together what must not be torn: a stop that comes meanwhile is raised at
+        its end. The job is killed all the same when the grace is over.
+        """
+        return Shield(self, self._reporter, name)
+
+    def idempotency_key(self, name: str = "") -> str:
+        """A text of 36 characters for other systems, by which they know a request again: the same in every attempt of
+        this job, another one for each `name`.
+        """
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, f"heavylift:{self.job_id}/{name}"))
 
     def progress(
         self,
@@ -101,7 +164,7 @@ class Context:
 
         It never fails the job: numbers that are not finite are left out, and texts are cleaned.
         """
-        done, total = _number(done), _number(total)
+        done, total = number(done), number(total)
         percent = None
         if done is not None and total:
             percent = min(100.0, max(0.0, 100.0 * done / total))
@@ -109,9 +172,9 @@ class Context:
             "done": done,
             "total": total,
             "percent": percent,
-            "message": _text(message),
-            "phase": _text(phase),
-            "unit": _text(unit),
+            "message": text(message),
+            "phase": text(phase),
+            "unit": text(unit),
             "at": time.time(),
         }
         self._reporter.progress(value)
@@ -152,75 +215,161 @@ class Context:
         except codec.NotJson as error:
             message = f"The checkpoint cannot be written as JSON: {error}"
             raise ConfigError(message) from None
-        if len(data) > self._max_checkpoint:
-            message = (
-                f"The checkpoint takes {len(data):,} bytes, the limit is {self._max_checkpoint:,}."
-                " Store the data elsewhere and save a reference to it, or raise max_result."
-            )
-            raise ConfigError(message)
-        self._checkpoint = data
+        self._save(replace(self._saved, value=data), "The checkpoint")
         self._saved_at = now
-        self._reporter.checkpoint(data)
 
     def resume(self, default: Any = None) -> Any:
         """The last checkpoint of this job, from this or an earlier attempt, or `default`."""
-        return default if self._checkpoint is None else codec.decode(self._checkpoint)
+        return default if self._saved.value is None else codec.decode(self._saved.value)
+
+    @overload
+    def step(
+        self, name: str, function: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Awaitable[T]: ...
+    @overload
+    def step(self, name: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    def step(self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """What the function returns. It is kept with the checkpoint, as JSON: a later attempt gets it from there, and
+        does not call the function again. For a coroutine function it is an awaitable.
+
+        A function that was interrupted is called again. Raises ConfigError for a name that this attempt has used
+        before, and for a result that is no JSON, does not fit the function's annotation, or is too large.
+        """
+        if name in self._begun_steps:
+            message = f"This attempt has begun a step {shown(name)} before; give each step a name of its own."
+            raise ConfigError(message)
+        self._begun_steps.add(name)
+        results = Task(f"step {name}", function, _NO_OPTIONS)
+        kept = self._saved.steps.get(name)
+        if inspect.iscoroutinefunction(function):
+            return self._awaited_step(name, kept, results, args, kwargs)
+        if kept is None:
+            value = function(*args, **kwargs)
+            kept = self._keep_step(name, results, value)
+        return _result_of_step(name, results, kept)
+
+    async def _awaited_step(self, name: str, kept: bytes | None, results: Task, args: Any, kwargs: Any) -> Any:
+        if kept is None:
+            kept = self._keep_step(name, results, await results.function(*args, **kwargs))
+        return _result_of_step(name, results, kept)
+
+    def _keep_step(self, name: str, results: Task, value: Any) -> bytes:
+        # A stop between the function's end and here would have it called again.
+        self._reporter.shield()
+        try:
+            try:
+                data = results.encode_result(value)
+            except codec.NotJson as error:
+                message = f"The result of step {shown(name)} cannot be kept as JSON: {error}"
+                raise ConfigError(message) from None
+            steps = {**self._saved.steps, name: data}
+            self._save(replace(self._saved, steps=steps), f"The checkpoint with the result of step {shown(name)}")
+        except BaseException:
+            self._reporter.unshield(name, quiet=True)
+            raise
+        self._reporter.unshield(name, quiet=False)
+        return data
+
+    def _save(self, saved: checkpoints.Saved, what: str) -> None:
+        data = checkpoints.written(saved)
+        if len(data) > self._max_checkpoint:
+            message = (
+                f"{what} takes {len(data):,} bytes, the limit is {self._max_checkpoint:,}."
+                " Store the data elsewhere and save a reference to it, or raise max_result."
+            )
+            raise ConfigError(message)
+        self._saved = saved
+        self._reporter.checkpoint(data)
+
+    def submit(self, task: Submittable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Queue a job of another task (or of this one) with these arguments: its handle, or where an event loop runs,
+        an awaitable of it. The job gets this one's labels, the label `parent` with this job's id, and the task's own.
+
+        A job that is tried again submits again: `task.using(unique=ctx.idempotency_key("…"))` gets the first one
+        back. Raises as `BoundTask.submit` does.
+        """
+        bound = task.using(labels={**self.labels, **task.options.labels, "parent": self.job_id})
+        if is_loop_running():
+            return bound.submit(*args, **kwargs)
+        return bound.submit_sync(*args, **kwargs)
+
+    # --- the end of the attempt --------------------------------------------------------------------------------------
+
+    def on_exit(self, function: Callable[[], Any]) -> None:
+        """Call a function when the attempt ends, also when it fails or is stopped: the last one registered first. In
+        an `async def` task it may be a coroutine function.
+
+        It is not interrupted by a stop. What it raises fails the job.
+        """
+        self.exits.append(lambda _error: function())
+
+    @property
+    def has_folder(self) -> bool:
+        """Whether `tempdir` was made, for `close` to remove."""
+        return bool(self._tempdir)
+
+    @property
+    def tempdir(self) -> Path:
+        """A folder of this attempt's own, for this user alone; it goes when the attempt is over, however it ends."""
+        if not self._tempdir:
+            if self._temporary is not None:
+                Path(self._temporary).mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._tempdir = tempfile.mkdtemp(prefix=f"heavylift-{self.task[:40]}-", dir=self._temporary)
+        return Path(self._tempdir)
+
+    def leave(self, error: BaseException | None) -> BaseException | None:
+        """The code has ended, with `error` or without: do what is to be done at the end, the last one first. Returns
+        the error that remains: what was raised last, with what was there before as its context.
+        """
+        self.hold()
+        while self.exits:
+            try:
+                refuse_awaitable(self.exits.pop()(error))
+            except BaseException as raised:  # noqa: BLE001  clean-ups are user code
+                error = chained(raised, error)
+        return error
+
+    def hold(self) -> None:
+        """From now on no cancel point raises."""
+        self._shields += 1
+
+    def release(self) -> None:
+        """The end of `hold`."""
+        self._shields -= 1
+
+    def close(self) -> None:
+        """Remove the temporary folder, as far as that can be done."""
+        folder, self._tempdir = self._tempdir, ""
+        if folder:
+            remove_folder(folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        left = self.leave(error)
+        self.close()
+        if left is not None and left is not error:
+            raise left
 
 
-class Log:
-    """The job's own log: its lines are kept with the job and streamed to whoever follows it."""
+class Shield:
+    """See `Context.shield`."""
 
-    def __init__(self, reporter: Reporter) -> None:
-        self._reporter = reporter
+    def __init__(self, context: Context, reporter: Reporter, name: str) -> None:
+        self._context, self._reporter, self._name = context, reporter, name
 
-    def debug(self, message: object, *args: object) -> None:
-        """A line for whoever looks for a fault; `args` are %-formatted into `message`, as in `logging`."""
-        self._write("debug", message, args)
+    def __enter__(self) -> None:
+        self._reporter.shield()
+        self._context.hold()
 
-    def info(self, message: object, *args: object) -> None:
-        """A line that says what happens."""
-        self._write("info", message, args)
-
-    def warning(self, message: object, *args: object) -> None:
-        """A line that somebody should read."""
-        self._write("warning", message, args)
-
-    def error(self, message: object, *args: object) -> None:
-        """A line about what went wrong."""
-        self._write("error", message, args)
-
-    def _write(self, level: str, message: object, args: tuple[object, ...]) -> None:
-        self._reporter.log(level, _clean(_formatted(str(message), args)))
-
-
-def _formatted(message: str, args: tuple[object, ...]) -> str:
-    if not args:
-        return message
-    values = args[0] if len(args) == 1 and isinstance(args[0], Mapping) and args[0] else args
-    try:
-        return message % values
-    except (TypeError, ValueError, KeyError):  # as with `logging`, a wrong format costs no job
-        return f"{message} {args!r}"
-
-
-def _number(value: Any) -> float | None:
-    """A finite number as Python's own (numpy's are no JSON), else None."""
-    if value is None or (type(value) is int and abs(value) < _EXACT):
-        return value
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else _clean(str(value))
-
-
-def _clean(text: str) -> str:
-    # File names may hold lone surrogates, which JSON cannot.
-    return text.encode("utf-8", "backslashreplace").decode()
+    def __exit__(
+        self, _type: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        self._context.release()
+        self._reporter.unshield(self._name, quiet=error is not None)
 
 
 class _Recorder:
@@ -240,3 +389,54 @@ class _Recorder:
 
     def cancelled(self) -> bool:
         return False
+
+    def shield(self) -> None:
+        """Nothing is raised here anyway."""
+
+    def unshield(self, name: str, *, quiet: bool) -> None:
+        """See `shield`."""
+
+
+def _result_of_step(name: str, results: Task, kept: bytes) -> Any:
+    try:
+        return results.decode_result(kept)
+    except ValueError as error:
+        message = (
+            f"The kept result of step {shown(name)} does not fit the annotation of its function (any more): {error};"
+            " give the step another name when its result changes."
+        )
+        raise ConfigError(message) from None
+
+
+def is_loop_running() -> bool:
+    """Whether an event loop runs on this thread."""
+    asyncio = sys.modules.get("asyncio")  # most hosts need none, and do not pay for it
+    if asyncio is None:
+        return False
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def remove_folder(folder: str) -> bool:
+    """Remove a folder with all that is in it; whether it is gone."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if os.path.lexists(folder):
+        # Nothing can be removed from a folder that must not be written, or not be read.
+        with contextlib.suppress(OSError):
+            Path(folder).chmod(0o700)
+        for here, folders, _ in os.walk(folder):
+            for name in folders:
+                with contextlib.suppress(OSError):
+                    if not (inner := Path(here, name)).is_symlink():
+                        inner.chmod(0o700)
+        shutil.rmtree(folder, ignore_errors=True)
+    return not os.path.lexists(folder)
+
+
+_NO_OPTIONS = Options()
+
+OWN_CODE = frozenset({Context.step.__code__, Context._keep_step.__code__})  # noqa: SLF001  its own module
+"""Code that must not be stopped between the end of a step and the note of it."""

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from heavylift.cli import find
 from heavylift.cli.exits import Exit
@@ -15,19 +15,21 @@ from heavylift.core.options import NAME
 
 if TYPE_CHECKING:
     from heavylift.app import Heavylift
+    from heavylift.http.service import Role
 
 Setting = str | None
 MAX_SAID = 60000
 """Bytes that a pipe takes at once."""
 
 
-def serve(name: str, host: str, port: int, role: str, processes: int = 1, **settings: Setting) -> int:
-    """Serve the API until told to stop, from so many web processes; the exit code."""
-    if role == "worker":
-        worker(name, None, **settings)
+def serve(name: str, processes: int = 1, **settings: Setting) -> int:
+    """Serve the API from so many processes, or be the worker, as the role says, until told to stop; the exit code."""
     lift = _configured(name, settings)
+    chosen = lift.settings
+    if chosen.role == "worker":
+        _become_worker(lift, [])
     _log_to_stderr()
-    own = role == "monolith"
+    own = chosen.role == "monolith"
 
     def announce(address: str) -> None:
         _announce(lift, address, own=own)
@@ -35,15 +37,18 @@ def serve(name: str, host: str, port: int, role: str, processes: int = 1, **sett
     if processes == 1:
         from heavylift.http.server import serve as run
 
-        return run(lift, host, port, _role(role), announce)
-    if lift.settings.store.startswith("memory:"):
-        message = "--workers: several processes cannot share memory://; give a store that they share: --store sqlite:///jobs.db"
+        return run(lift, chosen.host, chosen.port, _role(lift), announce)
+    if lift.store_url.startswith("memory:"):
+        message = (
+            "--workers: several processes cannot share memory://; give a store that they share:"
+            " --store sqlite:///jobs.db"
+        )
         raise ConfigError(message)
     from heavylift.http.supervisor import supervise
 
     command = [sys.executable, "-m", "heavylift.cli.run"]
-    config = {"app": name, "role": role, "settings": settings}
-    return supervise(command, config, host=host, port=port, processes=processes, announce=announce)
+    config = {"app": name, "settings": settings}
+    return supervise(command, config, host=chosen.host, port=chosen.port, processes=processes, announce=announce)
 
 
 def child(config: dict[str, Any]) -> int:
@@ -64,14 +69,14 @@ def child(config: dict[str, Any]) -> int:
     try:
         lift = _configured(config["app"], config["settings"])
         listener = socket.socket(fileno=config["listener"])
-        return serve_on(lift, listener, _role(config["role"]), lambda _: ready(READY), config["alive"])
+        return serve_on(lift, listener, _role(lift), lambda _: ready(READY), config["alive"])
     except HeavyliftError as error:
         ready(str(error).encode()[:MAX_SAID])  # the parent says it
         return Exit.USAGE
 
 
-def _role(name: str) -> Literal["monolith", "api"]:
-    return "monolith" if name == "monolith" else "api"
+def _role(lift: Heavylift) -> Role:
+    return "monolith" if lift.settings.role == "monolith" else "api"
 
 
 def worker(name: str, queues: str | None, **settings: Setting) -> NoReturn:
@@ -82,6 +87,10 @@ def worker(name: str, queues: str | None, **settings: Setting) -> NoReturn:
         if not NAME.fullmatch(part):
             message = f"--queues: {part!r} cannot name a queue; give names with commas between: reports,mail"
             raise ConfigError(message)
+    _become_worker(lift, names)
+
+
+def _become_worker(lift: Heavylift, names: list[str]) -> NoReturn:
     config = {"application": asdict(lift.origin()), "settings": lift.worker_settings(), "queues": names}
     sys.stdout.flush()
     # A new program in this very process: signals and the exit code need no passing on.

@@ -25,7 +25,7 @@ def listed(store: str | None, app: str | None, *, as_json: bool) -> Exit:
         for status in found:
             output.data(render.worker(status))
         return Exit.OK
-    output.table(HEADS, map(_cells, found), styles={"STATE": STYLES})
+    output.table(HEADS, map(_cells, found), gives_way=("ID", "HOST", "QUEUES"), styles={"STATE": STYLES})
     if not any(not status.dead for status in found):
         sys.stderr.write("No worker is alive; `heavylift worker APP` starts one, and `heavylift serve APP` too.\n")
     return Exit.OK

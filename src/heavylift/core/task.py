@@ -14,7 +14,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, NewType, TypeVar, Union, get_args, get_origin
 
-from heavylift.core import codec
+from heavylift.core import codec, dependency
+from heavylift.core.dependency import Plan, Provide
 from heavylift.core.errors import ConfigError, InvalidArguments, PayloadTooLarge, Problem, did_you_mean, shown
 from heavylift.core.options import NAME, Options
 
@@ -30,12 +31,15 @@ MAX_PROBLEMS = 100
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A registered function. `context_parameter` is the name of the parameter that receives the Context, if any."""
+    """A registered function. `context_parameter` is the name of the parameter that receives the Context, if any, `plan`
+    says what is provided for others: neither is among the arguments.
+    """
 
     name: str
     function: Callable[..., Any]
     options: Options
     context_parameter: str | None = None
+    plan: Plan = dependency.NOTHING
 
     @property
     def is_coroutine(self) -> bool:
@@ -136,6 +140,8 @@ class Task:
                 adapter.json_schema(mode=mode, schema_generator=_schema_generator())
             except (PydanticUserError, SchemaError, TypeError, NameError) as error:
                 reason = " ".join(str(getattr(error, "message", error)).split())
+                if getattr(error, "code", None) == "class-not-fully-defined":
+                    reason = "a type that one of its fields names is not there: define or import it in that module."
                 # What pydantic advises then is about models of one's own.
                 found[name] = reason.partition(" Set `arbitrary_types_allowed")[0]
         return found
@@ -171,12 +177,13 @@ class Task:
 
     @functools.cached_property
     def hints(self) -> dict[str, Any]:
-        """The function's annotations, resolved, without the Context's. Raises ConfigError."""
+        """The annotations of the arguments and the result, resolved. Raises ConfigError."""
         # The Context is known by its name, so that it may be imported for the type checker alone.
         annotations = inspect.get_annotations(self.function)
-        annotations.pop(self.context_parameter or "", None)
+        for name in (self.context_parameter or "", *self.plan.parameters):
+            annotations.pop(name, None)
         try:
-            return typing.get_type_hints(
+            hints = typing.get_type_hints(
                 types.SimpleNamespace(__annotations__=annotations),
                 getattr(inspect.unwrap(self.function), "__globals__", {}),
                 include_extras=True,
@@ -188,13 +195,15 @@ class Task:
                 " and import them outside `if TYPE_CHECKING`."
             )
             raise ConfigError(message) from None
+        dependency.check_known(self.name, hints)
+        return hints
 
     @functools.cached_property
     def parameters(self) -> dict[str, inspect.Parameter]:
         """The parameters that a caller gives, with resolved annotations."""
         found = {}
         for name, parameter in inspect.signature(self.function).parameters.items():
-            if name != self.context_parameter:
+            if name != self.context_parameter and name not in self.plan.parameters:
                 found[name] = parameter.replace(annotation=self.hints.get(name, Any))
         return found
 
@@ -277,9 +286,10 @@ def define(
     options: Options,
     context_type: type,
     given: Collection[str] = (),
+    providers: Mapping[str, Provide] | None = None,
 ) -> Task:
     """The task of a function, or ConfigError that says what cannot be a task and why. `given`: the options that were
-    not left to their defaults.
+    not left to their defaults; `providers`: of parameters whose annotations do not name one.
     """
     if not inspect.isroutine(function):
         message = f"{shown(function)} is no function; define a task with `def`."
@@ -301,7 +311,10 @@ def define(
     except ValueError:
         message = f"Task {name!r}: {shown(function)} does not tell its parameters; call it from a function of your own."
         raise ConfigError(message) from None
-    task = Task(name, function, options, _context_parameter(function, context_type))
+    context = dependency.context_parameter(f"Task {name!r}", function, context_type)
+    parameters = dependency.parameters_of(name, function, providers or {}, context)
+    plan = dependency.plan(name, function, parameters, context_type) if parameters else dependency.NOTHING
+    task = Task(name, function, options, context, plan)
     for parameter in signature.parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
             message = (
@@ -334,26 +347,6 @@ def check_place(task: Task, options: Options) -> None:
                 " leave it out, or define the task with `def` and without run_in."
             )
             raise ConfigError(message)
-
-
-def _context_parameter(function: Callable[..., Any], context_type: type) -> str | None:
-    try:
-        hints = typing.get_type_hints(function)
-    except Exception:  # noqa: BLE001  evaluating what a user wrote
-        # A forward reference to something defined later in the module: resolved at first use; the name decides now.
-        hints = inspect.get_annotations(function)
-    found = [name for name, hint in hints.items() if name != "return" and _is_context(hint, context_type)]
-    if len(found) > 1:
-        message = f"Task {function.__name__!r} has several Context parameters: {', '.join(found)}; keep one."
-        raise ConfigError(message)
-    return found[0] if found else None
-
-
-def _is_context(hint: Any, context_type: type) -> bool:
-    if isinstance(hint, str):
-        words = [word.strip(" '\"") for word in hint.replace("Optional[", "").replace("]", "").split("|")]
-        return any(word == "Context" or word.endswith(".Context") for word in words)
-    return hint is context_type or (get_origin(hint) in (Union, types.UnionType) and context_type in get_args(hint))
 
 
 def _integral(value: Any) -> Any:

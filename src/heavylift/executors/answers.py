@@ -20,6 +20,7 @@ TRACEBACK_LIMIT = 32 * 1024
 
 Answer = tuple[Kind, bytes]
 
+_OWN_FOLDER = __file__.rpartition("/")[0] + "/"
 _UNFINISHED = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
 
 
@@ -43,6 +44,22 @@ def returned(task: Task, value: Any, limit: int) -> Answer:
         )
         return failed(Error("result-too-large", message), retryable=False)
     return Kind.SUCCEEDED, data
+
+
+class Refused(Exception):
+    """What the task returned is no result; `answer` says why."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__("the result was refused")
+        self.answer = answer
+
+
+def accepted(task: Task, value: Any, limit: int) -> Answer:
+    """Like `returned`, but raises Refused: what was provided for the task sees that, and commits nothing."""
+    answer = returned(task, value, limit)
+    if answer[0] is not Kind.SUCCEEDED:
+        raise Refused(answer)
+    return answer
 
 
 def raised(task: Task, error: BaseException, failures: int) -> Answer:
@@ -112,8 +129,10 @@ def _name_of(error: BaseException) -> str:
 
 
 def traceback_of(error: BaseException) -> str:
-    """The traceback as text, without its first frame, which is the host's own."""
-    frames = error.__traceback__.tb_next if error.__traceback__ is not None else None
+    """The traceback as text, without its first frames, which are the host's own."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_OWN_FOLDER):
+        frames = frames.tb_next
     try:
         text = "".join(traceback.format_exception(type(error), error, frames))
     except BaseException:  # noqa: BLE001  it asks the exception, and what led to it, for their texts

@@ -7,6 +7,7 @@ import faulthandler
 import fcntl
 import io
 import os
+import resource
 import signal
 import socket
 import sys
@@ -16,18 +17,23 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn
 
+from heavylift import context
 from heavylift.context import Context
+from heavylift.core import codec
+from heavylift.core.errors import Cancelled
 from heavylift.core.task import Task
-from heavylift.executors import answers, hygiene, processes
+from heavylift.executors import answers, hygiene, processes, providing
 from heavylift.executors.answers import Answer
+from heavylift.executors.providing import Kept, Overrides, Scope
 from heavylift.executors.reporting import HostReporter, Wire
-from heavylift.executors.stopping import Guard
+from heavylift.executors.stopping import Guard, was_led_to
 from heavylift.executors.wire import (
     CLOSED_BY_TASK,
     COULD_NOT_START,
     HIGH_DESCRIPTORS,
     LAST,
     NOT_STARTED,
+    STACK_SIGNAL,
     USAGE,
     Kind,
     Page,
@@ -40,6 +46,8 @@ SHORT = 0.001
 """After a run of more seconds than this the host looks closely at what was left changed."""
 PATIENCE = 2.0
 """Seconds for the processes that a job left behind to be gone after they were killed."""
+CLOSING = 2
+"""Seconds that the clean-up of what the host kept may take, in whole ones; then the kernel ends the host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,10 @@ class HostConfig:
     nice: int
     max_result: int
     max_log: int
+    threads: int = 0
+    """Jobs that run at once in threads; 0: this host is no shared one."""
+    temporary: str | None = None
+    """The folder for what jobs keep for their own time alone; the worker removes it when the host is gone."""
 
 
 def main(
@@ -56,12 +68,15 @@ def main(
     hooks: Sequence[Callable[[], None]],
     descriptors: Sequence[int],
     config: Mapping[str, Any],
+    overrides: Overrides | None = None,
 ) -> NoReturn:
-    """Become a host: `descriptors` are requests, stream, page, alive and output, as the worker made them."""
+    """Become a host: `descriptors` are requests, stream, page, alive, output and stacks, as the worker made them;
+    `overrides` take the place of providers.
+    """
     os.setsid()
     processes.set_name("heavylift-host")
     processes.adopt_orphans()
-    requests, stream, memory, alive, output = (_high(descriptor) for descriptor in descriptors)
+    requests, stream, memory, alive, output, stacks = (_high(descriptor) for descriptor in descriptors)
     processes.die_when_closed(alive)
     _redirect(output)
     settings = HostConfig(**config)
@@ -70,7 +85,15 @@ def main(
     page = Page(memory)
     os.close(memory)
     wire = Wire(socket.socket(fileno=stream))
-    host = Host(registry, socket.socket(fileno=requests), wire, page, settings)
+    socket_of_requests = socket.socket(fileno=requests)
+    host: Host | SharedHost
+    if settings.threads:
+        from heavylift.executors.shared import SharedHost  # noqa: PLC0415  most hosts need no event loop
+
+        host = SharedHost(registry, socket_of_requests, wire, page, settings, overrides)
+        faulthandler.register(STACK_SIGNAL, stacks, chain=False)
+    else:
+        host = Host(registry, socket_of_requests, wire, page, settings, overrides)
     _reseed()
     try:
         for hook in hooks:
@@ -85,18 +108,28 @@ class Host:
     """Takes requests, one at a time, runs them, answers."""
 
     def __init__(
-        self, registry: Mapping[str, Task], requests: socket.socket, wire: Wire, page: Page, config: HostConfig
+        self,
+        registry: Mapping[str, Task],
+        requests: socket.socket,
+        wire: Wire,
+        page: Page,
+        config: HostConfig,
+        overrides: Overrides | None = None,
     ) -> None:
         self._registry, self._requests, self._wire, self._page, self._config = registry, requests, wire, page, config
         self._pid = os.getpid()
+        self._cpu_of_children = _cpu_of_children()
         self._guard = Guard(page)
         self._reporter = HostReporter(wire, page, self._guard, config.max_log)
-        self._guard.install({Host._call.__code__}, self._reporter.protected())
+        self._kept = Kept(overrides, self._opened)
+        self._baseline: hygiene.Baseline | None = None
+        own = {Host._call.__code__, *providing.OWN_CODE, *context.OWN_CODE, *self._reporter.unstoppable()}
+        self._guard.install(own, self._reporter.protected())
         os.register_at_fork(after_in_child=self._forked)
 
     def serve(self) -> NoReturn:
         """Until the worker closes its end, or a job left the host unfit for another."""
-        baseline = hygiene.Baseline()
+        baseline = self._baseline = hygiene.Baseline()
         self._wire.send(0, Kind.READY, b"")
         while True:
             try:
@@ -104,7 +137,7 @@ class Host:
             except OSError:
                 os._exit(CLOSED_BY_TASK)
             if received is None:
-                os._exit(0)
+                self._leave()
             self._run(unpack_request(received[0]), baseline)
 
     def _run(self, request: Request, baseline: hygiene.Baseline) -> None:
@@ -112,56 +145,93 @@ class Host:
         started_at, cpu_at_start = time.monotonic(), time.process_time()
         # First `started`, then a look at `stop`: a stop that came earlier is seen here, a later one signals us.
         page.start(number, started_at, cpu_at_start)
-        (kind, body), flags = self._attempt(request)
+        (kind, body), flags, ctx = self._attempt(request)
         wall, cpu = time.monotonic() - started_at, time.process_time() - cpu_at_start
+        if wall > SHORT:
+            before, self._cpu_of_children = self._cpu_of_children, _cpu_of_children()
+            cpu += self._cpu_of_children - before
         fit = baseline.quick_look()
         if not fit:
             processes.kill_children(PATIENCE, spare=baseline.children)
+        if ctx is not None:
+            ctx.close()  # what is in its folder is not in use any more
         peak = hygiene.peak_resident() if wall > SHORT else 0
         self._wire.send(number, kind, USAGE.pack(wall, cpu, peak) + body, flags if fit else flags | LAST)
         page.clear()
         # The rest keeps nobody waiting. A request that comes meanwhile is not taken before it is done, or goes back.
         if not fit or (wall > SHORT and not baseline.still_fits(peak)):
-            os._exit(0)
+            self._leave()
 
-    def _attempt(self, request: Request) -> tuple[Answer, int]:
-        """The answer to a request, and its flags."""
+    def _leave(self) -> NoReturn:
+        """Clean up what the host kept, and go."""
+        if self._kept.exits:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
+            signal.alarm(CLOSING)
+            error = self._kept.close()
+            if error is not None:
+                with contextlib.suppress(OSError):
+                    os.write(2, answers.traceback_of(error).encode())
+        os._exit(0)
+
+    def _opened(self) -> None:
+        """A dependency was opened that the host keeps: what it has started is the host's own."""
+        if self._baseline is not None:
+            self._baseline.renew()
+
+    def _attempt(self, request: Request) -> tuple[Answer, int, Context | None]:
+        """The answer to a request, its flags, and the Context that the code had, to be closed."""
         task = self._registry.get(request.task)
         if task is None:
-            return answers.unknown(request.task), 0
+            return answers.unknown(request.task), 0, None
         try:
             arguments = task.arguments(request.args)
         except BaseException as error:  # noqa: BLE001  a validator is user code
             self._leave_fork()
-            return answers.unfit(error), 0
-        wants_context = task.context_parameter is not None
-        if wants_context:
+            return answers.unfit(error), 0, None
+        ctx = None
+        if task.context_parameter is not None or task.plan.providers:
             self._reporter.begin(request.number, request.log_bytes)
-            arguments[str(task.context_parameter)] = self._context(request)
-        result = self._call(task, arguments, request)
-        if wants_context:
+            ctx = self._context(request)
+            if task.context_parameter is not None:
+                arguments[task.context_parameter] = ctx
+        result = self._call(task, arguments, request, ctx)
+        if ctx is not None:
             self._reporter.end()
-        return result
+        return *result, ctx
 
-    def _call(self, task: Task, arguments: dict[str, Any], request: Request) -> tuple[Answer, int]:
+    def _call(self, task: Task, arguments: dict[str, Any], request: Request, ctx: Context | None) -> tuple[Answer, int]:
         """Run the task's code. While this frame is the innermost one, the guard raises nothing."""
         guard, page, number = self._guard, self._page, request.number
         if page.stop == number:
             return (Kind.CANCELLED, b""), NOT_STARTED
         try:
+            if ctx is not None:
+                return self._scoped(task, arguments, number, ctx), 0
             guard.run = number
             value = task.function(**arguments)
             guard.run = 0
+        except answers.Refused as refused:
+            return refused.answer, 0
         except BaseException as error:  # noqa: BLE001  whatever a task raises is its answer
             guard.run = 0
             self._leave_fork()
-            if page.stop == number and guard.caused(error):
+            if page.stop == number and was_led_to(error, Cancelled):
+                if not isinstance(error, Cancelled):
+                    self._reporter.log("error", f"Raised while it was stopped: {answers.traceback_of(error)}")
                 return (Kind.CANCELLED, b""), 0
             return answers.raised(task, error, request.failures + 1), 0
         finally:
             guard.forget()
         self._leave_fork()
         return answers.returned(task, value, self._config.max_result), 0
+
+    def _scoped(self, task: Task, arguments: dict[str, Any], number: int, ctx: Context) -> Answer:
+        """The answer of a task that has a Context, or dependencies, with all that is done at its end."""
+        scope = Scope(self._kept, task, ctx, self._guard, number)
+        limit = self._config.max_result
+        answer: Answer = scope.run(arguments, lambda value: answers.accepted(task, value, limit), self._leave_fork)
+        return answer
 
     def _context(self, request: Request) -> Context:
         return Context(
@@ -172,6 +242,8 @@ class Host:
             failures=request.failures,
             checkpoint=request.checkpoint,
             max_checkpoint=self._config.max_result,
+            labels=codec.decode(request.labels) if request.labels else None,
+            temporary=self._config.temporary,
         )
 
     def _leave_fork(self) -> None:
@@ -189,6 +261,12 @@ class Host:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGHUP, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _cpu_of_children() -> float:
+    """CPU seconds of the children that are over."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def let_pass(_number: int, _frame: FrameType | None) -> None:

@@ -19,6 +19,9 @@ from heavylift.executors.wire import STOP_SIGNAL
 GROWN = 2**20
 """Bytes by which the peak of one job may show in that of the next: to forget it takes longer than a short job."""
 
+OWN_THREADS = "heavylift"
+"""How the names of our own threads begin: those of a store that a job has opened, and of the client beside it."""
+
 _CLEAR = Path("/proc/self/clear_refs")
 # The functions of the module `signal` make enums, which take most of the time.
 _raw = importlib.import_module("_signal")
@@ -34,9 +37,13 @@ class Baseline:
     """How a host is before its first job; one that is not like this any more does not run another."""
 
     def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """What there is now is the host's own: start hooks have made it, or a dependency that the host keeps."""
         self.children = processes.children()
-        """Processes that the start hooks started: they are the host's own."""
-        self._threads = threading.active_count()
+        """Processes that are the host's own."""
+        self._threads = _foreign_threads()
         self._old_values, self._old_objects = self._values(), self._objects()
         self._state = self._look()
         self._peak = peak_resident()
@@ -45,7 +52,10 @@ class Baseline:
         """Whether there is neither a thread nor a child that was not there before, and what stops the next job, or
         would harm it, is as it was: signals, the alarm, hooks, the working directory. Cheap enough for every job.
         """
-        if threading.active_count() != self._threads or self._values() != self._old_values:
+        # A thread of ours, such as that of a client that the job used, makes the counts differ, and is no harm.
+        if threading.active_count() != self._threads and _foreign_threads() != self._threads:
+            return False
+        if self._values() != self._old_values:
             return False
         # By identity: these may be a task's own objects by now, whose comparison is its code.
         if not all(map(is_, self._objects(), self._old_objects)):
@@ -102,6 +112,10 @@ class Baseline:
             except OSError:
                 state.append(None)
         return state
+
+
+def _foreign_threads() -> int:
+    return sum(1 for thread in threading.enumerate() if not thread.name.startswith(OWN_THREADS))
 
 
 def peak_resident() -> int:

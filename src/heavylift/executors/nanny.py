@@ -106,7 +106,8 @@ class Nanny:
             for descriptor in close_in_child:
                 os.close(descriptor)
             application = self._application
-            host.main(application.registry, application.host_start_hooks, descriptors, order["config"])
+            hooks, overrides = application.host_start_hooks, application.dependency_overrides
+            host.main(application.registry, hooks, descriptors, order["config"], overrides)
         except BaseException:  # noqa: BLE001  nothing may come back into the nanny's own loop
             traceback.print_exc()
         finally:
@@ -187,10 +188,13 @@ def load(given: Mapping[str, Any]) -> Any:
             message = f"{target} has no attribute {given['attribute']!r}"
             raise NotAnApplication(message)
         found = getattr(found, part)
-    if not all(hasattr(found, name) for name in ("registry", "store_url", "given_settings", "host_start_hooks")):
+    if not all(hasattr(found, name) for name in _PARTS):
         message = f"{target}:{given['attribute']} is a {type(found).__name__}, not a Heavylift"
         raise NotAnApplication(message)
     return found
+
+
+_PARTS = ("registry", "store_url", "given_settings", "host_start_hooks", "dependency_overrides")
 
 
 class NotAnApplication(Exception):
@@ -215,6 +219,8 @@ def prepare(application: Any) -> list[str]:
             _ = task.model, task.result_type
         except Exception as error:  # noqa: BLE001  an annotation that cannot be resolved must not stop the other tasks
             warnings.append(f"Task {task.name!r} cannot be run: {type(error).__name__}: {error}")
+    if any(task.options.run_in != "process" for task in application.registry.values()):
+        importlib.import_module("heavylift.executors.shared")  # once, for all of them
     names = threads()
     if names:
         warnings.append(

@@ -26,7 +26,10 @@ class Wire:
 
     def send(self, run: int, kind: Kind, body: bytes, flags: int = 0) -> None:
         """Send one frame, whole."""
-        data = HEADER.pack(len(body), kind, flags, run) + body
+        self.send_all(HEADER.pack(len(body), kind, flags, run) + body)
+
+    def send_all(self, data: bytes) -> None:
+        """Send frames, whole."""
         try:
             with self._lock:
                 sent = self._stream.send(data)
@@ -87,10 +90,22 @@ class HostReporter:
 
     def cancelled(self) -> bool:
         """See `context.Reporter`. Code that got the news here ends in its own way: nothing is raised in it any more."""
-        asked = self._guard.asked
+        asked = self._guard.is_stopped(self._run)
         if asked and threading.current_thread() is threading.main_thread():
             self._guard.told()
         return asked
+
+    def shield(self) -> None:
+        """See `context.Reporter`."""
+        self._guard.shields += 1
+
+    def unshield(self, name: str, *, quiet: bool) -> None:
+        """See `context.Reporter`."""
+        if self._guard.asked:
+            self._log("info", f"A stop waited for the end of {name!r}.")
+        self._guard.shields -= 1
+        if not quiet:
+            self._guard.settle()
 
     def end(self) -> None:
         """Send what was held back: the answer comes next. What a thread of the job says from now on is not heard."""
@@ -99,6 +114,11 @@ class HostReporter:
                 self._send_lines(last=True)
                 self._send_progress()
             self._run = 0
+
+    def unstoppable(self) -> set[CodeType]:
+        """The code of what must not be left half done, though nothing is written."""
+        cls = HostReporter
+        return {cls.shield.__code__, cls.unshield.__code__}
 
     def protected(self) -> set[CodeType]:
         """The code below which a stop must not be raised: it would tear a frame."""
@@ -130,8 +150,7 @@ class HostReporter:
             self._wire.send(self._run, Kind.CHECKPOINT, value)
 
     def _log(self, level: str, message: str) -> None:
-        message = message.encode("utf-8", "backslashreplace").decode()  # a lone surrogate is no JSON
-        line = codec.encode({"at": time.time(), "level": level, "message": message})
+        line = line_of(level, message)
         with self._lock:
             if self.disabled or not self._run:
                 return
@@ -168,3 +187,9 @@ class HostReporter:
         if self._lines_size:
             self._page.write_lines(self._run, self._lines_sent, 0, b"")
         self._lines, self._lines_size = [], 0
+
+
+def line_of(level: str, message: str) -> bytes:
+    """A line of a log, as JSON bytes."""
+    message = message.encode("utf-8", "backslashreplace").decode()  # a lone surrogate is no JSON
+    return codec.encode({"at": time.time(), "level": level, "message": message})

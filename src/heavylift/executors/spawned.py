@@ -39,4 +39,5 @@ def main(argument: str) -> NoReturn:
     order = json.loads(argument)
     application = nanny.load(order["given"])
     nanny.prepare(application)
-    host.main(application.registry, application.host_start_hooks, order["descriptors"], order["config"])
+    hooks, overrides = application.host_start_hooks, application.dependency_overrides
+    host.main(application.registry, hooks, order["descriptors"], order["config"], overrides)

@@ -59,7 +59,7 @@ class Service:
     async def running(self) -> AsyncIterator[None]:
         """The store is open, and in `monolith` the worker is warm."""
         self.stopping = asyncio.Event()
-        async with self.lift.lifespan() if self.role == "monolith" else self.lift:
+        async with self.lift.with_worker() if self.role == "monolith" else self.lift:
             self._started = True
             try:
                 yield

@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 from heavylift.context import Context
@@ -26,6 +27,7 @@ from heavylift.core.errors import GiveUp, RetryLater, Snooze
 from heavylift.core.options import Options
 from heavylift.core.retry import Retry
 from heavylift.core.task import Task, define
+from heavylift.testing.providing_tasks import TASKS
 
 
 class Application:
@@ -36,6 +38,7 @@ class Application:
         self.store_url = "memory://"
         self.given_settings: dict[str, Any] = {"concurrency": 3}
         self.host_start_hooks: list[Callable[[], None]] = []
+        self.dependency_overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
 
     def task(self, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
         """Register a function under its own name."""
@@ -45,6 +48,8 @@ class Application:
 
 application = Application()
 task = application.task
+for function in TASKS:
+    task(function)
 
 
 # --- what ends by itself -------------------------------------------------------------------------------------
@@ -248,11 +253,19 @@ def _spin(ctx: Context, path: Path) -> None:
 
 
 def _spin_in_a_line(ctx: Context, path: Path) -> None:
-    ctx.progress(message="begun")
+    frame = sys._getframe()  # noqa: SLF001  its line is what the other thread waits for
+    loop_line = frame.f_lineno + 3
+    threading.Thread(target=_tell_when_at, args=(ctx, frame, loop_line), daemon=True).start()
     try:
         while True: pass  # fmt: skip  # noqa: E701  the loop is one instruction, and the first in the `try`
     finally:
         path.write_text("cleaned up")
+
+
+def _tell_when_at(ctx: Context, frame: FrameType, line: int) -> None:
+    while frame.f_lineno != line:
+        time.sleep(0)
+    ctx.progress(message="begun")
 
 
 def _sleep(ctx: Context, path: Path) -> None:
