@@ -22,12 +22,15 @@ if TYPE_CHECKING:
     from os import PathLike
     from types import FrameType
 
+    from fastapi import APIRouter
+    from fastapi.params import Depends
     from starlette.applications import Starlette
 
     from heavylift.client import Client, Handle, Receipt
     from heavylift.core.job import Job
     from heavylift.core.units import Duration
     from heavylift.executors.command import CommandResult
+    from heavylift.monolith import Monolith
     from heavylift.store import Clock, Store
 
 P = ParamSpec("P")
@@ -60,6 +63,7 @@ class Heavylift:
         self._clock: Clock = SystemClock()
         self._url = _resolved(self.settings)
         self._client: Client | None = None
+        self._monolith: Monolith | None = None
         self._lends_worker = True
         """Whether a web process gets a worker beside it."""
 
@@ -269,12 +273,18 @@ class Heavylift:
             source = self.settings.origins["role"]
             message = f"{source} is 'worker', and this is a web process: run `heavylift worker APP` instead of it."
             raise ConfigError(message)
-        worker = Monolith(origin or self.origin(), self.worker_settings(), self.store_url)
+        worker = self._monolith = Monolith(origin or self.origin(), self.worker_settings(), self.store_url)
         try:
             await worker.start()
             yield
         finally:
+            self._monolith = None
             await worker.close()
+
+    def stopping(self) -> None:
+        """This process was told to stop: it takes over no worker from another one any more."""
+        if self._monolith is not None:
+            self._monolith.resign()
 
     def asgi(self, role: Literal["monolith", "api"] | None = None) -> Starlette:
         """The HTTP API as an ASGI application. Served by itself, it starts a worker as `lifespan` does, unless `role`
@@ -284,6 +294,22 @@ class Heavylift:
         from heavylift.http.api import build
 
         return build(self, role or ("api" if self.settings.role == "api" else "monolith"))
+
+    def router(
+        self, prefix: str = "/v1", *, dependencies: Sequence[Depends] = (), tags: Sequence[str] = ()
+    ) -> APIRouter:
+        """The HTTP API for a FastAPI application: `app.include_router(lift.router())`, beside
+        `FastAPI(lifespan=lift.lifespan)`. Each task that was defined before has its typed operation in the description
+        of the application. `dependencies` (`[Depends(current_user)]`) are asked before each of its routes; `tags`
+        stand in the place of its own. Raises ConfigError without FastAPI.
+        """
+        try:
+            from heavylift.http.router import build
+        except ModuleNotFoundError as error:
+            message = f"A router needs FastAPI, and {error.name} is missing: pip install 'heavylift[web]'."
+            raise ConfigError(message) from None
+
+        return build(self, prefix, dependencies, tags)
 
     def worker_settings(self) -> dict[str, Any]:
         """What a worker of this application is to be told: the given settings, and the store as it was opened."""

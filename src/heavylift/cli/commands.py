@@ -82,7 +82,7 @@ Text = Optional[str]  # noqa: UP045
 
 
 @app.command()
-def serve(
+def serve(  # noqa: PLR0917
     name: AppName,
     host: Annotated[
         Text, typer.Option(help="Address to listen on; loopback only, as there is no password. [default: 127.0.0.1]")
@@ -104,6 +104,9 @@ def serve(
             help="API and worker, or one of the two (or SERVICE_TYPE). [default: monolith]",
         ),
     ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, max=64, help="Web processes; one of them has the worker that runs the jobs.")
+    ] = 1,
 ) -> None:
     """Serve the HTTP API, with a worker beside it.
 
@@ -112,7 +115,7 @@ def serve(
     from heavylift.cli import run
 
     settings = {"host": host, "port": port, "role": role, "store": store, "concurrency": concurrency, "drain": drain}
-    raise typer.Exit(run.serve(name, **settings))
+    raise typer.Exit(run.serve(name, workers, **settings))
 
 
 @app.command()
