@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "stores": "core settings store",
     "tail": f"core {CONTRACTS}",  # reads events for all who follow jobs
     "client": f"core {CONTRACTS} tail",
-    "bound_task": f"core {CONTRACTS} client",  # a task that submits itself
+    "bound_task": f"core {CONTRACTS} client sync",  # a task that submits itself
     "housekeeping": f"core {CONTRACTS}",
     "sync": f"core {CONTRACTS} client",
     "worker": f"core {CONTRACTS} housekeeping",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from heavylift.core.job import Job
     from heavylift.core.units import Duration
     from heavylift.store import Clock, Store
+    from heavylift.sync import Sync
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -58,6 +59,9 @@ class Heavylift:
         self._clock: Clock = SystemClock()
         self._url = resolved(self.settings.store)
         self._client: Client | None = None
+        self._sync: Sync | None = None
+        self._parts: dict[str, Any] = {}
+        """The same, for threads that ask for one at the same moment: the first one made is everybody's."""
 
     @property
     def client(self) -> Client:
@@ -66,8 +70,32 @@ class Heavylift:
             # Hosts import the application too, and most of them need neither a client nor an event loop.
             from heavylift.client import Client
 
-            self._client = Client(open_store(self._url, self._clock), self._clock, self.settings.max_payload)
+            made = Client(open_store(self._url, self._clock), self._clock, self.settings.max_payload)
+            self._client = self._parts.setdefault("client", made)
         return self._client
+
+    @property
+    def sync(self) -> Sync:
+        """The verbs of callers for code without an event loop: `lift.sync.result(handle)`."""
+        if self._sync is None:
+            from heavylift.sync import Sync  # few processes need it
+
+            def handle(job: Job) -> Handle[Any]:
+                return self.client.handle(job, self.registry.get(job.task))
+
+            made = Sync(self._second_client, handle, self.registry.get)
+            self._sync = self._parts.setdefault("sync", made)
+        return self._sync
+
+    async def _second_client(self) -> Client:
+        """A client for another event loop, on the same store."""
+        from heavylift.client import Client
+
+        if self._url.startswith("memory:"):
+            await self.client.open()  # only then its URL leads to it
+        client = Client(open_store(self.store_url, self._clock), self._clock, self.settings.max_payload)
+        await client.open()
+        return client
 
     @property
     def store(self) -> Store:
@@ -127,7 +155,7 @@ class Heavylift:
         task = self.registry.get(name)
         if task is None:
             raise UnknownTask(name, self.registry)
-        return BoundTask(task, lambda: self.client)
+        return BoundTask(task, lambda: self.client, sync=lambda: self.sync)
 
     def _register(self, function: Any, name: str | None, options: Options, given: Collection[str]) -> Any:
         if not callable(function):  # for callers without a type checker
@@ -138,7 +166,7 @@ class Heavylift:
             message = f"There is a task {task.name!r} already; give this one another name=."
             raise ConfigError(message)
         self.registry[task.name] = task
-        return BoundTask(task, lambda: self.client)
+        return BoundTask(task, lambda: self.client, sync=lambda: self.sync)
 
     # --- jobs --------------------------------------------------------------------------------------------------
 
@@ -177,6 +205,10 @@ class Heavylift:
 
     async def close(self) -> None:
         """End streams and let go of the store."""
+        if self._sync is not None:
+            import asyncio
+
+            await asyncio.to_thread(self._sync.close)
         await self.client.close()
 
     async def __aenter__(self) -> Self:
