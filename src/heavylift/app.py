@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, TypeVar, Unpack, overload
 
 from heavylift.bound_task import BoundTask
 from heavylift.context import Context
+from heavylift.core.dependency import Provide
 from heavylift.core.errors import ConfigError, UnknownTask
 from heavylift.core.options import Options, OptionValues
 from heavylift.core.task import Task, define
+from heavylift.definition import Definition, Handler
 from heavylift.executor import Application
 from heavylift.settings import Settings
 from heavylift.store import SystemClock
@@ -133,7 +135,7 @@ class Heavylift:
     @overload
     def task(self, function: Callable[P, R], /) -> BoundTask[P, P, R, R]: ...
     @overload
-    def task(self, *, name: str | None = None, **options: Unpack[OptionValues]) -> _Decorator: ...
+    def task(self, *, name: str | None = None, **options: Unpack[OptionValues]) -> Handler: ...
     def task(self, *function: Any, name: str | None = None, **options: Any) -> Any:
         """Make a function a task: `@lift.task` or `@lift.task(timeout="10m", queue="reports", …)`.
 
@@ -144,6 +146,18 @@ class Heavylift:
         if not function:
             return lambda decorated: self._register(decorated, name, checked, options)
         return self._register(function[0], name, checked, options)
+
+    def define(self, name: str) -> Definition:
+        """Define a task step by step, of a function that is not to be decorated:
+        `lift.define("download").options(timeout="30m").handler(function)`.
+        """
+
+        def register(
+            function: Any, name: str, options: Mapping[str, Any], providers: Mapping[str, Provide]
+        ) -> Any:
+            return self._register(function, name, Options().using(**options), options, providers)
+
+        return Definition(name, register)
 
     def on_host_start(self, hook: Hook) -> Hook:
         """Run a function in each host when it starts, before its first job: seed, connect, warm up."""
@@ -157,11 +171,18 @@ class Heavylift:
             raise UnknownTask(name, self.registry)
         return BoundTask(task, lambda: self.client, sync=lambda: self.sync)
 
-    def _register(self, function: Any, name: str | None, options: Options, given: Collection[str]) -> Any:
+    def _register(
+        self,
+        function: Any,
+        name: str | None,
+        options: Options,
+        given: Collection[str],
+        providers: Mapping[str, Provide] | None = None,
+    ) -> Any:
         if not callable(function):  # for callers without a type checker
             message = f"{function!r} is no function; use @lift.task or @lift.task(option=…)."
             raise ConfigError(message)
-        task = define(function, name, options, Context, given)
+        task = define(function, name, options, Context, given, providers)
         if task.name in self.registry:
             message = f"There is a task {task.name!r} already; give this one another name=."
             raise ConfigError(message)
@@ -261,23 +282,6 @@ class Heavylift:
             )
             raise ConfigError(message)
         return Application(_target(module, namespace), attribute, self.imports, (str(Path.cwd()),))
-
-
-class _Decorator(Protocol):
-    """The type of `lift.task(…)`: what it makes of a function."""
-
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[Context, P], Awaitable[R]], /
-    ) -> BoundTask[Concatenate[Context, P], P, Awaitable[R], R]: ...
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[Context, P], R], /
-    ) -> BoundTask[Concatenate[Context, P], P, R, R]: ...
-    @overload
-    def __call__(self, function: Callable[P, Awaitable[R]], /) -> BoundTask[P, P, Awaitable[R], R]: ...
-    @overload
-    def __call__(self, function: Callable[P, R], /) -> BoundTask[P, P, R, R]: ...
 
 
 def _caller(frame: FrameType) -> tuple[str, dict[str, Any]]:
