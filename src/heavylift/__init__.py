@@ -7,6 +7,7 @@ if typing.TYPE_CHECKING:
     from heavylift.bound_task import BoundTask
     from heavylift.client import Handle, Receipt
     from heavylift.context import Context
+    from heavylift.core.dependency import Provide, provided
     from heavylift.core.errors import (
         Cancelled,
         ConfigError,
@@ -45,6 +46,7 @@ __all__ = [
     "JobNotFinished",
     "JobNotFound",
     "JobTimedOut",
+    "Provide",
     "Receipt",
     "Retry",
     "RetryLater",
@@ -53,11 +55,12 @@ __all__ = [
     "SubmitError",
     "exponential",
     "fixed",
+    "provided",
 ]
 
 # Imported when they are asked for, from the first of these that has them: the command line and the processes that run
 # tasks need few of them, and start in a fraction of the time.
-_PLACES = ("core.errors", "core.job", "core.retry", "context", "bound_task", "app", "client")
+_PLACES = ("core.errors", "core.job", "core.retry", "core.dependency", "context", "bound_task", "app", "client")
 
 
 def __getattr__(name: str) -> typing.Any:
