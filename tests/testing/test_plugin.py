@@ -3,6 +3,11 @@
 import pytest
 
 pytest_plugins = ["pytester"]
+# Each test starts pytest, and some that starts workers: on a busy machine that takes its time.
+pytestmark = pytest.mark.timeout(300)
+
+UNUSED = ("cacheprovider", "hypothesispytest", "xdist")
+"""Plugins that only cost time."""
 
 APP = """
 from heavylift import Context, Heavylift, Retry, exponential
@@ -50,7 +55,7 @@ def project(pytester):
 def run(project, code, *, passed=0, **outcomes):
     """Run a test file in a process of its own."""
     project.makepyfile(test_it=code)
-    result = project.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:randomly")
+    result = project.runpytest_subprocess(*(f"-pno:{name}" for name in UNUSED))
     result.assert_outcomes(passed=passed, **outcomes)
     return result
 

@@ -1,8 +1,11 @@
 """The fixtures in tests without a loop, whose code under test submits by `submit_sync` and `lift.sync`."""
 
+import pytest
 from tests.testing.test_plugin import project, run
 
 pytest_plugins = ["pytester"]
+# Each test starts pytest, and some that starts workers: on a busy machine that takes its time.
+pytestmark = pytest.mark.timeout(300)
 
 __all__ = ["project"]
 
