@@ -1,5 +1,6 @@
 """The application of the system tests: jobs that work, jobs that misbehave, and the marks that they leave."""
 
+import asyncio
 import contextlib
 import hashlib
 import mmap
@@ -7,10 +8,13 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
-from heavylift import Cancelled, Context, Heavylift, Retry, fixed
+from heavylift import Cancelled, Context, Heavylift, Provide, Retry, fixed, provided
 
 lift = Heavylift()
 
@@ -37,6 +41,17 @@ def work(ctx: Context, number: int, seconds: float) -> int:
     """Some CPU work, with a mark at its start and at its end."""
     mark("start", ctx.job_id, ctx.attempt)
     burn(seconds)
+    mark("end", ctx.job_id, ctx.attempt)
+    return number
+
+
+@lift.task(retry=Retry(3, fixed(0.05)), crashes=20)
+async def work_awaiting(ctx: Context, number: int, seconds: float) -> int:
+    """The same beside others on a loop, which comes round in between."""
+    mark("start", ctx.job_id, ctx.attempt)
+    for _ in range(10):
+        burn(seconds / 20)
+        await asyncio.sleep(seconds / 20)
     mark("end", ctx.job_id, ctx.attempt)
     return number
 
@@ -119,3 +134,34 @@ def brief(table: str, row: int, seconds: float) -> int:
         finally:
             cells.release()
     return row
+
+
+@lift.task(retry=Retry(1))
+def child(number: int) -> int:
+    """What another job has submitted."""
+    return number
+
+
+@lift.task(retry=Retry(1))
+def parent(ctx: Context, children: int) -> tuple[int, list[str], list[str]]:
+    """Submits jobs; the host, their ids, and the threads that it has then."""
+    ids = [ctx.submit(child, number).id for number in range(children)]
+    return os.getpid(), ids, [thread.name for thread in threading.enumerate()]
+
+
+def open_marked(ctx: Context) -> Iterator[str]:
+    """Leaves marks when it is opened and closed."""
+    mark("opened", ctx.job_id)
+    try:
+        yield "open"
+    finally:
+        mark("closed", ctx.job_id)
+
+
+@lift.task(retry=Retry(1))
+def hold(ctx: Context, *, held: Annotated[str, Provide(open_marked)] = provided) -> None:
+    """Holds a dependency and a temporary folder until it is stopped."""
+    ctx.on_exit(lambda: mark("exit", ctx.job_id))
+    mark("start", ctx.job_id, ctx.tempdir, held)
+    while True:
+        time.sleep(0.01)

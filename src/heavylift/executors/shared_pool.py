@@ -80,10 +80,19 @@ class SharedPool:
     @property
     def free(self) -> Slots:
         """See `Executor.free`."""
-        if self._closing or (self._taking is None and len(self._common()) >= MOST):
+        if self._closing or self._loop.time() < self._not_before:
             return Slots()
-        places = {info.options.run_in for info in self.tasks.values()}
-        return Slots(**{place: self._room(place) for place in self._most if place in places})
+        if self._taking is None and len(self._common()) >= MOST:
+            return Slots()
+        # Any function may run in a thread, by an option of a single job; only coroutines on a loop.
+        coroutines = sum(info.options.run_in == "loop" for info in self.tasks.values())
+        functions = len(self.tasks) > coroutines
+        return Slots(0, self._room("loop") if coroutines else 0, self._room("thread") if functions else 0)
+
+    @property
+    def _is_wanted(self) -> bool:
+        """Whether a host is to be warm before there is anything to run."""
+        return any(info.options.run_in != "process" for info in self.tasks.values())
 
     def _room(self, place: RunIn) -> int:
         window, taken = self._most[place], self._counts[place]
@@ -97,7 +106,7 @@ class SharedPool:
     async def start(self) -> None:
         """Be warm, if the application has tasks that run here."""
         self._nanny.on_ready.append(self._renewed)
-        if any(self.free):
+        if self._is_wanted:
             self._warm = self._loop.create_future()
             self._ensure_host()
             await self._warm
@@ -278,7 +287,7 @@ class SharedPool:
             self._alone.append(run)
         self.take_back(back)
         self._changed.set()
-        if not self._closing and any(self.free):
+        if not self._closing and self._is_wanted:
             self._ensure_host()
         self._pump()
 
@@ -316,7 +325,7 @@ class SharedPool:
     def _renewed(self) -> None:
         """A new nanny has taken over; its application may be another version."""
         self.tasks = self._nanny.tasks
-        if any(self.free):
+        if self._is_wanted:
             self._ensure_host()
         self._pump()
 
@@ -332,8 +341,9 @@ class SharedPool:
             elif host is self._taking and processes.resident(host.pid) > self._settings.recycle_memory:
                 self._set_aside(host)
         too_old = time.monotonic() - PATIENCE
+        starting = any(host.phase is Phase.STARTING for host in self._hosts)
         for queue in self._queues.values():
-            while queue and self._taking is not None and queue[0].accepted_at < too_old:
+            while queue and not starting and queue[0].accepted_at < too_old:
                 self._behind = True
                 self.finish(queue.popleft(), Interrupted("not started"))
         self._pump()
