@@ -21,7 +21,7 @@ ARCHITECTURE_LINES = 150
 FLOW_FILES = 9
 
 CONTRACTS = "context executor settings store"
-ENGINE = "bound_task client housekeeping sync tail worker"
+ENGINE = "bound_task client definition housekeeping sync tail worker"
 ADAPTERS = "executors stores"
 EDGES = "cli contrib http telemetry testing"
 
@@ -37,7 +37,8 @@ MAY_IMPORT = {
     "stores": "core settings store",
     "tail": f"core {CONTRACTS}",  # reads events for all who follow jobs
     "client": f"core {CONTRACTS} tail",
-    "bound_task": f"core {CONTRACTS} client",  # a task that submits itself
+    "bound_task": f"core {CONTRACTS} client sync",  # a task that submits itself
+    "definition": f"core {CONTRACTS} bound_task",  # defines a task without a decorator
     "housekeeping": f"core {CONTRACTS}",
     "sync": f"core {CONTRACTS} client",
     "worker": f"core {CONTRACTS} housekeeping",

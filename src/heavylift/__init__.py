@@ -7,8 +7,10 @@ if typing.TYPE_CHECKING:
     from heavylift.bound_task import BoundTask
     from heavylift.client import Handle, Receipt
     from heavylift.context import Context
+    from heavylift.core.dependency import Provide, provided
     from heavylift.core.errors import (
         Cancelled,
+        CommandFailed,
         ConfigError,
         GiveUp,
         HeavyliftError,
@@ -30,6 +32,7 @@ if typing.TYPE_CHECKING:
 __all__ = [
     "BoundTask",
     "Cancelled",
+    "CommandFailed",
     "ConfigError",
     "Context",
     "GiveUp",
@@ -45,6 +48,7 @@ __all__ = [
     "JobNotFinished",
     "JobNotFound",
     "JobTimedOut",
+    "Provide",
     "Receipt",
     "Retry",
     "RetryLater",
@@ -53,11 +57,12 @@ __all__ = [
     "SubmitError",
     "exponential",
     "fixed",
+    "provided",
 ]
 
 # Imported when they are asked for, from the first of these that has them: the command line and the processes that run
 # tasks need few of them, and start in a fraction of the time.
-_PLACES = ("core.errors", "core.job", "core.retry", "context", "bound_task", "app", "client")
+_PLACES = ("core.errors", "core.job", "core.retry", "core.dependency", "context", "bound_task", "app", "client")
 
 
 def __getattr__(name: str) -> typing.Any:

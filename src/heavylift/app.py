@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, TypeVar, Unpack, overload
 
 from heavylift.bound_task import BoundTask
 from heavylift.context import Context
+from heavylift.core.dependency import Provide
 from heavylift.core.errors import ConfigError, UnknownTask
 from heavylift.core.options import Options, OptionValues
 from heavylift.core.task import Task, define
+from heavylift.definition import Definition, Handler
 from heavylift.executor import Application
 from heavylift.settings import Settings
 from heavylift.store import SystemClock
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from heavylift.executors.command import CommandResult
     from heavylift.monolith import Monolith
     from heavylift.store import Clock, Store
+    from heavylift.sync import Sync
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -66,6 +69,9 @@ class Heavylift:
         self._monolith: Monolith | None = None
         self._lends_worker = True
         """Whether a web process gets a worker beside it."""
+        self._sync: Sync | None = None
+        self._parts: dict[str, Any] = {}
+        """The same, for threads that ask for one at the same moment: the first one made is everybody's."""
 
     @property
     def client(self) -> Client:
@@ -74,8 +80,32 @@ class Heavylift:
             # Hosts import the application too, and most of them need neither a client nor an event loop.
             from heavylift.client import Client
 
-            self._client = Client(open_store(self._url, self._clock), self._clock, self.settings.max_payload)
+            made = Client(open_store(self._url, self._clock), self._clock, self.settings.max_payload)
+            self._client = self._parts.setdefault("client", made)
         return self._client
+
+    @property
+    def sync(self) -> Sync:
+        """The verbs of callers for code without an event loop: `lift.sync.result(handle)`."""
+        if self._sync is None:
+            from heavylift.sync import Sync  # few processes need it
+
+            def handle(job: Job) -> Handle[Any]:
+                return self.client.handle(job, self.registry.get(job.task))
+
+            made = Sync(self._second_client, handle, self.registry.get)
+            self._sync = self._parts.setdefault("sync", made)
+        return self._sync
+
+    async def _second_client(self) -> Client:
+        """A client for another event loop, on the same store."""
+        from heavylift.client import Client
+
+        if self._url.startswith("memory:"):
+            await self.client.open()  # only then its URL leads to it
+        client = Client(open_store(self.store_url, self._clock), self._clock, self.settings.max_payload)
+        await client.open()
+        return client
 
     @property
     def store(self) -> Store:
@@ -129,7 +159,7 @@ class Heavylift:
     @overload
     def task(self, function: Callable[P, R], /) -> BoundTask[P, P, R, R]: ...
     @overload
-    def task(self, *, name: str | None = None, **options: Unpack[OptionValues]) -> _Decorator: ...
+    def task(self, *, name: str | None = None, **options: Unpack[OptionValues]) -> Handler: ...
     def task(self, *function: Any, name: str | None = None, **options: Any) -> Any:
         """Make a function a task: `@lift.task` or `@lift.task(timeout="10m", queue="reports", …)`.
 
@@ -170,6 +200,16 @@ class Heavylift:
         )
         return found
 
+    def define(self, name: str) -> Definition:
+        """Define a task step by step, of a function that is not to be decorated:
+        `lift.define("download").options(timeout="30m").handler(function)`.
+        """
+
+        def register(function: Any, name: str, options: Mapping[str, Any], providers: Mapping[str, Provide]) -> Any:
+            return self._register(function, name, Options().using(**options), options, providers)
+
+        return Definition(name, register)
+
     def on_host_start(self, hook: Hook) -> Hook:
         """Run a function in each host when it starts, before its first job: seed, connect, warm up."""
         self.host_start_hooks.append(hook)
@@ -180,18 +220,25 @@ class Heavylift:
         task = self.registry.get(name)
         if task is None:
             raise UnknownTask(name, self.registry)
-        return BoundTask(task, lambda: self.client)
+        return BoundTask(task, lambda: self.client, sync=lambda: self.sync)
 
-    def _register(self, function: Any, name: str | None, options: Options, given: Collection[str]) -> Any:
+    def _register(
+        self,
+        function: Any,
+        name: str | None,
+        options: Options,
+        given: Collection[str],
+        providers: Mapping[str, Provide] | None = None,
+    ) -> Any:
         if not callable(function):  # for callers without a type checker
             message = f"{function!r} is no function; use @lift.task or @lift.task(option=…)."
             raise ConfigError(message)
-        task = define(function, name, options, Context, given)
+        task = define(function, name, options, Context, given, providers)
         if task.name in self.registry:
             message = f"There is a task {task.name!r} already; give this one another name=."
             raise ConfigError(message)
         self.registry[task.name] = task
-        return BoundTask(task, lambda: self.client)
+        return BoundTask(task, lambda: self.client, sync=lambda: self.sync)
 
     # --- jobs --------------------------------------------------------------------------------------------------
 
@@ -230,6 +277,10 @@ class Heavylift:
 
     async def close(self) -> None:
         """End streams and let go of the store."""
+        if self._sync is not None:
+            import asyncio
+
+            await asyncio.to_thread(self._sync.close)
         await self.client.close()
 
     async def __aenter__(self) -> Self:
@@ -329,23 +380,6 @@ class Heavylift:
             )
             raise ConfigError(message)
         return Application(_target(module, namespace), attribute, self.imports, (str(Path.cwd()),))
-
-
-class _Decorator(Protocol):
-    """The type of `lift.task(…)`: what it makes of a function."""
-
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[Context, P], Awaitable[R]], /
-    ) -> BoundTask[Concatenate[Context, P], P, Awaitable[R], R]: ...
-    @overload
-    def __call__(
-        self, function: Callable[Concatenate[Context, P], R], /
-    ) -> BoundTask[Concatenate[Context, P], P, R, R]: ...
-    @overload
-    def __call__(self, function: Callable[P, Awaitable[R]], /) -> BoundTask[P, P, Awaitable[R], R]: ...
-    @overload
-    def __call__(self, function: Callable[P, R], /) -> BoundTask[P, P, R, R]: ...
 
 
 def _resolved(settings: Settings) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack
 
+from heavylift.context import is_loop_running
 from heavylift.core.errors import ConfigError
 from heavylift.core.task import check_place
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from heavylift.core.job import Job
     from heavylift.core.options import Options, OptionValues
     from heavylift.core.task import Task
+    from heavylift.sync import Sync
 
 F = ParamSpec("F")
 P = ParamSpec("P")
@@ -26,10 +28,18 @@ class BoundTask(Generic[F, P, C, R]):
     without the Context; a call returns `C`, a job's result is `R`.
     """
 
-    def __init__(self, task: Task, client: Callable[[], Client], options: Options | None = None) -> None:
+    def __init__(
+        self,
+        task: Task,
+        client: Callable[[], Client],
+        options: Options | None = None,
+        *,
+        sync: Callable[[], Sync] | None = None,
+    ) -> None:
         self.task = task
         self.options = task.options if options is None else options
         self._client = client
+        self._sync = sync
         self.__doc__ = task.function.__doc__
         self.__wrapped__ = task.function
 
@@ -62,7 +72,7 @@ class BoundTask(Generic[F, P, C, R]):
             )
             raise ConfigError(message)
         check_place(self.task, changed)
-        return BoundTask(self.task, self._client, changed)
+        return BoundTask(self.task, self._client, changed, sync=self._sync)
 
     async def submit(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Queue a job with these arguments; it is durable when this returns.
@@ -79,10 +89,40 @@ class BoundTask(Generic[F, P, C, R]):
 
         Everything is checked before anything is queued.
         """
+        return [self._handle(job) for job in await self._client().submit(self._requests(args, kwargs))]
+
+    def submit_sync(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
+        """Like `submit`, for code without an event loop: blocks until the job is durable.
+
+        Raises ConfigError where an event loop runs, which it would hold up.
+        """
+        [job] = self._verbs("submit").submit([(self.name, self._bind(args, kwargs), self.options)])
+        return self._handle(job)
+
+    def submit_many_sync(
+        self, args: Sequence[Sequence[Any]] = (), *, kwargs: Sequence[Mapping[str, Any]] = ()
+    ) -> list[Handle[R]]:
+        """Like `submit_many`, for code without an event loop. Raises ConfigError where one runs."""
+        return [self._handle(job) for job in self._verbs("submit_many").submit(self._requests(args, kwargs))]
+
+    def _verbs(self, name: str) -> Sync:
+        if is_loop_running():
+            message = (
+                f"{self.name}.{name}_sync(…) would block the event loop that runs on this thread:"
+                f" use `await {self.name}.{name}(…)`."
+            )
+            raise ConfigError(message)
+        if self._sync is None:
+            message = f"Task {self.name!r} was bound to a client alone; use the one of your Heavylift object."
+            raise ConfigError(message)
+        return self._sync()
+
+    def _requests(
+        self, args: Sequence[Sequence[Any]], kwargs: Sequence[Mapping[str, Any]]
+    ) -> list[tuple[str, bytes, Options]]:
         calls: list[tuple[Sequence[Any], Mapping[str, Any]]] = [(item, {}) for item in args]
         calls += [((), item) for item in kwargs]
-        requests = [(self.name, self._bind(positional, named), self.options) for positional, named in calls]
-        return [self._handle(job) for job in await self._client().submit(requests)]
+        return [(self.name, self._bind(positional, named), self.options) for positional, named in calls]
 
     def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
         return self.task.bind(args, kwargs, self._client().max_payload)

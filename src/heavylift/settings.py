@@ -106,11 +106,11 @@ class Settings:
         return settings
 
 
-def _integer(high: int) -> Callable[[Any, str], int]:
+def _integer(low: int, high: int) -> Callable[[Any, str], int]:
     def check(value: Any, name: str) -> int:
         number = int(value) if isinstance(value, str) and re.fullmatch(r"\s*\d{1,9}\s*", value) else value
-        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= high:
-            message = f"{name}: {shown(value)} is out of range; give an integer from 0 to {high}."
+        if not isinstance(number, int) or isinstance(number, bool) or not low <= number <= high:
+            message = f"{name}: {shown(value)} is out of range; give an integer from {low} to {high}."
             raise ConfigError(message)
         return number
 
@@ -144,10 +144,11 @@ def _role(value: Any, name: str) -> str:
     raise ConfigError(message)
 
 
-_BY_TYPE: dict[str, Callable[[Any, str], Any]] = {"int": _integer(10**9), "float": seconds, "str": _text}
+_BY_TYPE: dict[str, Callable[[Any, str], Any]] = {"int": _integer(0, 10**9), "float": seconds, "str": _text}
 _CHECKS = {f.name: _BY_TYPE[str(f.type)] for f in fields(Settings) if f.name != "origins"}
 _CHECKS |= dict.fromkeys(("recycle_memory", "max_payload", "max_result", "max_log"), size)
 _CHECKS |= dict.fromkeys(("lease", "beat", "sweep", "poll"), _interval)
-_CHECKS["nice"] = _integer(19)
-_CHECKS["port"] = _integer(LAST_PORT)
+_CHECKS |= dict.fromkeys(("coroutines", "threads"), _integer(1, 10_000))
+_CHECKS["nice"] = _integer(0, 19)
+_CHECKS["port"] = _integer(0, LAST_PORT)
 _CHECKS["role"] = _role

@@ -4,11 +4,17 @@ import mmap
 import struct
 import time
 from pathlib import Path
+from typing import Annotated
 
+from heavylift.context import Context
+from heavylift.core.dependency import Provide
 from heavylift.testing.executor_tasks import Application
 
 RECORD = struct.Struct("@dddQ")
 """Start, end and stop (monotonic clock; 0: it did not come to that), and how often it was started."""
+
+OPENS = struct.Struct("@ddddd")
+"""When the two dependencies of a job were open, its function called, and the two closed."""
 
 lift = Application()
 _maps: dict[str, mmap.mmap] = {}
@@ -35,3 +41,46 @@ def short(path: str, slot: int, seconds: float) -> int:
     except BaseException:
         RECORD.pack_into(memory, at, start, 0.0, time.monotonic(), starts)
         raise
+
+
+def stamp(ctx: Context, field: int) -> None:
+    at = int(ctx.labels["slot"]) * OPENS.size + field * 8
+    struct.pack_into("@d", shared(ctx.labels["path"] + ".opens"), at, time.monotonic())
+
+
+def spin(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+def first(ctx: Context):
+    start = RECORD.pack(time.monotonic(), 0.0, 0.0, 1)
+    memory, at = shared(ctx.labels["path"]), int(ctx.labels["slot"]) * RECORD.size
+    memory[at : at + RECORD.size] = start
+    try:
+        spin(0.0001)
+        stamp(ctx, 0)
+        yield "first"
+    finally:
+        stamp(ctx, 3)
+
+
+def second(ctx: Context, before: Annotated[str, Provide(first)]):
+    try:
+        spin(0.0001)
+        stamp(ctx, 1)
+        yield f"second after {before}"
+    finally:
+        stamp(ctx, 4)
+
+
+@lift.task
+def short_provided(
+    ctx: Context, path: str, slot: int, seconds: float, *, given: Annotated[str, Provide(second)]
+) -> str:
+    stamp(ctx, 2)
+    spin(seconds / 4)
+    memory, at = shared(path), slot * RECORD.size
+    struct.pack_into("@d", memory, at + 8, time.monotonic())
+    return given

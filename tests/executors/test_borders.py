@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from border_application import RECORD, shared
+from border_application import OPENS, RECORD, shared
 
 from heavylift.core.job import Job, State
 from heavylift.core.options import Options
@@ -30,6 +30,8 @@ OPTIONS = Options()
 class Stream:
     """Short jobs, one after another, and the stops that are sent among them."""
 
+    task = "short"
+
     def __init__(self, pool, path):
         self.pool, self.path, self.memory = pool, str(path), shared(str(path))
         self.random = random.Random(7)
@@ -41,10 +43,13 @@ class Stream:
         slot = len(self.jobs)
         seconds = self.random.choice((0.0002, 0.0005, 0.0008, 0.0015))
         args = json.dumps({"path": self.path, "slot": slot, "seconds": seconds}).encode()
-        job = Job(f"job-{slot}", "short", args, OPTIONS, State.RUNNING, 0.0, 0.0, attempt=1)
+        job = Job(f"job-{slot}", self.task, args, self.options(slot), State.RUNNING, 0.0, 0.0, attempt=1)
         self.jobs.append((job, seconds))
         self.outstanding[slot] = seconds
         self.pool.run(job, lambda *_: None, lambda _, outcome: self.ended(slot, outcome))
+
+    def options(self, _slot):
+        return OPTIONS
 
     def ended(self, slot, outcome):
         self.over[slot] = (time.monotonic(), outcome)
@@ -101,7 +106,7 @@ class Stream:
         return min((self.stops[slot] - border for border in borders), key=abs)
 
 
-async def run_stream(path):
+async def run_stream(path, kind=Stream):
     with path.open("wb") as file:
         file.truncate(STOPS * JOBS_PER_STOP * RECORD.size)
     here = str(Path(__file__).parent)
@@ -109,7 +114,7 @@ async def run_stream(path):
     pool = Pool(nanny, Settings(concurrency=2), patience=float("inf"))
     await pool.start()
     try:
-        stream = Stream(pool, path)
+        stream = kind(pool, path)
         for _ in range(OUTSTANDING):
             stream.give()
         while not stream.enough:
@@ -159,3 +164,39 @@ async def test_stops_at_the_borders_of_jobs_hit_nobody_else(tmp_path):
     print(f"{len(stream.over)} jobs; of those to be stopped: {kinds}")
     assert len(stream.over) == len(stream.jobs)
     assert stream.near >= 0.3 * STOPS
+
+
+class ProvidedStream(Stream):
+    """The same with dependencies: a job starts when the first one begins to open."""
+
+    task = "short_provided"
+
+    def options(self, slot):
+        return Options(labels={"path": self.path, "slot": str(slot)})
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+async def test_stops_at_the_borders_of_dependencies_leave_none_open(tmp_path):
+    opens = tmp_path / "stamps.opens"
+    with opens.open("wb") as file:
+        file.truncate(STOPS * JOBS_PER_STOP * OPENS.size)
+    stream = await run_stream(tmp_path / "stamps", ProvidedStream)
+    print_histogram(stream.distances)
+    between = 0
+    for slot, (_, outcome) in stream.over.items():
+        first, second, called, closed_first, closed_second = OPENS.unpack_from(shared(str(opens)), slot * OPENS.size)
+        assert isinstance(outcome, Succeeded | Cancelled), outcome
+        assert isinstance(outcome, Succeeded) or not outcome.killed
+        if slot not in stream.stops:
+            assert isinstance(outcome, Succeeded), f"job {slot} was not to be stopped: {outcome}"
+        assert closed_first or not first, f"job {slot} left its first dependency open: {outcome}"
+        assert closed_second or not second, f"job {slot} left its second dependency open: {outcome}"
+        assert first or not second
+        assert not called or (first and second)
+        if closed_first and closed_second:
+            assert closed_second < closed_first
+        between += bool(first) and not called
+    print(f"{len(stream.over)} jobs, {len(stream.stops)} to be stopped; {between} while their dependencies opened")
+    assert between
+    assert len(stream.over) == len(stream.jobs)

@@ -20,6 +20,7 @@ class Application:
     def __init__(self, *functions):
         self.registry = {function.__name__: define(function, None, Options(), Context) for function in functions}
         self.host_start_hooks = []
+        self.dependency_overrides = {}
 
 
 async def wait(ctx: Context) -> None:

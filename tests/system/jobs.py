@@ -7,10 +7,13 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
-from heavylift import Cancelled, Context, Heavylift, Retry, fixed
+from heavylift import Cancelled, Context, Heavylift, Provide, Retry, fixed, provided
 
 lift = Heavylift()
 
@@ -119,3 +122,34 @@ def brief(table: str, row: int, seconds: float) -> int:
         finally:
             cells.release()
     return row
+
+
+@lift.task(retry=Retry(1))
+def child(number: int) -> int:
+    """What another job has submitted."""
+    return number
+
+
+@lift.task(retry=Retry(1))
+def parent(ctx: Context, children: int) -> tuple[int, list[str], list[str]]:
+    """Submits jobs; the host, their ids, and the threads that it has then."""
+    ids = [ctx.submit(child, number).id for number in range(children)]
+    return os.getpid(), ids, [thread.name for thread in threading.enumerate()]
+
+
+def open_marked(ctx: Context) -> Iterator[str]:
+    """Leaves marks when it is opened and closed."""
+    mark("opened", ctx.job_id)
+    try:
+        yield "open"
+    finally:
+        mark("closed", ctx.job_id)
+
+
+@lift.task(retry=Retry(1))
+def hold(ctx: Context, *, held: Annotated[str, Provide(open_marked)] = provided) -> None:
+    """Holds a dependency and a temporary folder until it is stopped."""
+    ctx.on_exit(lambda: mark("exit", ctx.job_id))
+    mark("start", ctx.job_id, ctx.tempdir, held)
+    while True:
+        time.sleep(0.01)

@@ -4,6 +4,7 @@ import asyncio
 import datetime as dt
 import inspect
 from dataclasses import dataclass
+from typing import Annotated
 
 import pytest
 
@@ -19,6 +20,7 @@ from heavylift import (
     Snooze,
     fixed,
 )
+from heavylift.core.dependency import Provide
 from heavylift.core.errors import InvalidArguments, PayloadTooLarge
 from heavylift.core.options import Options
 from heavylift.core.outcome import Failed, Snoozed, Succeeded
@@ -212,4 +214,81 @@ def test_a_task_keeps_its_own_options():
 
 
 def test_the_parameters_say_what_they_take():
-    assert list(inspect.signature(run_task).parameters) == ["task", "args", "checkpoint", "attempt", "kwargs"]
+    assert list(inspect.signature(run_task).parameters) == [
+        "task",
+        "args",
+        "overrides",
+        "checkpoint",
+        "attempt",
+        "kwargs",
+    ]
+
+
+CLOSED = []
+
+
+def open_session():
+    yield "production"
+    CLOSED.append("production")
+
+
+def fake_session():
+    yield "fake"
+    CLOSED.append("fake")
+
+
+async def open_async():
+    yield "async production"
+    CLOSED.append("async production")
+
+
+@lift.task
+def provided(number: int, session: Annotated[str, Provide(open_session)]) -> str:
+    return f"{number} {session}"
+
+
+@lift.task
+def kept(session: Annotated[str, Provide(open_session, scope="host")]) -> str:
+    return session
+
+
+@lift.task
+async def provided_async(session: Annotated[str, Provide(open_async)]) -> str:
+    await asyncio.sleep(0)
+    return session
+
+
+@pytest.mark.parametrize("task", [kept, provided.using(queue="other")], ids=["host", "job"])
+def test_dependencies_are_opened_overridden_and_closed(task):
+    CLOSED.clear()
+    arguments = [1] if task.name == "provided" else []
+    assert run_task(task, *arguments).result.endswith("production")
+    assert run_task(task, *arguments, overrides={open_session: fake_session}).result.endswith("fake")
+    assert CLOSED == ["production", "fake"]
+
+
+async def test_dependencies_of_coroutines_are_overridden_too():
+    CLOSED.clear()
+    assert (await run_task_async(provided_async)).result == "async production"
+    run = await run_task_async(provided_async, overrides={open_async: fake_session})
+    assert run.result == "fake"
+    assert CLOSED == ["async production", "fake"]
+
+
+def test_a_coroutine_and_its_dependencies_run_where_there_is_no_loop():
+    CLOSED.clear()
+    assert run_task(provided_async).result == "async production"
+    assert CLOSED == ["async production"]
+
+
+def test_steps_are_no_checkpoints_of_the_code():
+    @lift.task(name="stepping")
+    def stepping(ctx: Context) -> int:
+        ctx.checkpoint(1)
+        two = ctx.step("two", lambda: 2)
+        ctx.checkpoint(3)
+        return int(two)
+
+    run = run_task(stepping)
+    assert run.checkpoints == (1, 3)
+    assert run.result == 2

@@ -74,6 +74,40 @@ async def wrong_calls() -> None:
     await send(7)  # error
 
 
+def wrong_arguments_without_a_loop() -> None:
+    """The same arguments as with one."""
+    build.submit_sync("seven")  # error
+    build.submit_sync(7, priority=5)  # error
+    takes_text(lift.sync.result(build.submit_sync(7)))  # error
+    takes_text(lift.sync.get("id"))  # error
+
+
+def report_on(ctx: Context, customer_id: int) -> list[int]:
+    """A function that is not decorated."""
+    ctx.progress(1, 1)
+    return [customer_id]
+
+
+defined = lift.define("report-on").options(timeout="30m").handler(report_on)
+lift.define("a").options(timeot="30m")  # error
+lift.define("b").provide(number=7)  # error
+lift.define("c").handler(7)  # error
+
+
+async def wrong_uses_of_a_defined_task() -> None:
+    """The builder's tasks are checked as the decorator's."""
+    await defined.submit("seven")  # error
+    takes_text(await (await defined.submit(7)).result())  # error
+
+
+def wrong_steps(ctx: Context) -> None:
+    """Steps and submits from within have the function's own arguments."""
+    ctx.submit(build, "seven")  # error
+    ctx.submit(report_on, 7)  # error
+    takes_text(ctx.step("one", report_on, ctx, 7))  # error
+    ctx.step("two", report_on, ctx, "seven")  # error
+
+
 async def wrong_words() -> None:
     """What is not there is not there."""
     await build.enqueue(7)  # error

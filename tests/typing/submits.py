@@ -1,9 +1,9 @@
 """Right uses of tasks: both type checkers accept every line and infer the types that are asserted."""
 
 from dataclasses import dataclass
-from typing import assert_type
+from typing import Annotated, assert_type
 
-from heavylift import Context, Handle, Heavylift, Retry, exponential
+from heavylift import Context, Handle, Heavylift, Provide, Retry, exponential, provided
 
 lift = Heavylift("sqlite:///x.db")
 
@@ -50,6 +50,64 @@ async def fetch(url: str) -> bytes:
 def forget(name: str) -> None:
     """A function without a result."""
     name.strip()
+
+
+def name_of_sender() -> str:
+    """A provider."""
+    return "me"
+
+
+def report_on(ctx: Context, customer_id: int) -> Report:
+    """A function that is not decorated."""
+    ctx.progress(1, 1)
+    return Report(customer_id)
+
+
+async def fetch_from(url: str, *, sender: Annotated[str, Provide(name_of_sender)] = provided) -> bytes:
+    """A coroutine function that is not decorated, with a dependency."""
+    return (url + sender).encode()
+
+
+defined = lift.define("report-on").options(timeout="30m", retry=Retry(2)).handler(report_on)
+defined_async = lift.define("fetch-from").provide(sender=name_of_sender).handler(fetch_from)
+
+
+@lift.define("by-decorator").handler
+def decorated(ctx: Context, number: int) -> float:
+    """The builder's end is a decorator, too."""
+    ctx.progress(number)
+    return number / 2
+
+
+async def submit_defined() -> None:
+    """The builder makes the same tasks as the decorator; a provided parameter has a default."""
+    assert_type(await defined.submit(7), Handle[Report])
+    assert_type(await defined_async.submit("here"), Handle[bytes])
+    assert_type(await decorated.using(priority=5).submit(7), Handle[float])
+    assert_type(defined(Context.fake(), 7), Report)
+
+
+def submit_without_a_loop() -> None:
+    """The same types without an event loop."""
+    assert_type(build.submit_sync(7, year=2025), Handle[Report])
+    assert_type(send.using(priority=5).submit_sync("me", copy=True), Handle[list[str]])
+    assert_type(build.submit_many_sync([(7,), (8, 2025)]), list[Handle[Report]])
+    assert_type(lift.sync.result(build.submit_sync(7), timeout="5m"), Report)
+    assert_type([job.id for job in lift.sync.find(state="failed")], list[str])
+
+
+def run_steps(ctx: Context) -> int:
+    """A step has its function's type; a submit takes the task's arguments."""
+    ctx.submit(build, 7, year=2025)
+    ctx.submit(send.using(priority=5), "me", copy=True)
+    assert_type(ctx.step("report", report_on, Context.fake(), 7), Report)
+    with ctx.shield("publish"):
+        return len(ctx.tempdir.name)
+
+
+async def run_steps_async(ctx: Context) -> int:
+    """A step of a coroutine function is awaited."""
+    return len(await ctx.step("fetch", fetch_from, "here"))
 
 
 async def submit_each() -> None:

@@ -168,12 +168,11 @@ def _lines(process: subprocess.Popen[bytes]) -> Iterator[tuple[str, str]]:
                     pipe.close()
                 pieces = re.split(rb"\r\n|\r|\n", rests.get(pipe, b"") + data)
                 rests[pipe] = b"" if not data else pieces.pop()
-                while len(rests[pipe]) > LONGEST_LINE:
-                    pieces.append(rests[pipe][:LONGEST_LINE])
-                    rests[pipe] = rests[pipe][LONGEST_LINE:]
+                if len(rests[pipe]) > LONGEST_LINE:
+                    pieces.append(rests.pop(pipe))
                 for piece in pieces:
-                    if piece:
-                        yield name, piece.decode(errors="replace")
+                    for at in range(0, len(piece), LONGEST_LINE):
+                        yield name, piece[at : at + LONGEST_LINE].decode(errors="replace")
 
 
 def _keep(tail: deque[str], line: str) -> None:

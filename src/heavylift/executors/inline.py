@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from queue import SimpleQueue
-from typing import Protocol
+from typing import Any, Protocol
 
 from heavylift.core.job import Job
 from heavylift.core.options import Slots
@@ -19,7 +19,7 @@ from heavylift.core.task import Task
 from heavylift.executor import Ability, Report, StopReason, TaskInfo
 from heavylift.executors import verdicts
 from heavylift.executors.pace import Pace
-from heavylift.executors.performing import Coroutines, Performance, performed
+from heavylift.executors.performing import Performance, Surroundings, performed
 from heavylift.executors.verdicts import Run, Stop
 from heavylift.settings import Settings
 
@@ -38,6 +38,7 @@ class Registered(Protocol):
 
     registry: dict[str, Task]
     host_start_hooks: list[Callable[[], None]]
+    dependency_overrides: dict[Callable[..., Any], Callable[..., Any]]
 
 
 class Inline:
@@ -62,7 +63,8 @@ class Inline:
         self._numbers = 0
         self._closing = False
         self._changed = asyncio.Event()
-        self._coroutines = Coroutines()
+        self._around = Surroundings(application.dependency_overrides)
+        self._performance: Performance | None = None
 
     # --- the contract ------------------------------------------------------------------------------------------
 
@@ -98,7 +100,8 @@ class Inline:
             return
         run.stop = Stop(reason, 0.0, 0.0)
         if run is self._current:
-            self._coroutines.cancel()
+            if self._performance is not None:
+                self._performance.news.tell()
         else:
             self._waiting.remove(run)
             self._finish(run, verdicts.stopped(run, started=False))
@@ -117,7 +120,7 @@ class Inline:
         if self._current is not None:
             self._finish(self._current, Interrupted("drain"))
         elif not closed and self._place is not None:
-            await self._called(self._coroutines.close)
+            await self._called(self._around.close)
 
     # --- on the loop ---------------------------------------------------------------------------------------------
 
@@ -183,7 +186,7 @@ class Inline:
 
         task = self._application.registry.get(run.job.task)
         fault = None if self._fault is None else self._fault(run.job)
-        performance = Performance(run, tell, self._settings, self._coroutines.run)
+        performance = self._performance = Performance(run, tell, self._settings, self._around)
         outcome = performed(performance.outcome(task, fault))
         self.escaped = performance.escaped
         with contextlib.suppress(RuntimeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import time
@@ -101,8 +102,10 @@ class SharedHostProcess(HostLink):
             signal.pidfd_send_signal(self._pidfd, STACK_SIGNAL)
 
     def stack(self) -> str:
-        """Where its threads were when they were asked for, the most recent call first."""
-        return os.pread(self._stacks, LONGEST_STACK, 0).decode(errors="replace")
+        """Where the loop was when it was asked for, the most recent call first, without the host's own code."""
+        threads = os.pread(self._stacks, LONGEST_STACK, 0).decode(errors="replace").split("\n\n")
+        lines = threads[-1].splitlines()[1:]  # the main thread comes last
+        return "\n".join(itertools.takewhile(lambda line: "/heavylift/executors/" not in line, lines))
 
     def _ask(self, run: Run, *, said: bool) -> None:
         """Tell the host, and come again at the deadline."""

@@ -9,22 +9,23 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from heavylift.client import ID_BYTES
+from heavylift.core import checkpoint as checkpoints
 from heavylift.core import codec, lifecycle
 from heavylift.core.errors import ConfigError
 from heavylift.core.job import Error, Job, Progress, new_id
 from heavylift.core.outcome import Crashed, Failed, Outcome, Succeeded, TimedOut
 from heavylift.executor import Checkpoint, LogLines, Report
 from heavylift.executors.pace import Pace
-from heavylift.executors.performing import Coroutines, Performance, performed
+from heavylift.executors.performing import LoopSurroundings, Performance, Surroundings, performed
 from heavylift.executors.verdicts import Run
 from heavylift.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from heavylift.bound_task import BoundTask
     from heavylift.core.task import Task
-    from heavylift.executors.performing import Awaited
+    from heavylift.executors.providing import Overrides
 
 R = TypeVar("R")
 
@@ -68,37 +69,56 @@ class TaskRun(Generic[R]):
 
 
 def run_task(
-    task: BoundTask[..., ..., Any, R], /, *args: Any, checkpoint: Any = None, attempt: int = 1, **kwargs: Any
+    task: BoundTask[..., ..., Any, R],
+    /,
+    *args: Any,
+    overrides: Overrides | None = None,
+    checkpoint: Any = None,
+    attempt: int = 1,
+    **kwargs: Any,
 ) -> TaskRun[R]:
     """Run a task in this thread, without a store and without a process.
 
-    The arguments are checked and pass through JSON as those of `submit`, and so does the result. `checkpoint` is what
-    an earlier attempt saved, `attempt` the number of this start. A task's own arguments of these names are given by
-    position. Raises InvalidArguments and PayloadTooLarge as `submit` does; what the task raises is in the answer.
+    The arguments are checked and pass through JSON as those of `submit`, and so does the result. `overrides` puts other
+    functions in the place of providers: `{open_session: fake_session}`; dependencies of every scope are opened for this
+    run and closed after it. `checkpoint` is what an earlier attempt saved, `attempt` the number of this start. A task's
+    own arguments of these names are given by position.
+
+    Raises InvalidArguments and PayloadTooLarge as `submit` does; what the task raises is in the answer.
     """
     if task.task.is_coroutine and _loop_runs():
         message = f"Task {task.name!r} is async, and a loop runs here: await run_task_async({task.name}, …) instead."
         raise ConfigError(message)
     heard = _Heard(_claimed(task, args, kwargs, checkpoint, attempt))
-    coroutines = Coroutines()
+    around = Surroundings(overrides)
     try:
-        performance = heard.performance(coroutines.run)
+        performance = heard.performance(around)
         outcome = performed(performance.outcome(task.task))
     finally:
-        coroutines.close()
+        around.close()
     return heard.task_run(task.task, performance, outcome)
 
 
 async def run_task_async(
-    task: BoundTask[..., ..., Any, R], /, *args: Any, checkpoint: Any = None, attempt: int = 1, **kwargs: Any
+    task: BoundTask[..., ..., Any, R],
+    /,
+    *args: Any,
+    overrides: Overrides | None = None,
+    checkpoint: Any = None,
+    attempt: int = 1,
+    **kwargs: Any,
 ) -> TaskRun[R]:
     """Like `run_task`, from code with an event loop: the coroutine of an `async def` task runs on this very loop.
 
     A task that is a plain function blocks the loop meanwhile.
     """
     heard = _Heard(_claimed(task, args, kwargs, checkpoint, attempt))
-    performance = heard.performance(_awaited)
-    outcome = await performance.outcome(task.task)
+    around = LoopSurroundings(overrides)
+    try:
+        performance = heard.performance(around)
+        outcome = await performance.outcome(task.task)
+    finally:
+        await around.aclose()
     here = asyncio.current_task()
     if isinstance(performance.raised, asyncio.CancelledError) and here is not None and here.cancelling():
         raise performance.raised  # it is the caller that was cancelled
@@ -112,9 +132,9 @@ class _Heard:
         self._run = Run(1, job, _ignore, _ignore, time.monotonic(), Pace())
         self._reports: list[Report] = []
 
-    def performance(self, awaited: Awaited) -> Performance:
+    def performance(self, around: Surroundings) -> Performance:
         """The run, to be performed."""
-        return Performance(self._run, self._reports.append, SETTINGS, awaited)
+        return Performance(self._run, self._reports.append, SETTINGS, around)
 
     def task_run(self, task: Task, performance: Performance, outcome: Outcome) -> TaskRun[Any]:
         """The run, performed. Raises what was meant for more than the job, such as a Ctrl-C."""
@@ -125,7 +145,7 @@ class _Heard:
             outcome,
             tuple(report for report in self._reports if isinstance(report, Progress)),
             tuple(LogLine(line["level"], line["message"]) for line in lines),
-            tuple(codec.decode(report.value) for report in self._reports if isinstance(report, Checkpoint)),
+            tuple(_checkpoints(report.value for report in self._reports if isinstance(report, Checkpoint))),
             performance.raised,
             task,
         )
@@ -146,16 +166,22 @@ def _claimed(
     return replace(running, attempt=attempt, failures=attempt - 1, checkpoint=saved)
 
 
+def _checkpoints(saved: Iterable[bytes]) -> Iterator[Any]:
+    """The values that the code saved, without what its steps add to them."""
+    steps = 0
+    for data in saved:
+        read = checkpoints.read(data)
+        if len(read.steps) == steps and read.value is not None:
+            yield codec.decode(read.value)
+        steps = len(read.steps)
+
+
 def _loop_runs() -> bool:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return False
     return True
-
-
-async def _awaited(coroutine: Any) -> Any:
-    return await coroutine
 
 
 def _ignore(*_: object) -> None:
