@@ -16,7 +16,10 @@ from benchmarks.report import Line, say, table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-NAMES = ("drain", "claims", "submit_busy", "latency", "cpu", "memory", "stop", "healthz")
+NAMES = (
+    *("pool", "drain", "async_drain", "claims", "submit_busy", "submit_http", "latency", "sse", "cpu", "memory"),
+    *("stop", "healthz", "help"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

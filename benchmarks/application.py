@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import time
 from collections.abc import AsyncIterator
@@ -27,10 +28,30 @@ def burn(milliseconds: float) -> None:
 
 
 @lift.task
+def resize(user: int, path: str, size: tuple[int, int], tags: list[str] = [], note: str = "") -> int:  # noqa: B006  JSON
+    """Nothing, with arguments as they are in life."""
+    return user + len(path) + size[0] + len(tags) + len(note)
+
+
+@lift.task
 def occupy(ctx: Context, seconds: float) -> None:
     """Hold a host without using it, having told which process it is."""
     ctx.progress(message=str(os.getpid()))
     time.sleep(seconds)
+
+
+@lift.task(grace=0.0)
+def emit(ctx: Context, *, burning: bool) -> None:
+    """Tell the time as progress, again and again, after pauses of 60 to 100 ms that are slept or burnt."""
+    for number in itertools.count():
+        ctx.progress(message=str(time.monotonic()))
+        pause = 0.06 + number % 9 * 0.005
+        if burning:
+            end = time.monotonic() + pause
+            while time.monotonic() < end:
+                pass
+        else:
+            time.sleep(pause)
 
 
 @lift.task(grace=0.0)
@@ -45,9 +66,9 @@ Tasks = dict[str, BoundTask[..., Any, Any, Any]]
 
 
 @contextlib.asynccontextmanager
-async def opened(url: str) -> AsyncIterator[tuple[Heavylift, Tasks]]:
+async def opened(url: str, application: Heavylift = lift) -> AsyncIterator[tuple[Heavylift, Tasks]]:
     """The same tasks on another store: the application, and its tasks by name."""
     async with Heavylift(url) as here:
-        for task in lift.registry.values():
+        for task in application.registry.values():
             here.task(name=task.name, grace=task.options.grace)(task.function)
         yield here, {name: here.find_task(name) for name in here.registry}

@@ -8,13 +8,12 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 
 from benchmarks.application import opened
 from benchmarks.machine import Foreign
 from benchmarks.report import Line, at_most, percentile, say
 from benchmarks.running import begun
+from benchmarks.served import started
 from benchmarks.workers import ROOT, environment, fresh_store
 
 PATH = "/healthz"
@@ -75,26 +74,6 @@ def requests(port: int, count: int) -> list[float]:
     return times
 
 
-@contextlib.contextmanager
-def served(url: str, concurrency: int) -> Iterator[int]:
+def served(url: str, concurrency: int) -> contextlib.AbstractContextManager[int]:
     """The application behind our server, with its own worker; the port that answers."""
-    settings = {"BENCHMARK_STORE": url, "HEAVYLIFT_CONCURRENCY": str(concurrency)}
-    with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.served"],
-            cwd=ROOT,
-            env=environment() | settings,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-        )
-        try:
-            assert process.stdout is not None
-            address = process.stdout.readline().decode().strip()
-            if not address:
-                errors.seek(0)
-                message = f"The server does not answer.\n{errors.read().decode(errors='replace')}"
-                raise RuntimeError(message)
-            yield int(address.rpartition(":")[2])
-        finally:
-            process.terminate()
-            process.communicate()
+    return started("benchmarks.served", {"BENCHMARK_STORE": url, "HEAVYLIFT_CONCURRENCY": str(concurrency)})

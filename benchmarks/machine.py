@@ -15,7 +15,7 @@ from typing import Self
 
 TICKS = os.sysconf("SC_CLK_TCK")
 MIB = 2**20
-PACKAGES = ("heavylift", "pydantic", "uvicorn", "msgspec")
+PACKAGES = ("heavylift", "pydantic", "uvicorn", "msgspec", "saq")
 
 
 def head() -> dict[str, str]:

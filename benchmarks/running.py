@@ -42,10 +42,10 @@ async def started(pool: Pool, task: str, **arguments: Any) -> Run:
 
 
 async def begun(handle: Handle[Any]) -> int:
-    """Wait until a job that was submitted told its pid; that pid."""
+    """Wait until a job that was submitted told its pid, or another number; that number."""
     async for item in handle.events():
         if item.kind == event.PROGRESS:
-            return int(item.data["message"])
+            return int(float(item.data["message"]))
     message = f"The job ended before it began: {await handle.refresh()}"
     raise RuntimeError(message)
 

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from heavylift.executor import Application
 
 ROOT = Path(__file__).resolve().parent.parent
 APPLICATION = Application("benchmarks.application", "lift", (), (str(ROOT), str(ROOT / "src")))
+ASYNC_APPLICATION = replace(APPLICATION, target="benchmarks.async_application")
 QUEUE = "default"
 BATCH = 1000
 

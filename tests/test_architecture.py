@@ -30,7 +30,8 @@ MAY_IMPORT = {
     "core": "",
     "context": "core",
     "executor": "core",
-    "settings": "core",
+    "sources": "core",  # where settings come from
+    "settings": "core sources",
     "store": "core",
     "executors": "core context executor settings",
     "stores": "core settings store",
@@ -44,11 +45,11 @@ MAY_IMPORT = {
     "process": f"core {CONTRACTS} {ENGINE} {ADAPTERS}",  # the worker's process
     "monolith": f"core {CONTRACTS} process",  # starts it beside a web process
     "app": f"core {CONTRACTS} {ENGINE} {ADAPTERS} monolith process",
-    "cli": f"core {CONTRACTS} {ENGINE} app http",
+    "cli": f"core {CONTRACTS} {ENGINE} sources app http",
     "contrib": f"core {CONTRACTS} {ENGINE} app",
     "http": f"core {CONTRACTS} {ENGINE} app",
     "telemetry": f"core {CONTRACTS} {ENGINE} app",
-    "testing": f"core {CONTRACTS} {ENGINE} app",
+    "testing": f"core {CONTRACTS} {ENGINE} app executors",  # runs tasks inline, and wraps hosts to kill them
     "__main__": "cli",
     "": f"core {CONTRACTS} bound_task client app",  # heavylift/__init__.py: the public names
 }
@@ -60,7 +61,7 @@ MAY_IMPORT_LAZILY = {"app": "http"}
 # may do so when it is asked for one; nobody else does, save a choice's own files.
 IMPLEMENTATIONS = (
     *("heavylift.stores.sqlite", "heavylift.stores.postgres", "heavylift.stores.redis"),
-    *("heavylift.executors.pool", "heavylift.executors.command", "heavylift.executors.inline"),
+    *("heavylift.executors.pools", "heavylift.executors.command", "heavylift.executors.inline"),
 )
 
 # Every new host pays for what these import, and for what that imports in turn.
@@ -492,9 +493,9 @@ def test_a_host_is_charged_for_what_its_helpers_import():
 
 
 @pytest.mark.parametrize("name", STARTED_OFTEN)
-@pytest.mark.parametrize("target", ["", ".http", ".settings", ".executors.pool"])
+@pytest.mark.parametrize("target", ["", ".http", ".settings", ".executors.pools"])
 def test_a_host_imports_core_and_context_alone(name, target):
-    modules = plant({"heavylift.executors.pool": "", name: f"import heavylift{target}"})
+    modules = plant({"heavylift.executors.pools": "", name: f"import heavylift{target}"})
     (error,) = expensive_hosts(modules)
     assert error.startswith(f"{name}, line 1, may not import heavylift{target}: every new host pays for it")
 

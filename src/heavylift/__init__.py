@@ -10,6 +10,7 @@ if typing.TYPE_CHECKING:
     from heavylift.core.dependency import Provide, provided
     from heavylift.core.errors import (
         Cancelled,
+        CommandFailed,
         ConfigError,
         GiveUp,
         HeavyliftError,
@@ -31,6 +32,7 @@ if typing.TYPE_CHECKING:
 __all__ = [
     "BoundTask",
     "Cancelled",
+    "CommandFailed",
     "ConfigError",
     "Context",
     "GiveUp",

@@ -20,14 +20,19 @@ from heavylift.store import SystemClock
 from heavylift.stores import open_store, resolved
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+    from os import PathLike
     from types import FrameType
 
+    from fastapi import APIRouter
+    from fastapi.params import Depends
     from starlette.applications import Starlette
 
     from heavylift.client import Client, Handle, Receipt
     from heavylift.core.job import Job
     from heavylift.core.units import Duration
+    from heavylift.executors.command import CommandResult
+    from heavylift.monolith import Monolith
     from heavylift.store import Clock, Store
     from heavylift.sync import Sync
 
@@ -59,8 +64,11 @@ class Heavylift:
         """Functions that take the place of providers, for tests: `lift.dependency_overrides[open_session] = fake`."""
         self._made_in = _caller(sys._getframe(1))  # noqa: SLF001  as logging and namedtuple do, to find the caller's module
         self._clock: Clock = SystemClock()
-        self._url = resolved(self.settings.store)
+        self._url = _resolved(self.settings)
         self._client: Client | None = None
+        self._monolith: Monolith | None = None
+        self._lends_worker = True
+        """Whether a web process gets a worker beside it."""
         self._sync: Sync | None = None
         self._parts: dict[str, Any] = {}
         """The same, for threads that ask for one at the same moment: the first one made is everybody's."""
@@ -114,11 +122,27 @@ class Heavylift:
 
         Raises ConfigError as the constructor does.
         """
-        self.given_settings |= settings
+        self.given_settings = self.given_settings | settings
         self.settings = Settings.load(**self.given_settings)
-        self._url = resolved(self.settings.store)
+        self._url = _resolved(self.settings)
         if self._client is not None:
-            self._client.use(open_store(self._url, self._clock), self.settings.max_payload)
+            self._client.use(open_store(self._url, self._clock), self._clock, self.settings.max_payload)
+
+    @contextlib.contextmanager
+    def overridden(self, *, clock: Clock | None = None, **settings: Any) -> Iterator[None]:
+        """For tests: other settings, and another clock, until the block ends; meanwhile `lifespan` starts no worker.
+
+        Raises ConfigError as `override` does, and when the store was opened before or is left open.
+        """
+        before = self.given_settings, self._clock, self._lends_worker
+        self._clock = self._clock if clock is None else clock
+        self._lends_worker = False
+        try:
+            self.override(**settings)
+            yield
+        finally:
+            self.given_settings, self._clock, self._lends_worker = before
+            self.override()
 
     # --- tasks -------------------------------------------------------------------------------------------------
 
@@ -147,14 +171,41 @@ class Heavylift:
             return lambda decorated: self._register(decorated, name, checked, options)
         return self._register(function[0], name, checked, options)
 
+    def command(  # noqa: PLR0913  a program's options are many, and all given by name
+        self,
+        name: str,
+        argv: Sequence[str],
+        args: Mapping[str, Any] | None = None,
+        *,
+        progress: str | None = None,
+        ok_exit_codes: Collection[int] = (0,),
+        give_up_exit_codes: Collection[int] = (),
+        cwd: str | PathLike[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        **options: Unpack[OptionValues],
+    ) -> BoundTask[..., ..., CommandResult, CommandResult]:
+        """Make a program a task: `lift.command("transcode", ["ffmpeg", "-i", "{src}", "{dst}"])`. There is no shell.
+
+        `{src}` stands for an argument of the job; `args` has their types (default: texts), and a list that stands alone
+        becomes many. What the program writes is the job's log; `progress` is a regular expression with groups named
+        done, total, percent, message or phase. Other exit codes than `ok_exit_codes` fail the attempt, and those of
+        `give_up_exit_codes` the job. `env` is added to the worker's environment. Raises ConfigError as `task` does.
+        """
+        from heavylift.executors.command import Command, command_function  # few applications have commands
+
+        program = Command(argv, progress, ok_exit_codes, give_up_exit_codes, cwd, env)
+        function = command_function(name, program, args)
+        found: BoundTask[..., ..., CommandResult, CommandResult] = self._register(
+            function, name, Options().using(**options), options
+        )
+        return found
+
     def define(self, name: str) -> Definition:
         """Define a task step by step, of a function that is not to be decorated:
         `lift.define("download").options(timeout="30m").handler(function)`.
         """
 
-        def register(
-            function: Any, name: str, options: Mapping[str, Any], providers: Mapping[str, Provide]
-        ) -> Any:
+        def register(function: Any, name: str, options: Mapping[str, Any], providers: Mapping[str, Provide]) -> Any:
             return self._register(function, name, Options().using(**options), options, providers)
 
         return Definition(name, register)
@@ -242,27 +293,74 @@ class Heavylift:
     @contextlib.asynccontextmanager
     async def lifespan(self, _app: object = None) -> AsyncIterator[None]:
         """For a web application: `FastAPI(lifespan=lift.lifespan)`. Opens the store, and starts a worker beside the
-        web process, which is warm when this yields; on the way out the worker drains.
+        web process, as `with_worker` does; none with the role "api".
+        """
+        async with self if self.settings.role == "api" else self.with_worker():
+            yield
+
+    @contextlib.asynccontextmanager
+    async def with_worker(self) -> AsyncIterator[None]:
+        """The store is open, and a worker beside this process is warm; on the way out the worker drains.
+
+        Raises ConfigError for the role "worker": a web process is none.
+        """
+        await self.open()
+        try:
+            async with self.worker() if self._lends_worker else contextlib.nullcontext():
+                yield
+        finally:
+            await self.close()
+
+    @contextlib.asynccontextmanager
+    async def worker(self, origin: Application | None = None) -> AsyncIterator[None]:
+        """A worker in a process of its own, warm when this yields; on the way out it drains. `origin` says where it
+        finds this application: by default where this process made it.
+
+        Raises ConfigError when it cannot start.
         """
         from heavylift.monolith import Monolith  # hosts import this module too, and have no use for it
 
-        await self.open()
-        worker = Monolith(self.origin(), self.worker_settings(), self.store_url)
+        if self.settings.role == "worker":
+            source = self.settings.origins["role"]
+            message = f"{source} is 'worker', and this is a web process: run `heavylift worker APP` instead of it."
+            raise ConfigError(message)
+        worker = self._monolith = Monolith(origin or self.origin(), self.worker_settings(), self.store_url)
         try:
             await worker.start()
             yield
         finally:
-            # Streams first: an open one must not hold up the drain of the worker.
+            self._monolith = None
             await worker.close()
-            await self.close()
 
-    def asgi(self, role: Literal["monolith", "api"] = "monolith") -> Starlette:
+    def stopping(self) -> None:
+        """This process was told to stop: it takes over no worker from another one any more."""
+        if self._monolith is not None:
+            self._monolith.resign()
+
+    def asgi(self, role: Literal["monolith", "api"] | None = None) -> Starlette:
         """The HTTP API as an ASGI application. Served by itself, it starts a worker as `lifespan` does, unless `role`
-        is "api"; mounted into another application its lifespan never runs: give that one `lifespan=lift.lifespan`.
+        (by default the setting) is "api"; mounted into another application its lifespan never runs: give that one
+        `lifespan=lift.lifespan`.
         """
         from heavylift.http.api import build
 
-        return build(self, role)
+        return build(self, role or ("api" if self.settings.role == "api" else "monolith"))
+
+    def router(
+        self, prefix: str = "/v1", *, dependencies: Sequence[Depends] = (), tags: Sequence[str] = ()
+    ) -> APIRouter:
+        """The HTTP API for a FastAPI application: `app.include_router(lift.router())`, beside
+        `FastAPI(lifespan=lift.lifespan)`. Each task that was defined before has its typed operation in the description
+        of the application. `dependencies` (`[Depends(current_user)]`) are asked before each of its routes; `tags`
+        stand in the place of its own. Raises ConfigError without FastAPI.
+        """
+        try:
+            from heavylift.http.router import build
+        except ModuleNotFoundError as error:
+            message = f"A router needs FastAPI, and {error.name} is missing: pip install 'heavylift[web]'."
+            raise ConfigError(message) from None
+
+        return build(self, prefix, dependencies, tags)
 
     def worker_settings(self) -> dict[str, Any]:
         """What a worker of this application is to be told: the given settings, and the store as it was opened."""
@@ -282,6 +380,18 @@ class Heavylift:
             )
             raise ConfigError(message)
         return Application(_target(module, namespace), attribute, self.imports, (str(Path.cwd()),))
+
+
+def _resolved(settings: Settings) -> str:
+    """The URL of the store; raises ConfigError that says where a URL of no store came from."""
+    try:
+        return resolved(settings.store)
+    except ConfigError as error:
+        source = settings.origins.get("store", "store")
+        if source == "store":
+            raise
+        message = f"{source}: {error} (HEAVYLIFT_STORE wins over deployment names and pyproject.toml.)"
+        raise ConfigError(message) from None
 
 
 def _caller(frame: FrameType) -> tuple[str, dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from heavylift.core import codec, event, lifecycle
 from heavylift.core.errors import (
+    ConfigError,
     HeavyliftError,
     JobCancelled,
     JobCrashed,
@@ -72,15 +73,21 @@ class Client:
     """The verbs, on one store. Opens itself at its first use."""
 
     def __init__(self, store: Store, clock: Clock, max_payload: int = 2**20) -> None:
-        self._clock = clock
-        self.use(store, max_payload)
+        self._opened = False
+        self.use(store, clock, max_payload)
 
-    def use(self, store: Store, max_payload: int) -> None:
-        """Work on this store from now on; only before the first use of the one before."""
+    def use(self, store: Store, clock: Clock, max_payload: int) -> None:
+        """Work on this store from now on; only before the first use of the one before, or when it is closed.
+
+        Raises ConfigError when it is open.
+        """
+        if self._opened:
+            message = "The store is open already; say where jobs live before the first use, or close it first."
+            raise ConfigError(message)
         self.store = store
+        self._clock = clock
         self.max_payload = max_payload
         self._tail, self._ends = Tail(store), Tail(store, ends=True)
-        self._opened = False
 
     async def open(self) -> None:
         """Open the store; the other verbs do so by themselves."""
@@ -95,6 +102,13 @@ class Client:
         if self._opened:
             self._opened = False
             await self.store.close()
+
+    def abandon(self) -> None:
+        """What `close` does to streams cannot be done where their loop is gone: forget the store, which whoever opened
+        it closes, and open it anew at the next use.
+        """
+        self._tail, self._ends = Tail(self.store), Tail(self.store, ends=True)
+        self._opened = False
 
     async def submit(self, requests: Sequence[tuple[str, bytes, Options]], ids: Sequence[str] = ()) -> list[Job]:
         """Queue jobs of (task name, arguments as JSON bytes, options): one write for all.

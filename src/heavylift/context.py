@@ -304,6 +304,11 @@ class Context:
         self.exits.append(lambda _error: function())
 
     @property
+    def has_folder(self) -> bool:
+        """Whether `tempdir` was made, for `close` to remove."""
+        return bool(self._tempdir)
+
+    @property
     def tempdir(self) -> Path:
         """A folder of this attempt's own, for this user alone; it goes when the attempt is over, however it ends."""
         if not self._tempdir:

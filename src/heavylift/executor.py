@@ -31,6 +31,17 @@ class StopReason(StrEnum):
     CPU = "cpu"
 
 
+class Ability(StrEnum):
+    """What not every executor can do. The suite leaves out the cases of what one lacks."""
+
+    KILL = "kill"
+    """Runs code in processes of its own: ends what does not listen, with all that it started, keeps it within limits
+    of memory and CPU time, and survives whatever it does to its process.
+    """
+    PARALLEL = "parallel"
+    """Runs more than one attempt at a time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A value to resume from, as JSON bytes."""
@@ -70,6 +81,9 @@ class Application:
 
 class Executor(Protocol):
     """The contract. One event loop owns it."""
+
+    lacks: frozenset[Ability]
+    """What it cannot do."""
 
     tasks: Mapping[str, TaskInfo]
     """The application's tasks, known after `start`."""

@@ -58,6 +58,11 @@ class Monolith:
             await self._launch()
         self._keeper = asyncio.create_task(self._keep(), name="heavylift monolith")
 
+    def resign(self) -> None:
+        """Take over no worker any more; one that this process has stays until `close`."""
+        if self._keeper is not None and self._process is None:
+            self._keeper.cancel()
+
     async def close(self) -> None:
         """Let the worker drain, and wait for its end."""
         if self._keeper is not None:

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from heavylift.core.errors import HeavyliftError
 from heavylift.core.job import new_id
+from heavylift.core.version import VERSION
 from heavylift.executor import Application
-from heavylift.executors import Nanny, Pool, processes
+from heavylift.executors import Nanny, Pools, processes
 from heavylift.settings import Settings
 from heavylift.store import SystemClock, WorkerRecord
 from heavylift.stores import open_store
@@ -63,7 +64,7 @@ async def _work(config: dict[str, Any], ready: int | None) -> None:
     settings = Settings.load(**(nanny.settings | config["settings"]))
     clock = SystemClock()
     store = open_store(settings.store, clock, inline=True)
-    pool = Pool(nanny, settings)
+    pool = Pools(nanny, settings)
     try:
         await store.open()
         await pool.start()
@@ -98,6 +99,7 @@ def _record(settings: Settings, config: dict[str, Any]) -> WorkerRecord:
         concurrency=settings.concurrency or len(os.sched_getaffinity(0)),
         queues=tuple(config.get("queues", ())),
         started_at=time.time(),
+        version=VERSION,
     )
 
 

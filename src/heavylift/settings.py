@@ -1,30 +1,48 @@
-"""Every setting and its default, in one frozen object; from keyword arguments or HEAVYLIFT_* variables."""
+"""Every setting and its default, in one frozen object: the table that docs/settings.md shows."""
 
 from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from heavylift import sources
 from heavylift.core.errors import ConfigError, did_you_mean, shown
 from heavylift.core.units import seconds, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-PREFIX = "HEAVYLIFT_"
+ROLES = ("monolith", "api", "worker")
+LATER = {
+    "frontend": "no dashboard to serve alone",
+    "cron": "no schedules",
+}
+"""Roles that deployments may name, and why this version refuses them."""
 SHORTEST = 0.001
 """Seconds between two rounds of a loop, at least: it must not spin."""
+LAST_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Durations in seconds, sizes in bytes. `store` is the URL that says where jobs live."""
+    """Durations in seconds, sizes in bytes."""
 
     store: str = "sqlite:///heavylift.db"
+    """The URL that says where jobs live: sqlite:///jobs.db (a file here), sqlite:////var/jobs.db, memory://."""
+    role: str = "monolith"
+    """What a served application is: monolith (API and a worker), api, or worker."""
+    host: str = "127.0.0.1"
+    """The address to listen on; loopback only."""
+    port: int = 8000
+    """The port to listen on; 0 takes a free one."""
     concurrency: int = 0
     """Exclusive hosts at most; 0: as many as the CPUs that this process may use."""
+    coroutines: int = 100
+    """Jobs of `async def` tasks that a worker runs at once, at most."""
+    threads: int = 32
+    """Jobs of tasks with run_in="thread" that a worker runs at once, at most."""
     idle: float = 30.0
     """A host that had nothing to do for this long goes, down to one."""
     nice: int = 10
@@ -58,50 +76,41 @@ class Settings:
     keep_failed: int = 0
     """How many failed and cancelled jobs of a queue are kept at most; 0: all, for as long as `keep` says."""
 
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """No setting: which source each of them came from, by name; those with their default are not in it."""
+
     @classmethod
     def load(cls, environment: Mapping[str, str] | None = None, **given: Any) -> Settings:
-        """Settings from keyword arguments, else the environment, else the defaults; values as people write them.
+        """Settings from keyword arguments, else HEAVYLIFT_* variables, else the names that deployments use
+        (SERVICE_TYPE, PORT, REDIS_URL …, DATABASE_URL), else [tool.heavylift] of the nearest pyproject.toml, else the
+        defaults; values as people write them.
 
-        Raises ConfigError that names the setting, with "did you mean" for one that does not exist.
+        Raises ConfigError that names the setting and its source, with "did you mean" for one that does not exist.
         """
         environment = os.environ if environment is None else environment
-        raw = {
-            name.removeprefix(PREFIX).lower(): (value, name)
-            for name, value in environment.items()
-            if name.startswith(PREFIX) and not _is_foreign(name.removeprefix(PREFIX).lower(), value)
-        }
-        raw |= {name: (value, name) for name, value in given.items() if value is not None}
-        clean = {}
-        for name, (value, source) in raw.items():
-            if name not in _CHECKS:
-                # Suggested as it was spelled: a variable for a variable.
-                known = [f"{PREFIX}{known}".upper() if source != name else known for known in _CHECKS]
-                message = f"There is no setting {source!r}.{did_you_mean(source, known)} (settings: {', '.join(known)})"
-                raise ConfigError(message)
-            clean[name] = _CHECKS[name](value, source)
-        settings = replace(cls(), **clean)
+        winners = {}
+        for item in (
+            *sources.project(),
+            *sources.deployment(environment),
+            *sources.variables(environment),
+            *sources.keywords(given),
+        ):
+            if item.name not in _CHECKS:
+                raise item.unknown(list(_CHECKS))
+            winners[item.name] = item
+        clean = {name: _CHECKS[name](item.value, item.source) for name, item in winners.items()}
+        settings = replace(cls(), **clean, origins={name: item.source for name, item in winners.items()})
         if settings.beat * 2 > settings.lease:
             message = f"beat ({settings.beat} s) must be at most half of lease ({settings.lease} s)."
             raise ConfigError(message)
         return settings
 
 
-OTHER_VARIABLES = frozenset({"app", "worker_lock"})
-SERVICE_VARIABLES = re.compile(r"service_host|service_port(_.*)?|port_\d+_.*")
-"""What Kubernetes tells every container about a service that is called "heavylift"."""
-
-
-def _is_foreign(name: str, value: str) -> bool:
-    if name in OTHER_VARIABLES or SERVICE_VARIABLES.fullmatch(name):
-        return True
-    return name == "port" and "://" in value  # from Kubernetes too
-
-
-def _integer(high: int) -> Callable[[Any, str], int]:
+def _integer(low: int, high: int) -> Callable[[Any, str], int]:
     def check(value: Any, name: str) -> int:
         number = int(value) if isinstance(value, str) and re.fullmatch(r"\s*\d{1,9}\s*", value) else value
-        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= high:
-            message = f"{name}: {shown(value)} is out of range; give an integer from 0 to {high}."
+        if not isinstance(number, int) or isinstance(number, bool) or not low <= number <= high:
+            message = f"{name}: {shown(value)} is out of range; give an integer from {low} to {high}."
             raise ConfigError(message)
         return number
 
@@ -123,8 +132,23 @@ def _text(value: Any, name: str) -> str:
     return value.strip()
 
 
-_BY_TYPE: dict[str, Callable[[Any, str], Any]] = {"int": _integer(10**9), "float": seconds, "str": _text}
-_CHECKS = {f.name: _BY_TYPE[str(f.type)] for f in fields(Settings)}
+def _role(value: Any, name: str) -> str:
+    role = value.strip().lower() if isinstance(value, str) else ""
+    if role in ROLES:
+        return role
+    known = ", ".join(ROLES)
+    if role in LATER:
+        message = f"{name}: {shown(value)} is not in this version: it has {LATER[role]}; give one of {known}."
+    else:
+        message = f"{name}: {shown(value)} is no role; give one of {known}.{did_you_mean(role, ROLES)}"
+    raise ConfigError(message)
+
+
+_BY_TYPE: dict[str, Callable[[Any, str], Any]] = {"int": _integer(0, 10**9), "float": seconds, "str": _text}
+_CHECKS = {f.name: _BY_TYPE[str(f.type)] for f in fields(Settings) if f.name != "origins"}
 _CHECKS |= dict.fromkeys(("recycle_memory", "max_payload", "max_result", "max_log"), size)
 _CHECKS |= dict.fromkeys(("lease", "beat", "sweep", "poll"), _interval)
-_CHECKS["nice"] = _integer(19)
+_CHECKS |= dict.fromkeys(("coroutines", "threads"), _integer(1, 10_000))
+_CHECKS["nice"] = _integer(0, 19)
+_CHECKS["port"] = _integer(0, LAST_PORT)
+_CHECKS["role"] = _role

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from heavylift.core.errors import SubmitError
     from heavylift.core.event import Event
+    from heavylift.core.finding import Finding
     from heavylift.core.job import Change, NewEvent
     from heavylift.core.options import Slots
 
@@ -71,6 +72,7 @@ class WorkerRecord:
 
     (`boot_id`, `pid_namespace`, `pid`, `process_started`) identify its process on this machine; `process_started` is
     the kernel's start time in clock ticks. `concurrency` hosts; `queues` empty for all. `started_at` Unix seconds.
+    `version` of Heavylift; empty where it is not known.
     """
 
     id: str
@@ -85,6 +87,7 @@ class WorkerRecord:
     started_at: float = 0.0
     running: int = 0
     draining: bool = False
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +211,17 @@ class Store(Protocol):
         Raises ConfigError for a URL that cannot be used, SchemaTooNew, StoreUnavailable (read-only, no directory).
         """
 
+    async def diagnose(self) -> list[Finding]:
+        """What is good and bad about the place where the jobs live, and the way there; for people who look for a fault.
+
+        - Works on a store that is not open, and on one that cannot be opened; never raises for what it finds.
+        - Changes nothing: no store is created or migrated.
+        - The checks `place` and `schema` are among the findings, unless `place` failed; while one of them is no `ok`
+          (or `place` only says that there is no store yet), `open` would fail, create or migrate.
+        - A store that has a budget of connections says how much of it is used (`connections`), one with a clock of its
+          own how far it is from ours (`store clock`).
+        """
+
     async def close(self) -> None:
         """Finish what was begun and let go of everything; idempotent."""
 
@@ -231,7 +245,7 @@ class Store(Protocol):
         - Order: lanes in turn, least recently served first; within a lane by rank = run_at − 60 s × priority, then
           by order of arrival.
         - Never a job with a future `run_at`, of a paused queue, or beyond its queue's concurrency; `queues` non-empty
-          names the only ones to serve.
+          names the only ones to serve; empty, all are served but those whose name begins with "heavylift.".
         - Two claims, of whatever processes, never return the same attempt.
         - Costs depend on the jobs returned, never on the jobs waiting, scheduled, or behind closed gates.
         - LeaseLost when this epoch was declared dead or the worker never beat.

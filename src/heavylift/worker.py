@@ -50,7 +50,6 @@ class Running:
     """A claimed job whose outcome is not written yet."""
 
     job: Job
-    log_bytes: int
     stopping: bool = False
 
 
@@ -155,7 +154,7 @@ class Worker:
             # Claimed while the drain began: it never started, so it goes back at no cost.
             self._settle(job, Interrupted("not started"))
             return
-        self._running[job.id] = Running(job, job.log_bytes)
+        self._running[job.id] = Running(job)
         self._executor.run(job, self._report, self._finished)
 
     def _finished(self, claimed: Job, outcome: Outcome) -> None:
@@ -217,24 +216,7 @@ class Worker:
         running = self._running.get(job.id)
         if running is None or running.job.attempt != job.attempt:
             return
-        fields: dict[str, Any]
-        match report:
-            case Progress():
-                fields = {"progress": report}
-                fact = NewEvent(event.PROGRESS, _progress_data(report))
-            case Checkpoint(value):
-                running.job = replace(running.job, checkpoint=value)
-                fields = {"checkpoint": value}
-                fact = NewEvent(event.CHECKPOINT, {"attempt": job.attempt, "size": len(value)})
-            case LogLines(lines, size, dropped):
-                running.log_bytes += size
-                fields = {"log_bytes": running.log_bytes}
-                fact = NewEvent(event.LOG, {"lines": list(lines)} | ({"dropped": dropped} if dropped else {}))
-            case _:
-                assert_never(report)
-        change = Change(
-            job.id, State.RUNNING, job.attempt, fields, (fact,), self._clock.wall(), knows_cancel=True, queue=job.queue
-        )
+        running.job, change = reported(running.job, report, self._clock.wall())
         self._unsaved.append(Settled(change, job, None))
         self._save_now.set()
 
@@ -346,6 +328,27 @@ class Worker:
         while self._running or self._unsaved or self._saving:
             self._saved.clear()
             await self._saved.wait()
+
+
+def reported(job: Job, report: Report, now: float) -> tuple[Job, Change]:
+    """What running code reported: the job as its worker has to know it from now on, and the change to be written."""
+    fields: dict[str, Any]
+    match report:
+        case Progress():
+            fields = {"progress": report}
+            fact = NewEvent(event.PROGRESS, _progress_data(report))
+        case Checkpoint(value):
+            fields = {"checkpoint": value}
+            job = replace(job, checkpoint=value)
+            fact = NewEvent(event.CHECKPOINT, {"attempt": job.attempt, "size": len(value)})
+        case LogLines(lines, size, dropped):
+            job = replace(job, log_bytes=job.log_bytes + size)
+            fields = {"log_bytes": job.log_bytes}
+            fact = NewEvent(event.LOG, {"lines": list(lines)} | ({"dropped": dropped} if dropped else {}))
+        case _:
+            assert_never(report)
+    change = Change(job.id, State.RUNNING, job.attempt, fields, (fact,), now, knows_cancel=True, queue=job.queue)
+    return job, change
 
 
 def _progress_data(progress: Progress) -> dict[str, Any]:

@@ -19,6 +19,7 @@ def build(ctx: Context, rows: list[int], share: Annotated[float, Field(ge=0)] = 
 
 FAULTY = """
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from heavylift import Heavylift
 
 lift = Heavylift()
@@ -37,6 +38,13 @@ def makes() -> Iterator[int]: ...
 
 @lift.task
 def unresolved(a: "Fraem") -> None: ...
+
+@dataclass
+class Page:
+    frame: "Missing"
+
+@lift.task
+def zoomed(page: Page) -> None: ...
 """
 
 TWICE = """
@@ -84,19 +92,26 @@ def test_each_part_of_a_signature_that_cannot_be_json_is_named(shell):
     written(shell, faulty=FAULTY)
     ended = shell("check", "faulty:lift")
     assert ended.returncode == 2
-    makes, takes, hook, unresolved, step = ended.stderr.splitlines()
-    assert takes.startswith("error: Task 'takes' (faulty.py:13): its argument 'frames' cannot be read from JSON: ")
+    makes, takes, hook, unresolved, zoomed, step = ended.stderr.splitlines()
+    assert takes.startswith("error: Task 'takes' (faulty.py:14): its argument 'frames' cannot be read from JSON: ")
     assert "faulty.Frame" in takes
     assert "CallableSchema" in hook
-    assert makes.startswith("error: Task 'makes' (faulty.py:16): its result cannot be written as JSON: ")
+    assert makes.startswith("error: Task 'makes' (faulty.py:17): its result cannot be written as JSON: ")
     assert "'Fraem' is not defined" in unresolved
+    assert "its argument 'page' cannot be read from JSON: a type that one of its fields names is not there" in zoomed
     assert "pydantic models" in step
     assert "'fine'" not in ended.stderr
     assert "fine(a: int) -> None" in ended.stdout
     printed = {
         task["name"]: task for task in map(json.loads, shell("check", "faulty:lift", "--json").stdout.splitlines())
     }
-    assert [len(printed[name]["problems"]) for name in ("fine", "makes", "takes", "unresolved")] == [0, 1, 2, 1]
+    assert [len(printed[name]["problems"]) for name in ("fine", "makes", "takes", "unresolved", "zoomed")] == [
+        0,
+        1,
+        2,
+        1,
+        1,
+    ]
     assert printed["takes"]["arguments"] is None
 
 
@@ -104,8 +119,9 @@ def test_a_name_that_is_taken_is_named_with_its_line(shell):
     written(shell, twice=TWICE)
     ended = shell("check", "twice:lift")
     assert ended.returncode == 2
-    assert "There is a task 'add' already" in ended.stderr
+    assert ended.stderr.endswith("There is a task 'add' already; give this one another name=.\n")
     assert 'twice.py", line 9' in ended.stderr
+    assert "heavylift/app.py" not in ended.stderr
 
 
 def test_a_module_of_tasks_that_does_not_import_is_named(shell):

@@ -511,3 +511,22 @@ def test_the_rules_are_pure():
     first, second = (lifecycle.settle(job, FAILED, NOW, 0.25) for _ in range(2))
     assert first == second
     assert job == before
+
+
+# --- hosts that are shared ----------------------------------------------------------------------------------------
+
+
+def test_who_may_have_killed_a_shared_host_goes_back_at_no_cost_and_runs_alone():
+    """Until it is over, or somebody starts it anew."""
+    job = settled(running(), Interrupted("its host died", suspect=True))
+    assert (job.state, job.failures, job.crashes, job.losses) == (State.QUEUED, 0, 0, 0)
+    assert job.suspected
+    assert job.alone
+    again = settled(claimed(job), Interrupted("drain"))
+    assert again.alone
+    over = settled(claimed(again), Succeeded(b"1"))
+    assert not lifecycle.retry(over, NOW).apply(over).alone
+
+
+def test_the_neighbour_of_one_that_was_stopped_is_not_suspected():
+    assert not settled(running(), Interrupted("a neighbour in its host was stopped")).alone

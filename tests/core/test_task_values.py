@@ -358,3 +358,11 @@ def test_a_number_beyond_floats_is_refused_without_an_annotation_too():
 def test_the_words_nan_and_infinity_are_plain_text():
     """Only the numbers are refused."""
     assert bind(unannotated, ["NaN", {"Infinity": "-Infinity"}]) == {"a": ["NaN", {"Infinity": "-Infinity"}]}
+
+
+def test_the_schema_of_a_bounded_integer_has_its_bounds():
+    def bounded(hours: Annotated[int, Field(ge=1, le=24)]) -> None: ...
+
+    hours = task_of(bounded).schema()["properties"]["hours"]
+    assert (hours["type"], hours["minimum"], hours["maximum"]) == ("integer", 1, 24)
+    assert task_of(bounded).bind_json(b'{"hours": 24.0}', 100) == b'{"hours":24}'

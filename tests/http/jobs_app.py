@@ -2,10 +2,11 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from heavylift import Context, GiveUp, Heavylift
 
@@ -36,6 +37,45 @@ def chatty(ctx: Context) -> None:
     ctx.log.info("hello")
     ctx.checkpoint({"page": 2})
     ctx.progress(1, 2)
+
+
+@lift.task
+def talkative(ctx: Context, lines: int, gate: str | None = None) -> int:
+    """Writes so many lines to its log, and the last of them when the gate is open."""
+    for number in range(lines):
+        if gate and number == lines - 1:
+            Path(gate).read_text()
+        ctx.log.info("line %d", number)
+    return lines
+
+
+@lift.task
+def steady(ctx: Context, stop: str) -> int:
+    """Has something to tell all the time, until the file `stop` is there."""
+    number = 0
+    while not Path(stop).exists():
+        number += 1
+        ctx.log.info("line %d", number)
+        ctx.checkpoint({"number": number})
+        ctx.progress(number, message="on and on\nand on")
+        time.sleep(0.005)
+    return number
+
+
+class Job(BaseModel):
+    """Somebody's work: our own schemas have that name, too."""
+
+    title: str
+    parts: list["Job"] = []
+
+
+@lift.task
+def plan(job: Job, hours: Annotated[int, Field(ge=1, le=24)] = 8) -> list[Job]:
+    """Divides a job.
+
+    A part is as long as the whole.
+    """
+    return [job] * hours
 
 
 @lift.task

@@ -31,8 +31,9 @@ class Server:
         self._listener.start()
         self._heard.wait(START_TIME)
 
-    def client(self, root: str = "") -> httpx2.Client:
-        return httpx2.Client(base_url=self.address + root, timeout=30)
+    def client(self, root: str = "", connections: int = 100) -> httpx2.Client:
+        limits = httpx2.Limits(max_connections=connections)
+        return httpx2.Client(base_url=self.address + root, timeout=30, limits=limits)
 
     def stop(self) -> int:
         """Ask it to end; its exit code, when all that it said was heard."""

@@ -7,6 +7,15 @@ def main() -> None:
     """Run the command line; ends the process with one of the documented exit codes."""
     import sys
 
+    from heavylift.cli import quick
+
+    code = quick.answered(sys.argv[1:])
+    if code is None:
+        code = _run()
+    sys.exit(code)
+
+
+def _run() -> int:
     from heavylift.cli.commands import app
     from heavylift.cli.exits import failed
     from heavylift.core.errors import HeavyliftError
@@ -14,4 +23,5 @@ def main() -> None:
     try:
         app(prog_name="heavylift")
     except HeavyliftError as error:
-        sys.exit(failed(error))
+        return failed(error)
+    return 0

@@ -2,28 +2,71 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Optional
+import os
+import sys
+from typing import Annotated, Any, Optional
 
 import typer
+from typer.core import TyperGroup
 
 # ruff: noqa: FBT002, PLR0913  typer makes an option of each parameter, and a flag of a boolean one
-from heavylift.cli.exits import HELP
+from heavylift.cli.exits import HELP, Exit
+
+
+class Commands(TyperGroup):
+    """The commands, which end well when nobody reads their output any more (`| head -1`)."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        try:
+            try:
+                return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()
+        except BrokenPipeError:
+            # What is still buffered goes nowhere, without a complaint at the end of the program.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(Exit.OK) from None
+
 
 app = typer.Typer(
+    cls=Commands,
     help=(
         "Long and CPU-heavy jobs: serve them, work on them, watch and stop them.\n\nAPP is module:attribute, such as"
         " app:lift; the working directory comes first on the import path. The store is named by --store, else by the"
-        " application (--app), HEAVYLIFT_STORE, HEAVYLIFT_APP, or is ./heavylift.db."
+        " application (--app), HEAVYLIFT_STORE, HEAVYLIFT_APP, [tool.heavylift] of pyproject.toml, or is"
+        " ./heavylift.db. ID is a job's id, the beginning or the end of one, or @last."
     ),
     epilog=HELP,
     rich_markup_mode=None,  # plain help: rich alone would double the time that --help takes
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+
+def _version(asked: bool) -> None:  # noqa: FBT001  typer calls it so
+    if asked:
+        from heavylift.core.version import VERSION
+
+        typer.echo(f"heavylift {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def heavylift(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command; what they say is said above."""
+
+
 AppName = Annotated[str, typer.Argument(metavar="APP", help="module:attribute of the Heavylift object.")]
+OptionalApp = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Argument(metavar="APP", help="Application, module:attribute. [default: HEAVYLIFT_APP, or a store alone]"),
+]
 AppOption = Annotated[
     Optional[str],  # noqa: UP045  typer reads it at run time
     typer.Option("--app", "-A", metavar="APP", help="Application, module:attribute (or HEAVYLIFT_APP)."),
@@ -33,20 +76,20 @@ StoreOption = Annotated[
     typer.Option("--store", metavar="URL", help="Where jobs live, such as sqlite:///jobs.db (or HEAVYLIFT_STORE)."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id, a unique part of it, or @last.")]
 Text = Optional[str]  # noqa: UP045
 """Settings and job options are read by their own checks, which know "10m"."""
 
 
 @app.command()
-def serve(
+def serve(  # noqa: PLR0917
     name: AppName,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; loopback only, as there is no password.")
-    ] = "127.0.0.1",
+        Text, typer.Option(help="Address to listen on; loopback only, as there is no password. [default: 127.0.0.1]")
+    ] = None,
     port: Annotated[
-        int, typer.Option(envvar="PORT", min=0, max=65535, help="Port to listen on; 0 takes a free one.")
-    ] = 8000,
+        Text, typer.Option(metavar="N", help="Port to listen on (or PORT); 0 takes a free one. [default: 8000]")
+    ] = None,
     store: StoreOption = None,
     concurrency: Annotated[
         Text, typer.Option(metavar="N", help="Jobs that run at the same time. [default: the CPUs]")
@@ -55,9 +98,15 @@ def serve(
         Text, typer.Option(metavar="TIME", help="What running jobs get at a stop, such as 20s or 5m.")
     ] = None,
     role: Annotated[
-        Literal["monolith", "api", "worker"],
-        typer.Option(envvar="SERVICE_TYPE", help="API and worker, or one of the two."),
-    ] = "monolith",
+        Text,
+        typer.Option(
+            metavar="monolith|api|worker",
+            help="API and worker, or one of the two (or SERVICE_TYPE). [default: monolith]",
+        ),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, max=64, help="Web processes; one of them has the worker that runs the jobs.")
+    ] = 1,
 ) -> None:
     """Serve the HTTP API, with a worker beside it.
 
@@ -65,7 +114,8 @@ def serve(
     """
     from heavylift.cli import run
 
-    raise typer.Exit(run.serve(name, host, port, role, store=store, concurrency=concurrency, drain=drain))
+    settings = {"host": host, "port": port, "role": role, "store": store, "concurrency": concurrency, "drain": drain}
+    raise typer.Exit(run.serve(name, workers, **settings))
 
 
 @app.command()
@@ -230,7 +280,7 @@ def cancel(
 
 @app.command()
 def retry(
-    job_ids: Annotated[list[str], typer.Argument(metavar="ID…", help="The jobs' ids.")],
+    job_ids: Annotated[list[str], typer.Argument(metavar="ID…", help="The jobs' ids, unique parts of them, or @last.")],
     store: StoreOption = None,
     application: AppOption = None,
     as_json: JsonOption = False,
@@ -349,3 +399,35 @@ def prune(
     from heavylift.cli import upkeep
 
     raise typer.Exit(upkeep.prune(store, application, older_than, as_json=as_json))
+
+
+@app.command()
+def doctor(
+    name: OptionalApp = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look for what keeps jobs from running, and say how to repair it.
+
+    Store, schema, locks, disk, latency, clocks, cores, memory, open files, workers and their versions, paused queues
+    and jobs that nobody serves. Exit code 1 when something failed. With --json one JSON object a line for each finding.
+    """
+    from heavylift.cli import doctor as commands
+
+    raise typer.Exit(commands.examine(name, store, as_json=as_json))
+
+
+@app.command()
+def selftest(
+    name: OptionalApp = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run jobs of its own on the store, with a worker of its own.
+
+    Submits, follows, cancels, kills and retries; says what passed, and after how long. Jobs and workers of your
+    application are not touched. Exit code 1 when a step failed. With --json one JSON object a line for each step.
+    """
+    from heavylift.cli import selftest as commands
+
+    raise typer.Exit(commands.examine(name, store, as_json=as_json))

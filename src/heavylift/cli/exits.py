@@ -21,9 +21,17 @@ class Exit(IntEnum):
 
 
 HELP = """\b
+Examples:
+  heavylift serve app:lift
+  heavylift submit -A app:lift count_primes limit=100000 --wait
+  heavylift jobs --state failed,running
+  heavylift logs -f @last
+  heavylift doctor app:lift
+
+\b
 Exit codes:
   0    done
-  1    the job failed or was cancelled
+  1    the job failed or was cancelled; doctor or selftest found a failure
   2    wrong usage, arguments or configuration
   3    no such job or task
   4    the store is away

@@ -12,7 +12,8 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING
 
-from heavylift.core.errors import ConfigError, StoreUnavailable, did_you_mean
+from heavylift import sources
+from heavylift.core.errors import ConfigError, HeavyliftError, StoreUnavailable, did_you_mean
 
 if TYPE_CHECKING:
     from heavylift.app import Heavylift
@@ -39,38 +40,56 @@ def application(target: str) -> Heavylift:
 
 
 def opened_by(store: str | None, app: str | None) -> Heavylift:
-    """What a command works on: --store, else --app, else HEAVYLIFT_STORE, HEAVYLIFT_APP, or ./heavylift.db.
+    """What a command works on, with its store present; found as `named` does. Raises StoreUnavailable without one."""
+    return present(named(store, app))
 
-    Raises ConfigError when nothing says which, StoreUnavailable when the store's file is not there.
+
+def named(store: str | None, app: str | None) -> Heavylift:
+    """What a command works on: --store, else --app, else HEAVYLIFT_STORE, HEAVYLIFT_APP, `app` of pyproject.toml, the
+    store that deployment names or pyproject.toml name, or ./heavylift.db.
+
+    Raises ConfigError when nothing says which.
     """
     from heavylift.app import Heavylift
 
-    environment = os.environ
-    if store is None and app is None:
-        store, app = environment.get("HEAVYLIFT_STORE"), environment.get("HEAVYLIFT_APP")
-        if store is None and app is None and Path(DEFAULT_STORE).exists():
-            store = f"{SQLITE}{DEFAULT_STORE}"
     if store is not None:
-        lift = Heavylift(store)
-    elif app is not None:
-        lift = application(app)
-    else:
+        return Heavylift(store)
+    if app is None and "HEAVYLIFT_STORE" not in os.environ:
+        app = application_by_default()
+    if app is not None:
+        return application(app)
+    lift = Heavylift()
+    if "store" not in lift.settings.origins and not Path(DEFAULT_STORE).exists():
         message = (
             "Which store? Give --store URL (sqlite:///jobs.db) or --app module:attribute,"
             " or set HEAVYLIFT_STORE or HEAVYLIFT_APP."
         )
         raise ConfigError(message)
-    return present(lift)
+    return lift
+
+
+def examined(store: str | None, app: str | None) -> Heavylift:
+    """As `named`, but with both given it is that application on that store."""
+    if store is None or app is None:
+        return named(store, app)
+    lift = application(app)
+    lift.override(store=store)
+    return lift
+
+
+def application_by_default() -> str | None:
+    """The application that HEAVYLIFT_APP names, else `app` in [tool.heavylift] of pyproject.toml."""
+    return os.environ.get("HEAVYLIFT_APP") or sources.project_application()
 
 
 def configured(app: str | None, store: str | None, question: str) -> Heavylift:
-    """The application with its own settings: --app, or HEAVYLIFT_APP (then HEAVYLIFT_STORE holds too), with --store in
-    place of its store.
+    """The application with its own settings: --app, or the one by default (then HEAVYLIFT_STORE holds too), with
+    --store in place of its store.
 
     Raises ConfigError with the question when nothing says which.
     """
     if app is None:
-        app = os.environ.get("HEAVYLIFT_APP")
+        app = application_by_default()
         store = store or os.environ.get("HEAVYLIFT_STORE")
     if app is None:
         raise ConfigError(question)
@@ -120,7 +139,12 @@ def _broken(name: str, error: BaseException) -> str:
     step: TracebackType | None = error.__traceback__
     while step is not None and step.tb_frame.f_code.co_filename.startswith(ours):
         step = step.tb_next
-    text = "".join(traceback.format_exception(type(error), error, step, chain=False)).rstrip()
+    if isinstance(error, HeavyliftError):
+        # What it says is about the user's line: how we came to say it is of no use.
+        frames = [frame for frame in traceback.extract_tb(step) if not frame.filename.startswith(ours)]
+        text = "Traceback (most recent call last):\n" + "".join(traceback.format_list(frames)) + str(error)
+    else:
+        text = "".join(traceback.format_exception(type(error), error, step, chain=False)).rstrip()
     return f"Module {name!r} was found, but it does not import (working directory {Path.cwd()}):\n\n{text}"
 
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 EVERY = 1.0
 """Seconds between two lines of progress when piped, at least."""
 
+ROOM = 80
+"""Columns of a terminal that has room for the time that is left."""
+
 
 class View(Protocol):
     """Where the news of a job are shown."""
@@ -69,17 +72,20 @@ def _view(job: Job) -> Iterator[View]:
     if not sys.stderr.isatty():
         yield Lines()
         return
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
-    columns = [
+    columns: list[ProgressColumn] = [
         TextColumn("{task.fields[state]}"),
         TextColumn("{task.description}"),
         BarColumn(bar_width=30),
         TextColumn("{task.fields[text]}"),
         TimeElapsedColumn(),
     ]
-    with Bars(*columns, console=output.console(stderr=True), transient=True) as bars:
+    console = output.console(stderr=True)
+    if console.width >= ROOM:
+        columns += [TimeRemainingColumn(compact=True), TextColumn("left")]
+    with Bars(*columns, console=console, transient=True) as bars:
         yield Bar(bars, job)
 
 

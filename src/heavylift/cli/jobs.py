@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from heavylift.cli import find, follow, output
+from heavylift.cli import find, follow, ids, output
 from heavylift.cli.exits import Exit, failed
 from heavylift.cli.opened import run
 from heavylift.client import job_error
@@ -17,6 +17,7 @@ from heavylift.store import Query
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from heavylift.client import Receipt
     from heavylift.core.job import Job
     from heavylift.core.task import Task
 
@@ -65,22 +66,28 @@ def submit(
 
 def watch(store: str | None, app: str | None, job_id: str, *, as_json: bool) -> Exit:
     """See a job through that is there already."""
-    lift = find.opened_by(store, app)
+    lift, watched = find.opened_by(store, app), ""
 
     async def work() -> Job:
-        return await follow.watch(lift.client, await lift.client.get(job_id))
+        nonlocal watched
+        job = await ids.find(lift.client, job_id)
+        watched = job.id
+        return await follow.watch(lift.client, job)
 
     try:
         return _ended(run(lift, work), as_json=as_json)
     except KeyboardInterrupt:
-        return left(job_id)
+        return left(watched)
 
 
 def left(job_id: str) -> Exit:
     """Say what becomes of a job that is no longer watched; without an id nothing was queued."""
     if job_id:
-        step = f"`heavylift job {job_id}` shows it, `heavylift cancel {job_id}` stops it"
-        sys.stderr.write(f"The job goes on without you; {step}.\n")
+        sys.stderr.write(
+            "The job goes on without you.\n"
+            f"  heavylift watch {job_id}   follows it again\n"
+            f"  heavylift cancel {job_id}  stops it\n"
+        )
     return Exit.INTERRUPTED
 
 
@@ -115,8 +122,8 @@ def shown(store: str | None, app: str | None, job_id: str, *, as_json: bool) -> 
     lift = find.opened_by(store, app)
 
     async def work() -> tuple[Job, Any]:
-        job = await lift.client.get(job_id)
-        return job, await lift.client.store.events({job_id: 0})
+        job = await ids.find(lift.client, job_id)
+        return job, await lift.client.store.events({job.id: 0})
 
     job, history = run(lift, work)
     if as_json:
@@ -131,7 +138,11 @@ def shown(store: str | None, app: str | None, job_id: str, *, as_json: bool) -> 
 def cancel(store: str | None, app: str | None, job_id: str, wishes: dict[str, Any], *, as_json: bool) -> Exit:
     """Stop a job and print the receipt."""
     lift = find.opened_by(store, app)
-    receipt = run(lift, lambda: lift.client.cancel(job_id, **wishes))
+
+    async def work() -> Receipt:
+        return await lift.client.cancel((await ids.find(lift.client, job_id)).id, **wishes)
+
+    receipt = run(lift, work)
     if as_json:
         output.data(output.receipt_as_json(receipt))
     else:
@@ -148,8 +159,8 @@ def retry(store: str | None, app: str | None, job_ids: Sequence[str], *, as_json
         nonlocal code
         for job_id in job_ids:
             try:
-                job = await lift.client.retry(job_id)
-            except (JobNotFound, JobNotFinished) as error:
+                job = await lift.client.retry((await ids.find(lift.client, job_id)).id)
+            except (JobNotFound, JobNotFinished, ConfigError) as error:
                 refused = failed(error)
                 code = code or refused
                 continue

@@ -6,7 +6,7 @@ import sys
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from heavylift.cli import find, output
+from heavylift.cli import find, ids, output
 from heavylift.cli.exits import Exit
 from heavylift.cli.jobs import left
 from heavylift.cli.opened import run
@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 
 def printed(store: str | None, app: str | None, job_id: str, *, follow: bool, as_json: bool) -> Exit:
     """Print the log of a job, until now or until the job is over."""
-    lift = find.opened_by(store, app)
+    lift, followed = find.opened_by(store, app), ""
     out = None if as_json else output.console()
 
     async def work() -> bool:
-        job, found = await lift.client.get(job_id), False
-        async with aclosing(lift.client.events(job_id) if follow else _until_now(lift.client, job)) as events:
+        nonlocal followed
+        job, found = await ids.find(lift.client, job_id), False
+        followed = job.id
+        async with aclosing(lift.client.events(job.id) if follow else _until_now(lift.client, job)) as events:
             async for item in events:
                 if item.kind == event.LOG:
                     _print(out, item)
@@ -40,9 +42,9 @@ def printed(store: str | None, app: str | None, job_id: str, *, follow: bool, as
     try:
         found = run(lift, work)
     except KeyboardInterrupt:
-        return left(job_id)
+        return left(followed)
     if not found:
-        sys.stderr.write(f"Job {job_id} has written nothing to its log.\n")
+        sys.stderr.write(f"Job {followed} has written nothing to its log.\n")
     return Exit.OK
 
 

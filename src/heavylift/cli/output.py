@@ -31,10 +31,11 @@ STYLES = {
     State.CANCELLED: "magenta",
 }
 HEADS = ("ID", "TASK", "STATE", "DONE", "TOOK", "AGE", "QUEUE")
-LEAST = (36, 0, 9, 5, 6, 6, 0)
-"""Columns that each column of the table keeps on a narrow terminal."""
-WIDE = 100
-"""Columns of a terminal that has room for the queue, too."""
+GIVES_WAY = ("QUEUE", "ID", "AGE", "TOOK", "DONE")
+SHORT_ID = 8
+"""The last characters of an id, which are enough to name its job."""
+GAP = 2
+"""Columns of a terminal between those of a table."""
 MAX_TEXT = 2000
 """Characters of arguments and results that are shown; --json has them whole."""
 
@@ -76,27 +77,20 @@ def as_json(job: Job) -> dict[str, Any]:
 
 def jobs(found: Sequence[Job]) -> None:
     """A table of jobs."""
-    wide = not sys.stdout.isatty() or console().width >= WIDE
-    shown = [index for index, head in enumerate(HEADS) if head != "QUEUE" or wide]
-    table(
-        [HEADS[index] for index in shown],
-        ([cells[index] for index in shown] for cells in map(_cells, found)),
-        # What gives way on a narrow terminal is the task's name: an id that is cut is of no use.
-        least=[None if HEADS[index] == "TASK" else LEAST[index] for index in shown],
-        styles={"STATE": STYLES},
-    )
+    table(HEADS, map(_cells, found), gives_way=GIVES_WAY, styles={"STATE": STYLES})
 
 
 def table(
     heads: Sequence[str],
     rows: Iterable[Sequence[str]],
     *,
-    least: Sequence[int | None] = (),
+    gives_way: Sequence[str] = (),
     styles: Mapping[str, Mapping[Any, str]],
 ) -> None:
     """Rows with a head and colours on a terminal, else a line of tab-separated values for each.
 
-    `least` is how many columns of a terminal each of them keeps; `styles` the colours of texts, by the head above them.
+    On a terminal that is too narrow the columns of `gives_way` go, one after the other, ids to their last characters;
+    what still does not fit is cut. `styles` are the colours of texts, by the head above them.
     """
     if not sys.stdout.isatty():
         for row in rows:
@@ -104,15 +98,52 @@ def table(
         return
     from rich.table import Table
 
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for head, width in itertools.zip_longest(heads, least):
-        shown.add_column(head, no_wrap=True, min_width=width)
-    for row in rows:
-        marks = [styles.get(head, {}).get(cell) for head, cell in zip(heads, row, strict=True)]
+    out = console()
+    columns = _fitting(heads, list(rows), gives_way, out.width)
+    shown = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    for head in columns:
+        shown.add_column(head, no_wrap=True)
+    for row in zip(*columns.values(), strict=True):
+        marks = [styles.get(head, {}).get(cell) for head, cell in zip(columns, row, strict=True)]
         shown.add_row(
             *[f"[{mark}]{safe(cell)}[/]" if mark else safe(cell) for mark, cell in zip(marks, row, strict=True)]
         )
-    console().print(shown)
+    out.print(shown)
+
+
+def _fitting(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], gives_way: Sequence[str], width: int
+) -> dict[str, list[str]]:
+    """The columns that fit into so many of a terminal, by their heads."""
+    from rich.cells import cell_len
+
+    columns = {head: [row[index] for row in rows] for index, head in enumerate(heads)}
+    for head in gives_way:
+        taken = sum(max(map(cell_len, [name, *cells])) + GAP for name, cells in columns.items()) - GAP
+        if taken <= width:
+            break
+        if head == "ID":
+            columns[head] = [cell[-SHORT_ID:] for cell in columns[head]]
+        else:
+            del columns[head]
+    return columns
+
+
+def hanging(out: Console, mark: str, width: int, text: str, indent: int) -> None:
+    """A text after a mark of so many columns, wrapped to the terminal; further lines stand `indent` further right."""
+    import textwrap
+
+    lines = textwrap.wrap(
+        " ".join(text.split("\n")),
+        max(20, out.width - width - 1),
+        subsequent_indent=" " * indent,
+        break_on_hyphens=False,
+        drop_whitespace=True,
+        replace_whitespace=False,
+        fix_sentence_endings=False,
+    )
+    for number, line in enumerate(lines):
+        out.print((mark or " " * width) + " " + safe(line) if not number else " " * (width + 1) + safe(line))
 
 
 def _cells(job: Job) -> list[str]:

@@ -27,7 +27,12 @@ def listed(store: str | None, app: str | None, *, as_json: bool) -> Exit:
         for queue in found:
             output.data(render.queue(queue))
         return Exit.OK
-    output.table(HEADS, map(_cells, found), styles={"PAUSED": {"yes": "yellow"}})
+    output.table(
+        HEADS,
+        map(_cells, found),
+        gives_way=("MAX SIZE", "CONCURRENCY", "OLDEST WAIT"),
+        styles={"PAUSED": {"yes": "yellow"}},
+    )
     if not found:
         sys.stderr.write(f"No queue in {lift.store_url} has had a job yet.\n")
     return Exit.OK

@@ -6,28 +6,77 @@ import json
 import os
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from heavylift.cli import find
-from heavylift.core.errors import ConfigError
+from heavylift.cli.exits import Exit
+from heavylift.core.errors import ConfigError, HeavyliftError
 from heavylift.core.options import NAME
 
 if TYPE_CHECKING:
     from heavylift.app import Heavylift
+    from heavylift.http.service import Role
 
 Setting = str | None
+MAX_SAID = 60000
+"""Bytes that a pipe takes at once."""
 
 
-def serve(name: str, host: str, port: int, role: str, **settings: Setting) -> int:
-    """Serve the API until told to stop; the exit code."""
-    if role == "worker":
-        worker(name, None, **settings)
+def serve(name: str, processes: int = 1, **settings: Setting) -> int:
+    """Serve the API from so many processes, or be the worker, as the role says, until told to stop; the exit code."""
     lift = _configured(name, settings)
+    chosen = lift.settings
+    if chosen.role == "worker":
+        _become_worker(lift, [])
     _log_to_stderr()
-    from heavylift.http.server import serve as run
+    own = chosen.role == "monolith"
 
-    own = role == "monolith"
-    return run(lift, host, port, "monolith" if own else "api", lambda address: _announce(lift, address, own=own))
+    def announce(address: str) -> None:
+        _announce(lift, address, own=own)
+
+    if processes == 1:
+        from heavylift.http.server import serve as run
+
+        return run(lift, chosen.host, chosen.port, _role(lift), announce)
+    if lift.store_url.startswith("memory:"):
+        message = (
+            "--workers: several processes cannot share memory://; give a store that they share:"
+            " --store sqlite:///jobs.db"
+        )
+        raise ConfigError(message)
+    from heavylift.http.supervisor import supervise
+
+    command = [sys.executable, "-m", "heavylift.cli.run"]
+    config = {"app": name, "settings": settings}
+    return supervise(command, config, host=chosen.host, port=chosen.port, processes=processes, announce=announce)
+
+
+def child(config: dict[str, Any]) -> int:
+    """Be one of several web processes; the exit code. See `http.supervisor` for what `config` holds."""
+    import socket
+
+    from heavylift.http.server import serve_on
+    from heavylift.http.supervisor import READY
+
+    def ready(said: bytes) -> None:
+        os.write(config["ready"], said)
+        os.close(config["ready"])
+
+    # What a job starts must not keep the socket and the pipes open.
+    for descriptor in (config["listener"], config["ready"], config["alive"]):
+        os.set_inheritable(descriptor, False)  # noqa: FBT003  its only argument
+    _log_to_stderr()
+    try:
+        lift = _configured(config["app"], config["settings"])
+        listener = socket.socket(fileno=config["listener"])
+        return serve_on(lift, listener, _role(lift), lambda _: ready(READY), config["alive"])
+    except HeavyliftError as error:
+        ready(str(error).encode()[:MAX_SAID])  # the parent says it
+        return Exit.USAGE
+
+
+def _role(lift: Heavylift) -> Role:
+    return "monolith" if lift.settings.role == "monolith" else "api"
 
 
 def worker(name: str, queues: str | None, **settings: Setting) -> NoReturn:
@@ -38,6 +87,10 @@ def worker(name: str, queues: str | None, **settings: Setting) -> NoReturn:
         if not NAME.fullmatch(part):
             message = f"--queues: {part!r} cannot name a queue; give names with commas between: reports,mail"
             raise ConfigError(message)
+    _become_worker(lift, names)
+
+
+def _become_worker(lift: Heavylift, names: list[str]) -> NoReturn:
     config = {"application": asdict(lift.origin()), "settings": lift.worker_settings(), "queues": names}
     sys.stdout.flush()
     # A new program in this very process: signals and the exit code need no passing on.
@@ -72,3 +125,7 @@ def _log_to_stderr() -> None:
     import logging
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+
+
+if __name__ == "__main__":
+    sys.exit(child(json.loads(sys.argv[1])))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from heavylift.cli import find, output
 from heavylift.cli.exits import Exit
@@ -23,18 +23,12 @@ def listed(store: str | None, app: str | None, *, as_json: bool) -> Exit:
     found = run(lift, lift.client.workers)
     if as_json:
         for status in found:
-            output.data(_as_json(status))
+            output.data(render.worker(status))
         return Exit.OK
-    output.table(HEADS, map(_cells, found), styles={"STATE": STYLES})
+    output.table(HEADS, map(_cells, found), gives_way=("ID", "HOST", "QUEUES"), styles={"STATE": STYLES})
     if not any(not status.dead for status in found):
         sys.stderr.write("No worker is alive; `heavylift worker APP` starts one, and `heavylift serve APP` too.\n")
     return Exit.OK
-
-
-def _state(status: WorkerStatus) -> str:
-    if status.dead:
-        return "dead"
-    return "draining" if status.worker.draining else "alive"
 
 
 def _cells(status: WorkerStatus) -> list[str]:
@@ -43,23 +37,8 @@ def _cells(status: WorkerStatus) -> list[str]:
         worker.id,
         worker.hostname,
         str(worker.pid),
-        _state(status),
+        render.worker_state(status),
         f"{worker.running}/{worker.concurrency}",
         ",".join(worker.queues) or "all",
         f"{output.duration(status.beat_age)} ago",
     ]
-
-
-def _as_json(status: WorkerStatus) -> dict[str, Any]:
-    worker = status.worker
-    return {
-        "id": worker.id,
-        "host": worker.hostname,
-        "pid": worker.pid,
-        "state": _state(status),
-        "running": worker.running,
-        "concurrency": worker.concurrency,
-        "queues": list(worker.queues),
-        "started_at": render.moment(worker.started_at),
-        "beat_age": round(status.beat_age, 3),
-    }

@@ -241,6 +241,15 @@ class RetryLater(Exception):
         self.delay = delay
 
 
+class CommandFailed(Exception):
+    """A command's program ended badly: `exit_code`, or the `signal` that killed it."""
+
+    def __init__(self, message: str, exit_code: int | None = None, signal: str | None = None) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.signal = signal
+
+
 class GiveUp(Exception):
     """Raised by task code: fail now, do not retry."""
 

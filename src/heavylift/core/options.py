@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, TypedDict
@@ -18,6 +18,8 @@ MAX_LABEL = 256
 LAST_MOMENT = 253402300799.0
 """The last second of the year 9999: what is later cannot be shown as a date."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+RESERVED = "heavylift."
+"""A queue whose name begins so is served by workers that name it, and by no others."""
 
 
 RunIn = Literal["process", "loop", "thread"]
@@ -100,6 +102,11 @@ class OptionValues(TypedDict, total=False):
     run_in: RunIn
     fresh: bool
     max_attempts: int
+
+
+def serves(queues: Collection[str], queue: str) -> bool:
+    """Whether a worker that was given these queues (none: all that are not reserved) serves that queue."""
+    return queue in queues if queues else not queue.startswith(RESERVED)
 
 
 def to_data(options: Options) -> dict[str, Any]:

@@ -140,6 +140,8 @@ class Task:
                 adapter.json_schema(mode=mode, schema_generator=_schema_generator())
             except (PydanticUserError, SchemaError, TypeError, NameError) as error:
                 reason = " ".join(str(getattr(error, "message", error)).split())
+                if getattr(error, "code", None) == "class-not-fully-defined":
+                    reason = "a type that one of its fields names is not there: define or import it in that module."
                 # What pydantic advises then is about models of one's own.
                 found[name] = reason.partition(" Set `arbitrary_types_allowed")[0]
         return found
@@ -359,10 +361,12 @@ def _lenient(annotation: Any) -> Any:
     if annotation is int:
         from pydantic import BeforeValidator  # noqa: PLC0415  see the module's docstring
 
-        return Annotated[int, BeforeValidator(_integral, json_schema_input_type=int)]
+        return Annotated[int, BeforeValidator(_integral)]
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         inner = _lenient(arguments[0])
+        if arguments[0] is int:  # bounds are of the integer itself, else its schema would not have them
+            return Annotated[(int, *arguments[1:], *inner.__metadata__)]
         return annotation if inner is arguments[0] else Annotated[(inner, *arguments[1:])]
     if origin in (Union, types.UnionType):
         return Union[tuple(_lenient(argument) for argument in arguments)]  # noqa: UP007  built at run time

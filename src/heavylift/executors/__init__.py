@@ -1,4 +1,4 @@
-"""Implementations of the Executor contract: a pool of warm processes, and their nanny."""
+"""Implementations of the Executor contract: a pool of warm processes, and their nanny; and one in this process."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import importlib
 from typing import Any
 
 # Nanny and hosts import this package too, and must not pay for the worker's side of it.
-_HOMES = {"Nanny": "heavylift.executors.link", "Pool": "heavylift.executors.pool"}
+_HOMES = {
+    "Inline": "heavylift.executors.inline",
+    "Nanny": "heavylift.executors.link",
+    "Pool": "heavylift.executors.pool",
+    "Pools": "heavylift.executors.pools",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """`Nanny` and `Pool`, imported when they are asked for."""
+    """`Inline`, `Nanny`, `Pool` and `Pools`, imported when they are asked for."""
     if name not in _HOMES:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)

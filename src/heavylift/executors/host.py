@@ -7,6 +7,7 @@ import faulthandler
 import fcntl
 import io
 import os
+import resource
 import signal
 import socket
 import sys
@@ -25,13 +26,14 @@ from heavylift.executors import answers, hygiene, processes, providing
 from heavylift.executors.answers import Answer
 from heavylift.executors.providing import Kept, Overrides, Scope
 from heavylift.executors.reporting import HostReporter, Wire
-from heavylift.executors.stopping import Guard
+from heavylift.executors.stopping import Guard, was_led_to
 from heavylift.executors.wire import (
     CLOSED_BY_TASK,
     COULD_NOT_START,
     HIGH_DESCRIPTORS,
     LAST,
     NOT_STARTED,
+    STACK_SIGNAL,
     USAGE,
     Kind,
     Page,
@@ -55,6 +57,8 @@ class HostConfig:
     nice: int
     max_result: int
     max_log: int
+    threads: int = 0
+    """Jobs that run at once in threads; 0: this host is no shared one."""
     temporary: str | None = None
     """The folder for what jobs keep for their own time alone; the worker removes it when the host is gone."""
 
@@ -66,13 +70,13 @@ def main(
     config: Mapping[str, Any],
     overrides: Overrides | None = None,
 ) -> NoReturn:
-    """Become a host: `descriptors` are requests, stream, page, alive and output, as the worker made them; `overrides`
-    take the place of providers.
+    """Become a host: `descriptors` are requests, stream, page, alive, output and stacks, as the worker made them;
+    `overrides` take the place of providers.
     """
     os.setsid()
     processes.set_name("heavylift-host")
     processes.adopt_orphans()
-    requests, stream, memory, alive, output = (_high(descriptor) for descriptor in descriptors)
+    requests, stream, memory, alive, output, stacks = (_high(descriptor) for descriptor in descriptors)
     processes.die_when_closed(alive)
     _redirect(output)
     settings = HostConfig(**config)
@@ -81,7 +85,15 @@ def main(
     page = Page(memory)
     os.close(memory)
     wire = Wire(socket.socket(fileno=stream))
-    host = Host(registry, socket.socket(fileno=requests), wire, page, settings, overrides)
+    socket_of_requests = socket.socket(fileno=requests)
+    host: Host | SharedHost
+    if settings.threads:
+        from heavylift.executors.shared import SharedHost  # noqa: PLC0415  most hosts need no event loop
+
+        host = SharedHost(registry, socket_of_requests, wire, page, settings, overrides)
+        faulthandler.register(STACK_SIGNAL, stacks, chain=False)
+    else:
+        host = Host(registry, socket_of_requests, wire, page, settings, overrides)
     _reseed()
     try:
         for hook in hooks:
@@ -106,6 +118,7 @@ class Host:
     ) -> None:
         self._registry, self._requests, self._wire, self._page, self._config = registry, requests, wire, page, config
         self._pid = os.getpid()
+        self._cpu_of_children = _cpu_of_children()
         self._guard = Guard(page)
         self._reporter = HostReporter(wire, page, self._guard, config.max_log)
         self._kept = Kept(overrides, self._opened)
@@ -134,6 +147,9 @@ class Host:
         page.start(number, started_at, cpu_at_start)
         (kind, body), flags, ctx = self._attempt(request)
         wall, cpu = time.monotonic() - started_at, time.process_time() - cpu_at_start
+        if wall > SHORT:
+            before, self._cpu_of_children = self._cpu_of_children, _cpu_of_children()
+            cpu += self._cpu_of_children - before
         fit = baseline.quick_look()
         if not fit:
             processes.kill_children(PATIENCE, spare=baseline.children)
@@ -200,7 +216,7 @@ class Host:
         except BaseException as error:  # noqa: BLE001  whatever a task raises is its answer
             guard.run = 0
             self._leave_fork()
-            if page.stop == number and guard.caused(error):
+            if page.stop == number and was_led_to(error, Cancelled):
                 if not isinstance(error, Cancelled):
                     self._reporter.log("error", f"Raised while it was stopped: {answers.traceback_of(error)}")
                 return (Kind.CANCELLED, b""), 0
@@ -245,6 +261,12 @@ class Host:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGHUP, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _cpu_of_children() -> float:
+    """CPU seconds of the children that are over."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def let_pass(_number: int, _frame: FrameType | None) -> None:

@@ -1,40 +1,28 @@
-"""The worker's side of one host: sends it requests, reads what it says, stops it, and judges what its death means."""
+"""The worker's side of a host that runs one job at a time: stops it, watches it, and judges what its death means."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import os
 import signal
-import socket
 import time
-from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from heavylift.core import codec
 from heavylift.core.job import Progress
-from heavylift.core.outcome import Outcome, Usage
+from heavylift.core.outcome import Usage
 from heavylift.executor import Checkpoint, LogLines, Report, StopReason
 from heavylift.executors import processes, verdicts
-from heavylift.executors.output import Output
+from heavylift.executors.host_link import HostLink, Keeper, Phase
 from heavylift.executors.verdicts import Run, Stop
 from heavylift.executors.wire import (
-    HEADER,
     LAST,
-    NUMBER_SIZE,
     NUMBERED,
     STOP_SIGNAL,
     Kind,
-    Page,
-    number_of,
-    pack_request,
-    send_packet,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from heavylift.executors.link import Ending, Nanny
+    from heavylift.executors.link import Ending
 
 _FIRST_ANSWER = int(Kind.SUCCEEDED)
 CHUNK = 256 * 1024
@@ -45,100 +33,25 @@ UNSTARTED_DEATHS = 5
 """So many hosts may die with a run taken and not begun; then the run is to blame after all."""
 
 
-class Phase(Enum):
-    """A host's life."""
-
-    STARTING = 1
-    READY = 2
-    LEAVING = 3
-    """It takes no more runs: it was told to go, or killed."""
-    GONE = 4
-
-
-class Keeper(Protocol):
-    """What a host tells its pool."""
-
-    def host_ready(self, host: HostProcess) -> None:
-        """It takes runs now."""
-
-    def host_failed(self, why: str) -> None:
-        """It could not start."""
-
-    def host_free(self, host: HostProcess) -> None:
-        """It answered one run or more."""
-
-    def host_leaving(self, host: HostProcess) -> None:
-        """It takes no more runs."""
-
-    def host_gone(self, host: HostProcess, back: list[Run]) -> None:
-        """It is dead; `back` was not started there."""
-
-    def take_back(self, runs: list[Run]) -> None:
-        """These were sent and not started."""
-
-    def finish(self, run: Run, outcome: Outcome) -> None:
-        """A run is over."""
-
-    def stop_run(self, run: Run, reason: StopReason, grace: float) -> None:
-        """A limit of the run is reached."""
-
-
-class HostProcess:
-    """One host. `running` holds the runs that were sent and not answered, in order: the first one runs."""
+class HostProcess(HostLink):
+    """A host that runs one job at a time: the first one of `running`."""
 
     def __init__(self, keeper: Keeper, temporary: str) -> None:
-        self.temporary = temporary
-        """The folder for what its jobs keep for their own time alone."""
-        self.phase = Phase.STARTING
-        self.running: dict[int, Run] = {}
+        super().__init__(keeper, temporary)
         self.signalled = False
         """It was asked to stop a run, so it is not used again."""
         self.depth = 1
         """The pool's note: how many runs it may have at once."""
         self.open = False
         """The pool's note: it may get more runs although it has one."""
-        self.jobs = 0
-        self.born = self.idle_since = time.monotonic()
-        self.last_wall, self.last_peak = 0.0, 0
-        self.pid = 0
-        self._keeper = keeper
-        self._loop = asyncio.get_running_loop()
-        self._pidfd = -1
-        self._warm = False
-        self._rest = b""
         self._progress_seen = self._lines_seen = 0
-
-    def start(self, nanny: Nanny, config: Mapping[str, Any]) -> None:
-        """Ask the nanny for the process."""
-        # The worker keeps the receiving end of the requests too: what it can still receive was never started.
-        self._requests, self._back = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._stream, stream = socket.socketpair()
-        self._page, memory = Page.create()
-        alive, self._alive = os.pipe()
-        self._output = Output()
-        for end in (self._requests, self._stream):
-            end.settimeout(0.0)
-        self._loop.add_reader(self._stream, self._readable)
-        descriptors = (self._back.fileno(), stream.fileno(), memory, alive, self._output.write_end)
-        nanny.start_host(self, descriptors, {**config, "temporary": self.temporary})
-        self._output.close_write_end()
-        stream.close()
-        os.close(memory)
-        os.close(alive)
-
-    # --- runs --------------------------------------------------------------------------------------------------
 
     def send(self, run: Run) -> bool:
         """Give it a run; False when its socket is full."""
-        try:
-            send_packet(self._requests, pack_request(run.number, run.job))
-        except BlockingIOError:
-            return False
-        run.host = self
-        self.running[run.number] = run
-        if len(self.running) == 1:
+        sent = super().send(run)
+        if sent and len(self.running) == 1:
             self._began(run)
-        return True
+        return sent
 
     @property
     def takes(self) -> float:
@@ -149,21 +62,6 @@ class HostProcess:
     def begun(self) -> int:
         """The number of the run that it has begun and not answered; 0: it waits, or waits for a CPU."""
         return self._page.started
-
-    def take_back(self) -> list[Run]:
-        """The runs that were sent and not started: what can still be received here, the host never saw."""
-        taken: list[Run] = []
-        while self.running:
-            try:
-                packet = self._back.recv(NUMBER_SIZE, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                break
-            if not packet:
-                break
-            run = self.running.pop(number_of(packet))
-            run.host = None
-            taken.append(run)
-        return taken
 
     def stop(self, run: Run, reason: StopReason, grace: float, *, force: bool) -> None:
         """Ask the run to stop, and kill the host when the grace is over."""
@@ -201,23 +99,6 @@ class HostProcess:
             self._keeper.stop_run(run, StopReason.MEMORY, options.grace)
         elif options.cpu_time is not None and self._cpu_now() - self._page.cpu_at_start > options.cpu_time:
             self._keeper.stop_run(run, StopReason.CPU, options.grace)
-
-    def leave(self) -> None:
-        """Let it go when it has answered what it has begun."""
-        if self.phase in (Phase.STARTING, Phase.READY):
-            self.phase = Phase.LEAVING
-            back = self.take_back()
-            self._requests.close()
-            self._keeper.host_leaving(self)
-            self._keeper.take_back(back)
-
-    def kill(self) -> None:
-        """Kill it; the nanny kills what it leaves behind."""
-        if self._pidfd >= 0:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-                processes.hurry(self.pid)
-        self.leave()
 
     def _first(self) -> Run | None:
         return next(iter(self.running.values()), None)
@@ -270,75 +151,21 @@ class HostProcess:
 
     # --- what the host says ------------------------------------------------------------------------------------
 
-    def _readable(self) -> None:
-        if self.read():
-            self._keeper.host_free(self)
-
-    def read(self) -> bool:
-        """Read what there is; whether an answer was in it."""
-        answered = False
-        while True:
-            try:
-                data = self._stream.recv(CHUNK)
-            except (BlockingIOError, ConnectionResetError):
-                break
-            if not data:
-                self._loop.remove_reader(self._stream)  # dead, or about to be; its end is reported by the nanny
-                break
-            answered = self._frames(self._rest + data if self._rest else data) or answered
-            if len(data) < CHUNK:
-                break
-        return answered
-
-    def _frames(self, data: bytes) -> bool:
-        at, end, answered, size, unpack = 0, len(data), False, HEADER.size, HEADER.unpack_from
-        while end - at >= size:
-            length, kind, flags, number = unpack(data, at)
-            begin = at + size
-            at_next = begin + length
-            if at_next > end:
-                break
-            at = at_next
-            if kind >= _FIRST_ANSWER:
-                answered = True
-                self._answer(number, kind, flags, data[begin:at])
-            else:
-                self._said(number, kind, data[begin:at])
-        self._rest = data[at:] if at < end else b""
-        return answered
-
-    def _answer(self, number: int, kind: int, flags: int, body: bytes) -> None:
-        run = self.running.pop(number, None)
-        if run is None:
-            return
-        if run.timer is not None:
-            run.timer.cancel()
-        outcome = verdicts.of_answer(run, kind, flags, body)
-        self.jobs += 1
-        self.last_wall, self.last_peak = outcome.usage.wall, outcome.usage.peak_rss or 0
-        self._keeper.finish(run, outcome)
-        if flags & LAST or self.signalled:
+    def _answered(self, run: Run, flags: int) -> None:
+        if flags & LAST or self.signalled or run.job.options.fresh:
             self.leave()
         if self.running:
             self._began(next(iter(self.running.values())))
-        else:
-            self.idle_since = self._loop.time()
 
-    def _said(self, number: int, kind: int, body: bytes) -> None:
-        if kind == Kind.READY:
-            self._warm = True
-            self._ready()
-        elif kind == Kind.BROKEN:
-            self._failed(body.decode())
-        elif (run := self.running.get(number)) is not None:
-            if kind == Kind.PROGRESS:
-                self._progress(run, NUMBERED.unpack_from(body)[0], body[NUMBERED.size :])
-            elif kind == Kind.CHECKPOINT:
-                run.report(run.job, Checkpoint(body))
-            else:
-                dropped = NUMBERED.unpack_from(body, NUMBERED.size)[0]
-                lines = body[2 * NUMBERED.size :]
-                self._lines(run, NUMBERED.unpack_from(body)[0], lines, dropped)
+    def _reported(self, run: Run, kind: int, body: bytes) -> None:
+        if kind == Kind.PROGRESS:
+            self._progress(run, NUMBERED.unpack_from(body)[0], body[NUMBERED.size :])
+        elif kind == Kind.CHECKPOINT:
+            run.report(run.job, Checkpoint(body))
+        else:
+            dropped = NUMBERED.unpack_from(body, NUMBERED.size)[0]
+            lines = body[2 * NUMBERED.size :]
+            self._lines(run, NUMBERED.unpack_from(body)[0], lines, dropped)
 
     def _fetch_page(self, run: Run) -> None:
         """What the running code reported and the host did not send: it spares frames."""
@@ -366,34 +193,9 @@ class HostProcess:
     def _report(self, run: Run, report: Report) -> None:
         run.report(run.job, report)
 
-    # --- the process -------------------------------------------------------------------------------------------
+    # --- its death ----------------------------------------------------------------------------------------------
 
-    def forked(self, pid: int, pidfd: int) -> None:
-        """See `link.Child`."""
-        self.pid, self._pidfd = pid, pidfd
-        if self.phase is Phase.LEAVING:
-            self.kill()
-        self._ready()
-
-    def _ready(self) -> None:
-        # Two news by two ways: the host's own, and the nanny's, with the descriptor by which it can be stopped.
-        if self._warm and self._pidfd >= 0 and self.phase is Phase.STARTING:
-            self.phase = Phase.READY
-            self.idle_since = time.monotonic()
-            self._keeper.host_ready(self)
-
-    def not_forked(self, why: str) -> None:
-        """See `link.Child`."""
-        self._failed(why)
-        self._release([])
-
-    def ended(self, ending: Ending) -> None:
-        """See `link.Child`: only the run that was started and not answered is charged, the others go back."""
-        self.read()
-        self._output.drain()
-        back = self.take_back()
-        if self.phase is Phase.STARTING:
-            self._failed(f"it ended with status {ending.status}: {self._output.tail()}")
+    def _judge(self, ending: Ending, back: list[Run]) -> None:
         for run in list(self.running.values()):
             if self._page.started == run.number:
                 self._died_running(run, ending)
@@ -401,7 +203,6 @@ class HostProcess:
                 self._keeper.finish(run, verdicts.stopped(run, started=False))
             else:
                 self._died_taken(run, ending, back)
-        self._release(back)
 
     def _died_running(self, run: Run, ending: Ending) -> None:
         page = self._page
@@ -423,22 +224,3 @@ class HostProcess:
             back.append(run)
         else:
             self._keeper.finish(run, verdicts.crashed(ending.status, self._output.tail(), Usage()))
-
-    def _failed(self, why: str) -> None:
-        if self.phase is Phase.STARTING:
-            self.phase = Phase.LEAVING
-            self._keeper.host_failed(why)
-
-    def _release(self, back: list[Run]) -> None:
-        self.phase = Phase.GONE
-        self.running.clear()
-        self._loop.remove_reader(self._stream)
-        for end in (self._requests, self._back, self._stream):
-            end.close()
-        self._page.close()
-        self._output.close()
-        os.close(self._alive)
-        if self._pidfd >= 0:
-            os.close(self._pidfd)
-            self._pidfd = -1
-        self._keeper.host_gone(self, back)

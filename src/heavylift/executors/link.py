@@ -73,7 +73,7 @@ class Nanny:
         """Whether hosts are forked, in milliseconds; else they start afresh, which takes as long as the import."""
         self.ready = False
         self.pid = 0
-        self.on_ready: Callable[[], None] = _nothing
+        self.on_ready: list[Callable[[], None]] = []
         """Called when a new nanny has taken over."""
         self._application = application
         self._token = os.urandom(8).hex()
@@ -232,7 +232,8 @@ class Nanny:
                 await self._launch()
             except (ConfigError, OSError) as error:
                 log.error("the application cannot be imported any more; trying again: %s", error)  # noqa: TRY400
-        self.on_ready()
+        for call in self.on_ready:
+            call()
 
     def _disconnect(self) -> None:
         if self._control is not None:
@@ -333,7 +334,3 @@ class Nanny:
 def _signal(pidfd: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-
-
-def _nothing() -> None:
-    """Nobody listens yet."""

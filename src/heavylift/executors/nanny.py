@@ -219,6 +219,8 @@ def prepare(application: Any) -> list[str]:
             _ = task.model, task.result_type
         except Exception as error:  # noqa: BLE001  an annotation that cannot be resolved must not stop the other tasks
             warnings.append(f"Task {task.name!r} cannot be run: {type(error).__name__}: {error}")
+    if any(task.options.run_in != "process" for task in application.registry.values()):
+        importlib.import_module("heavylift.executors.shared")  # once, for all of them
     names = threads()
     if names:
         warnings.append(

@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import time
 from collections import deque
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heavylift.core.errors import ConfigError
 from heavylift.core.job import Error
 from heavylift.core.options import Slots
 from heavylift.core.outcome import Failed, Interrupted, Outcome
-from heavylift.executor import Report, StopReason, TaskInfo
+from heavylift.executor import Ability, Report, StopReason, TaskInfo
 from heavylift.executors import processes, verdicts
-from heavylift.executors.hosts import HostProcess, Phase
+from heavylift.executors.host_link import Phase
+from heavylift.executors.hosts import HostProcess
 from heavylift.executors.pace import Pace
 from heavylift.executors.temporary import Temporary
 from heavylift.executors.verdicts import Run, Stop
@@ -47,9 +46,11 @@ log = logging.getLogger("heavylift.worker")
 class Pool:
     """An Executor of hosts that a nanny forks. `patience`: see PATIENCE."""
 
+    lacks: frozenset[Ability] = frozenset()
+
     def __init__(self, nanny: Nanny, settings: Settings, *, patience: float = PATIENCE) -> None:
         self.tasks: Mapping[str, TaskInfo] = nanny.tasks
-        self.size = settings.concurrency or cpus()
+        self.size = settings.concurrency or processes.cpus()
         self.nanny, self._settings, self._patience = nanny, settings, patience
         self._config = {"nice": settings.nice, "max_result": settings.max_result, "max_log": settings.max_log}
         self._temporary: Temporary | None = None
@@ -107,7 +108,7 @@ class Pool:
             log.warning(warning)
         # A sweep of what dead workers left may take its time.
         self._temporary = await asyncio.to_thread(Temporary.open)
-        self.nanny.on_ready = self._renewed
+        self.nanny.on_ready.append(self._renewed)
         self._warm = self._loop.create_future()
         self._grow(self._least)
         await self._warm
@@ -125,7 +126,8 @@ class Pool:
             pace = self._paces.get(job.task)
             if pace is None:
                 pace = self._paces[job.task] = Pace()
-            run = Run(self._numbers, job, report, finished, time.monotonic(), pace, not job.alone)
+            shares = not (job.alone or job.options.fresh)
+            run = Run(self._numbers, job, report, finished, time.monotonic(), pace, shares)
             self._runs[job.id, job.attempt] = run
             self._queue.append(run)
             self._pump_soon()
@@ -144,6 +146,19 @@ class Pool:
 
     async def close(self, grace: float) -> None:
         """See `Executor.close`."""
+        await self.close_hosts(grace)
+        await self.nanny.close()
+        await self.gone()
+
+    async def gone(self) -> None:
+        """Wait, not for long, until every host is reaped; then remove what their jobs kept."""
+        await self._until(lambda: not self._hosts, self._loop.time() + 1)
+        temporary, self._temporary = self._temporary, None
+        if temporary is not None:
+            await temporary.close()
+
+    async def close_hosts(self, grace: float) -> None:
+        """As `close`, and leave the nanny alone: it kills what is left when it is closed."""
         self._closing = True
         deadline = self._loop.time() + grace
         while self._queue:
@@ -164,11 +179,6 @@ class Pool:
         await self._until(lambda: not self._hosts, self._loop.time() + LEAVE)
         for host in list(self._hosts):
             host.kill()
-        await self.nanny.close()
-        await self._until(lambda: not self._hosts, self._loop.time() + 1)
-        temporary, self._temporary = self._temporary, None
-        if temporary is not None:
-            await temporary.close()
 
     async def _until(self, condition: Callable[[], bool], deadline: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -190,19 +200,34 @@ class Pool:
         queue = self._queue
         while queue:
             run = queue[0]
-            if self._idle and (self._least == 1 or self._busy() < self.size):
-                host = self._idle.pop()
-            elif self._open and run.pace.depth > 1 and run.may_share:
-                host = self._open.popleft()
-                host.open = False
-            else:
-                break
-            if not self._fill(host):
+            host = self._host_for(run)
+            if host is None or not self._fill(host):
                 break
         if queue and len(self._hosts) < self.size:
             self._grow(len(queue))
         if self._watch_timer is None and self._runs:
             self._watch_timer = self._loop.call_later(WATCH, self._watch)
+
+    def _host_for(self, run: Run) -> HostProcess | None:
+        """A host that may have this run now; None if there is none."""
+        if self._idle and (self._least == 1 or self._busy() < self.size):
+            return self._fresh_host() if run.job.options.fresh else self._idle.pop()
+        if self._open and run.pace.depth > 1 and run.may_share:
+            host = self._open.popleft()
+            host.open = False
+            return host
+        return None
+
+    def _fresh_host(self) -> HostProcess | None:
+        """An idle host that has run nothing yet; None: one is on its way, if need be in the place of another."""
+        host = next((host for host in self._idle if host.jobs == 0), None)
+        if host is not None:
+            self._idle.remove(host)
+            return host
+        if self._living() >= self.size + self._least - 1:
+            self._idle[0].leave()
+        self._grow(len(self._idle) + 1)
+        return None
 
     def _fill(self, host: HostProcess) -> bool:
         """Give a host the oldest run, and its share of those behind if all are very short; False if it takes none.
@@ -416,13 +441,3 @@ class Pool:
             self._pump_soon()
         if self._runs:
             self._watch_timer = self._loop.call_later(WATCH, self._watch)
-
-
-def cpus() -> int:
-    """How many CPUs this process may use: by its affinity and by its cgroup's quota."""
-    allowed = len(os.sched_getaffinity(0))
-    with contextlib.suppress(OSError, ValueError):
-        group = Path("/proc/self/cgroup").read_text().rpartition("::")[2].strip()
-        quota, period = Path(f"/sys/fs/cgroup{group}/cpu.max").read_text().split()
-        return max(1, min(allowed, round(int(quota) / int(period))))
-    return max(1, allowed)

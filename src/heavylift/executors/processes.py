@@ -159,6 +159,16 @@ def exit_meaning(status: int) -> tuple[int | None, str | None]:
     return os.waitstatus_to_exitcode(status), None
 
 
+def cpus() -> int:
+    """How many CPUs this process may use: by its affinity and by its cgroup's quota."""
+    allowed = len(os.sched_getaffinity(0))
+    with contextlib.suppress(OSError, ValueError):
+        group = Path("/proc/self/cgroup").read_text().rpartition("::")[2].strip()
+        quota, period = Path(f"/sys/fs/cgroup{group}/cpu.max").read_text().split()
+        return max(1, min(allowed, round(int(quota) / int(period))))
+    return max(1, allowed)
+
+
 def _children_by_search(parent: int) -> set[int]:
     """For kernels without CONFIG_PROC_CHILDREN."""
     found = set()

@@ -26,7 +26,10 @@ class Wire:
 
     def send(self, run: int, kind: Kind, body: bytes, flags: int = 0) -> None:
         """Send one frame, whole."""
-        data = HEADER.pack(len(body), kind, flags, run) + body
+        self.send_all(HEADER.pack(len(body), kind, flags, run) + body)
+
+    def send_all(self, data: bytes) -> None:
+        """Send frames, whole."""
         try:
             with self._lock:
                 sent = self._stream.send(data)
@@ -147,8 +150,7 @@ class HostReporter:
             self._wire.send(self._run, Kind.CHECKPOINT, value)
 
     def _log(self, level: str, message: str) -> None:
-        message = message.encode("utf-8", "backslashreplace").decode()  # a lone surrogate is no JSON
-        line = codec.encode({"at": time.time(), "level": level, "message": message})
+        line = line_of(level, message)
         with self._lock:
             if self.disabled or not self._run:
                 return
@@ -185,3 +187,9 @@ class HostReporter:
         if self._lines_size:
             self._page.write_lines(self._run, self._lines_sent, 0, b"")
         self._lines, self._lines_size = [], 0
+
+
+def line_of(level: str, message: str) -> bytes:
+    """A line of a log, as JSON bytes."""
+    message = message.encode("utf-8", "backslashreplace").decode()  # a lone surrogate is no JSON
+    return codec.encode({"at": time.time(), "level": level, "message": message})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable
 from opcode import opname
 from types import CodeType, FrameType, FunctionType
 from typing import Any
@@ -30,8 +31,7 @@ class Guard:
         self._page = page
         self._raised: Cancelled | None = None
         self._raised_in = 0
-        self._tracing: tuple[FrameType, Any] | None = None
-        """The frame at whose next instruction Cancelled is about to be raised, and who traced before."""
+        self._trap: Trap | None = None
         self._runner: set[CodeType] = set()
         self._protected: set[CodeType] = set()
 
@@ -53,22 +53,6 @@ class Guard:
         """Whether this run is to stop, also when its code is over and its clean-ups run."""
         return run != 0 and self._page.stop == run
 
-    def caused(self, error: BaseException) -> bool:
-        """Whether our Cancelled is this exception, or what led to it."""
-        seen: set[int] = set()
-        todo: list[BaseException | None] = [error]
-        while todo:
-            one = todo.pop()
-            if one is None or id(one) in seen:
-                continue
-            if isinstance(one, Cancelled):
-                return True
-            seen.add(id(one))
-            todo += [one.__cause__, one.__context__]
-            if isinstance(one, BaseExceptionGroup):
-                todo += one.exceptions
-        return False
-
     def told(self) -> None:
         """The task's code asked, and knows: nothing is to be raised in this run."""
         self._raised_in = self.run
@@ -82,8 +66,8 @@ class Guard:
     def forget(self) -> None:
         """The run is over."""
         self.run = 0
+        self._remove_trap()
         self.shields = 0
-        self._trace_no_more()
         self.pending = False
         self._raised = None
 
@@ -126,22 +110,54 @@ class Guard:
     def _raise_next_in(self, frame: FrameType) -> None:
         """Raise at this frame's next instruction."""
         if self.asked and not self.shields and frame.f_code not in self._runner and not self._is_protected(frame):
-            self._trace_no_more()
-            self._tracing = frame, sys.gettrace()
-            frame.f_trace = self._on_instruction
-            frame.f_trace_opcodes = True  # a loop of one instruction has no line events
-            sys.settrace(_trace_no_call)
+            self._remove_trap()
+            self._trap = Trap(frame, self._sprung)
 
-    def _on_instruction(self, _frame: FrameType, _event: str, _argument: object) -> None:
-        self._trace_no_more()
+    def _sprung(self) -> None:
+        self._trap = None
         if self.asked and self._raised_in != self.run and not self.shields:
             self._raise()
 
-    def _trace_no_more(self) -> None:
-        if self._tracing is not None:
-            (frame, before), self._tracing = self._tracing, None
-            frame.f_trace, frame.f_trace_opcodes = None, False
-            sys.settrace(before)
+    def _remove_trap(self) -> None:
+        if self._trap is not None:
+            self._trap.remove()
+            self._trap = None
+
+
+class Trap:
+    """Calls `spring` once, at the next instruction that a frame of this thread runs; what it raises is raised there."""
+
+    def __init__(self, frame: FrameType, spring: Callable[[], None]) -> None:
+        self._frame, self._spring, self._before = frame, spring, sys.gettrace()
+        frame.f_trace = self._on_instruction
+        frame.f_trace_opcodes = True  # a loop of one instruction has no line events
+        sys.settrace(_trace_no_call)
+
+    def remove(self) -> None:
+        """Do not call it any more; in the thread that made this."""
+        self._frame.f_trace, self._frame.f_trace_opcodes = None, False
+        sys.settrace(self._before)
+
+    def _on_instruction(self, _frame: FrameType, _event: str, _argument: object) -> None:
+        self.remove()
+        self._spring()
+
+
+def was_led_to(error: BaseException, kind: type[BaseException]) -> bool:
+    """Whether this exception is one of that kind, or was led to by one."""
+    seen: set[int] = set()
+    todo: list[BaseException | None] = [error]
+    while todo:
+        one = todo.pop()
+        if one is None or id(one) in seen:
+            continue
+        if isinstance(one, kind):
+            return True
+        seen.add(id(one))
+        todo += [one.__cause__, one.__context__]
+        if isinstance(one, BaseExceptionGroup):
+            todo += one.exceptions
+    return False
 
 
 def _own_code() -> set[CodeType]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from heavylift.core.job import Job
-    from heavylift.executors.hosts import HostProcess
+    from heavylift.executors.host_link import HostLink
 
 # Looked up once: this is done for every run.
 _usage, _USAGE_SIZE, _SUCCEEDED = USAGE.unpack_from, USAGE.size, int(Kind.SUCCEEDED)
@@ -56,7 +56,7 @@ class Run:
     accepted_at: float
     pace: Pace
     may_share: bool = True
-    host: HostProcess | None = None
+    host: HostLink | None = None
     stop: Stop | None = None
     killed: bool = False
     deaths: int = 0

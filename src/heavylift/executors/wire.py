@@ -24,6 +24,8 @@ from heavylift.core.job import Job
 
 STOP_SIGNAL = signal.SIGRTMIN + 3
 """Asks a host to look at its page: is the run that it runs to be stopped?"""
+STACK_SIGNAL = signal.SIGRTMIN + 4
+"""Asks a shared host to write the stacks of its threads."""
 HIGH_DESCRIPTORS = 64
 """A host keeps its own descriptors from here on, out of the way of code that closes what it did not open."""
 CLOSED_BY_TASK = 97
@@ -33,8 +35,8 @@ COULD_NOT_START = 98
 
 INLINE = 60 * 1024
 """Larger messages travel beside the packet, in a memfd: a socket's buffer would refuse them."""
-_PLAIN, _BESIDE = 0, 1
-"""The first byte of a packet."""
+_PLAIN, _BESIDE, STOP_PACKET = 0, 1, 2
+"""The first byte of a packet. STOP_PACKET, with the number of a run, asks a shared host to stop that run."""
 _DESCRIPTOR = struct.calcsize("i")
 
 
@@ -97,8 +99,13 @@ def pack_request(number: int, job: Job) -> bytes:
     return b"".join((header, name, task, args, labels, checkpoint or b""))
 
 
+def stop_packet(number: int) -> bytes:
+    """The packet that asks a shared host to stop a run."""
+    return _NUMBER.pack(STOP_PACKET, number)
+
+
 def number_of(packet: bytes) -> int:
-    """The run's number in a request of which only the first NUMBER_SIZE bytes need to be there."""
+    """The run's number in a request, or a stop, of which only the first NUMBER_SIZE bytes need to be there."""
     number: int = _NUMBER.unpack_from(packet)[1]
     return number
 
@@ -150,7 +157,7 @@ def receive_packet(source: socket.socket) -> tuple[bytes, list[int]] | None:
     if not packet:
         return None
     descriptors = _descriptors(ancillary) if ancillary else []
-    if packet[0] == _PLAIN:
+    if packet[0] != _BESIDE:
         return packet, descriptors
     beside = descriptors.pop(0)
     os.lseek(beside, 0, os.SEEK_SET)
@@ -189,12 +196,14 @@ class Page:
 
     `started` is the number of the run that the host took on and has not answered, or 0; `stop` the number of the run
     that is to stop. Each is written by one side alone, in one store. Besides: when the run started (monotonic clock)
-    and the CPU time of the host at that moment, the latest progress, and log lines that were not sent yet.
+    and the CPU time of the host at that moment, the latest progress, and log lines that were not sent yet. Of a shared
+    host: how many requests it received, when its loop came round, and the run of which it runs a step.
     """
 
     SIZE = 5 * 4096
     _STARTED, _STOP, _DROPPED = 0, 1, 2
     _STARTED_AT, _CPU_AT_START = 3, 4
+    _RECEIVED, _BEAT_AT, _STEPPING = 5, 6, 7
     _PROGRESS, _LINES = 8, 16  # where the heads of the two areas begin, in words
     _PROGRESS_DATA, _LINES_DATA = 256, 4096  # where their data begin, in bytes
     PROGRESS_ROOM, LINES_ROOM = 3 * 1024, 4 * 4096
@@ -243,6 +252,33 @@ class Page:
     def cpu_at_start(self) -> float:
         """The CPU time that the host had taken then."""
         return self._floats[self._CPU_AT_START]
+
+    @property
+    def received(self) -> int:
+        """How many requests a shared host has received."""
+        return self._words[self._RECEIVED]
+
+    @received.setter
+    def received(self, count: int) -> None:
+        self._words[self._RECEIVED] = count
+
+    @property
+    def beat_at(self) -> float:
+        """When a shared host's loop last came round while it had something to run, on the monotonic clock."""
+        return self._floats[self._BEAT_AT]
+
+    @beat_at.setter
+    def beat_at(self, moment: float) -> None:
+        self._floats[self._BEAT_AT] = moment
+
+    @property
+    def stepping(self) -> int:
+        """The run of whose coroutine a shared host's loop runs a step now, or 0."""
+        return self._words[self._STEPPING]
+
+    @stepping.setter
+    def stepping(self, number: int) -> None:
+        self._words[self._STEPPING] = number
 
     def start(self, number: int, at: float, cpu: float) -> None:
         """The host takes on a run."""

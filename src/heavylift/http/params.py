@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from heavylift.core import codec
@@ -48,10 +48,8 @@ def query(request: Request) -> Query:
     """Which jobs are to be listed."""
     given, labels = _query(request, FILTERS)
     states = tuple(_state(name) for name in given.get("state", "").split(",") if name)
-    size = given.get("page_size", str(PAGE_SIZE[0]))
-    if not (re.fullmatch(r"[0-9]{1,4}", size) and 1 <= int(size) <= PAGE_SIZE[1]):
-        raise parameter(name="page_size", detail=f"{size!r} is out of range; give an integer from 1 to {PAGE_SIZE[1]}.")
-    return Query(states, given.get("task"), given.get("queue"), labels, int(size), given.get("page_token") or None)
+    size = page_size(given.get("page_size"))
+    return Query(states, given.get("task"), given.get("queue"), labels, size, given.get("page_token") or None)
 
 
 def only(request: Request, *known: str) -> dict[str, str]:
@@ -64,17 +62,15 @@ def parameter(*, name: str, detail: str) -> Refused:
     return Refused(400, "invalid-parameter", f"{name}: {detail}", parameter=name)
 
 
-def after(request: Request) -> int | None:
+def after(request: Request, after: str | None = None) -> int | None:
     """The event after which a stream resumes: Last-Event-ID, which a browser sends by itself, or ?after=."""
-    given = only(request, "after").get("after")
-    text = request.headers.get("last-event-id", given)
-    if text is None or text == "":
-        return None
-    if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise parameter(
-            name="after", detail=f"{text!r} is no event number; give the id of the last event that was read."
-        )
-    return int(text)
+    header = request.headers.get("last-event-id") or None
+    for text in (after, header):
+        if text is not None and not re.fullmatch(r"[0-9]{1,18}", text):
+            detail = f"{text!r} is no event number; give the id of the last event that was read."
+            raise parameter(name="after", detail=detail)
+    text = after if header is None else header
+    return None if text is None else int(text)
 
 
 def wait(request: Request) -> float | None:
@@ -84,6 +80,58 @@ def wait(request: Request) -> float | None:
         if name.strip().lower() == "wait" and re.fullmatch(r"[0-9]{1,9}", value.strip(' "')):
             return min(float(value.strip(' "')), MAX_WAIT)
     return None
+
+
+def known(request: Request) -> frozenset[str] | None:
+    """The ETags that the caller has (If-None-Match), without what marks them as weak; None without."""
+    given = request.headers.getlist("if-none-match")
+    if not given:
+        return None
+    return frozenset(tag.strip().removeprefix("W/") for tag in ",".join(given).split(","))
+
+
+def flag(value: str | None, name: str) -> bool:
+    """A query parameter that is on or off."""
+    if value in (None, "0", "false"):
+        return False
+    if value in ("1", "true"):
+        return True
+    raise parameter(name=name, detail=f"{value!r} is neither 1 nor 0.")
+
+
+def page_size(value: str | None) -> int:
+    """How many items a page has."""
+    size = str(PAGE_SIZE[0]) if value is None else value
+    if not (re.fullmatch(r"[0-9]{1,4}", size) and 1 <= int(size) <= PAGE_SIZE[1]):
+        raise parameter(name="page_size", detail=f"{size!r} is out of range; give an integer from 1 to {PAGE_SIZE[1]}.")
+    return int(size)
+
+
+def accepted(request: Request, offered: Sequence[str]) -> str:
+    """The media type, among those that are offered, that the caller likes best (RFC 9110, 12.5.1); the first of equals.
+
+    Raises Refused (406) when it takes none of them.
+    """
+    header = request.headers.get("accept", "*/*")
+    best = max(offered, key=lambda media: _quality(header, media))
+    if _quality(header, best) == 0:
+        detail = f"There is nothing of {header!r} here. Send Accept: {', or '.join(offered)}."
+        raise Refused(406, "not-acceptable", detail)
+    return best
+
+
+def _quality(header: str, media: str) -> float:
+    """The weight of a media type in an Accept header; the most specific range decides."""
+    found = (-1, 0.0)
+    for part in header.split(","):
+        wanted, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        ranges = (media, media.partition("/")[0] + "/*", "*/*")
+        if wanted not in ranges:
+            continue
+        weight = next((text[2:] for text in parameters if text.startswith("q=")), "1")
+        quality = float(weight) if re.fullmatch(r"[01](\.[0-9]{0,3})?", weight) else 1.0
+        found = max(found, (-ranges.index(wanted) + len(ranges), quality))
+    return found[1]
 
 
 async def body(request: Request, limit: int) -> bytes:

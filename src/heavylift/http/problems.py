@@ -86,7 +86,7 @@ def invalid(problems: Sequence[errors.Problem]) -> Refused:
 def response(request: Request, problem: Refused) -> Response:
     """The problem as an answer to this request."""
     body = {
-        "title": _title(problem),
+        "title": title(problem.code, problem.status),
         "status": problem.status,
         "detail": problem.detail,
         "instance": request.url.path,
@@ -159,10 +159,11 @@ def _extras(error: errors.HeavyliftError) -> tuple[dict[str, str], dict[str, Any
     return {}, {}
 
 
-def _title(problem: Refused) -> str:
+def title(code: str, status: int) -> str:
+    """What a kind of problem is called."""
     with contextlib.suppress(KeyError):
-        return TITLES[problem.code]
-    return HTTPStatus(problem.status).phrase
+        return TITLES[code]
+    return HTTPStatus(status).phrase
 
 
 TITLES = {
@@ -171,6 +172,7 @@ TITLES = {
     "invalid-parameter": "A query parameter does not fit",
     "malformed-json": "The body is not JSON",
     "body-too-slow": "The body did not arrive in time",
+    "not-acceptable": "There is no such representation",
     "cross-site": "Other web sites may not use this API",
     "unknown-task": "There is no such task",
     "invalid-arguments": "The arguments do not fit",
@@ -193,3 +195,56 @@ TITLES = {
     "no-worker": "No worker is alive",
     "internal-error": "The server failed",
 }
+
+CODES: dict[str, tuple[int, str, dict[str, Any]]] = {
+    "unknown-parameter": (
+        400,
+        "There is no query parameter 'prioritiy' here. Did you mean 'priority'? (known: queue, priority, …)",
+        {"parameter": "prioritiy"},
+    ),
+    "invalid-parameter": (
+        400,
+        "priority: '12' is out of range; give an integer from 0 to 9.",
+        {"parameter": "priority"},
+    ),
+    "malformed-json": (400, "The body is not JSON: EOF while parsing an object at line 1 column 1.", {}),
+    "cross-site": (403, "A browser sent this for another web site.", {}),
+    "unknown-task": (404, "There is no task 'ad'. Did you mean 'add'? (known tasks: add)", {}),
+    "job-not-found": (404, "There is no job 'x'.", {}),
+    "not-acceptable": (406, "There is nothing of 'image/png' here. Send Accept: application/json.", {}),
+    "body-too-slow": (408, "The body did not arrive within 60 s.", {}),
+    "duplicate-job": (
+        409,
+        "The unique key 'report:7' belongs to job 0199…, which is not over.",
+        {"existing": "0199…"},
+    ),
+    "job-finished": (409, "Job 0199… is over already: it succeeded.", {"state": "succeeded"}),
+    "job-not-finished": (409, "Job 0199… is running: it can be retried when it is over.", {"state": "running"}),
+    "job-failed": (409, "Job 0199… (add) failed: ValueError: no luck today", {"state": "failed"}),
+    "job-timed-out": (409, "Job 0199… (add) failed: it ran longer than its timeout.", {"state": "failed"}),
+    "job-crashed": (409, "Job 0199… (add) failed: its process was ended by SIGKILL.", {"state": "failed"}),
+    "job-cancelled": (409, "Job 0199… (add) was cancelled.", {"state": "cancelled"}),
+    "job-pruned": (410, "Job '0199…' was removed when its retention was over.", {}),
+    "payload-too-large": (413, "The body is over the limit of 1,048,576 bytes.", {"limit": 1048576}),
+    "unsupported-media-type": (415, "The body is to be JSON in UTF-8, not 'text/plain'.", {}),
+    "invalid-arguments": (
+        422,
+        "The arguments do not fit task 'add': /a: Input should be a valid integer",
+        {"errors": [{"pointer": "/a", "detail": "Input should be a valid integer"}]},
+    ),
+    "invalid-body": (
+        422,
+        "The body does not fit: /force: 'yes' is neither true nor false.",
+        {"errors": [{"pointer": "/force", "detail": "'yes' is neither true nor false."}]},
+    ),
+    "internal-error": (500, "The server failed; its log says why.", {}),
+    "queue-full": (
+        503,
+        "Queue 'reports' is full: it holds its limit of 100 waiting jobs. Submit again in 7 s.",
+        {"queue": "reports", "limit": 100},
+    ),
+    "draining": (503, "This server is stopping. Try again: another one, or its successor, will answer.", {}),
+    "no-worker": (503, "No worker is alive, so jobs would wait. The log says why it ended.", {}),
+    "store-unavailable": (503, "The store cannot be reached.", {}),
+}
+"""The problems that the operations document: status, an example of the detail, and further members."""

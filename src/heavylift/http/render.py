@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from heavylift.core.job import CancelRequest, Error, Job, Progress
     from heavylift.core.options import Options
     from heavylift.core.task import Task
-    from heavylift.store import Queue
+    from heavylift.store import Queue, WorkerStatus
 
+BASE = "/v1"
+"""Where the paths of the API begin, unless it was included elsewhere."""
 POLL = (1, 30)
 """Seconds to the next look at a running job, at least and at most."""
 MAX_RETRY_AFTER = 300
@@ -36,8 +38,8 @@ def moment(at: float | None) -> str | None:
         return LAST_MOMENT  # later than calendars go
 
 
-def job(record: Job, root: str = "", waiting_reason: str | None = None) -> dict[str, Any]:
-    """The job resource; `root` is where the API is mounted."""
+def job(record: Job, base: str = BASE, waiting_reason: str | None = None) -> dict[str, Any]:
+    """The job resource; `base` is where the paths of the API begin."""
     options = record.options
     return {
         "id": record.id,
@@ -57,15 +59,15 @@ def job(record: Job, root: str = "", waiting_reason: str | None = None) -> dict[
         "cancel_requested": _cancel(record.cancel),
         "stopped": record.stopped,
         "waiting_reason": waiting_reason,
-        "links": links(record.id, root),
+        "links": links(record.id, base),
         "seq": record.seq,
     }
 
 
-def links(job_id: str, root: str = "") -> dict[str, str]:
+def links(job_id: str, base: str = BASE) -> dict[str, str]:
     """Where the job and its parts are."""
-    own = f"{root}/v1/jobs/{quote(job_id, safe='')}"
-    return {"self": own} | {part: f"{own}/{part}" for part in ("result", "events", "cancel", "retry")}
+    own = f"{base}/jobs/{quote(job_id, safe='')}"
+    return {"self": own} | {part: f"{own}/{part}" for part in ("result", "events", "logs", "cancel", "retry")}
 
 
 def progress(value: Progress | None) -> dict[str, Any] | None:
@@ -91,15 +93,15 @@ def error(value: Error | None) -> dict[str, Any] | None:
     return {name: getattr(value, name) for name in names}
 
 
-def receipt(value: Receipt, root: str = "") -> dict[str, Any]:
+def receipt(value: Receipt, base: str = BASE) -> dict[str, Any]:
     """What a cancel did."""
     data = asdict(value)
     if value.after_ms is not None:
         data["after_ms"] = round(value.after_ms, 1)
-    return data | {"links": links(value.job_id, root)}
+    return data | {"links": links(value.job_id, base)}
 
 
-def task(value: Task, root: str = "") -> dict[str, Any]:
+def task(value: Task, base: str = BASE) -> dict[str, Any]:
     """A task: what it takes, what it returns, and how its jobs run unless they say otherwise."""
     return {
         "name": value.name,
@@ -107,7 +109,7 @@ def task(value: Task, root: str = "") -> dict[str, Any]:
         "arguments": value.schema(),
         "result": value.result_schema(),
         "options": task_options(value.options),
-        "links": {"submit": f"{root}/v1/tasks/{quote(value.name, safe='')}/jobs"},
+        "links": {"submit": f"{base}/tasks/{quote(value.name, safe='')}/jobs"},
     }
 
 
@@ -126,6 +128,34 @@ def queue(value: Queue) -> dict[str, Any]:
     """A queue: its settings, and how many of its jobs are in which state."""
     counts = {state.value: value.counts.get(state, 0) for state in State}
     return asdict(value) | {"counts": counts}
+
+
+def worker(value: WorkerStatus) -> dict[str, Any]:
+    """A worker, and how long ago it gave a sign of life."""
+    record = value.worker
+    return {
+        "id": record.id,
+        "host": record.hostname,
+        "pid": record.pid,
+        "state": worker_state(value),
+        "running": record.running,
+        "concurrency": record.concurrency,
+        "queues": list(record.queues),
+        "started_at": moment(record.started_at),
+        "beat_age": round(value.beat_age, 3),
+    }
+
+
+def worker_state(value: WorkerStatus) -> str:
+    """`alive`, `draining` (it takes no more jobs) or `dead` (its lease is over)."""
+    if value.dead:
+        return "dead"
+    return "draining" if value.worker.draining else "alive"
+
+
+def log_lines(item: Event) -> list[dict[str, Any]]:
+    """The lines of a log event, each with the event's number."""
+    return [{"seq": item.seq, **_line(line)} for line in item.data["lines"]]
 
 
 def fact(item: Event) -> dict[str, Any]:

@@ -38,17 +38,27 @@ def serve(
 
     Raises ConfigError for an address that cannot be used, and when the worker cannot start.
     """
-    listener = _bind(host, port)
+    return serve_on(lift, bind(host, port), role, announce)
+
+
+def serve_on(
+    lift: Heavylift,
+    listener: socket.socket,
+    role: Role,
+    announce: Callable[[str], None] | None = None,
+    alive: int | None = None,
+) -> int:
+    """Like `serve`, on a bound socket. `alive` is a pipe whose end of file tells to stop: the parent is gone."""
     app = build(lift, role)
     config = uvicorn.Config(
         app, lifespan="off", log_config=None, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE
     )
     server = _Server(config, app.state.service, announce)
     with contextlib.closing(listener), asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        return runner.run(_run(server, listener))
+        return runner.run(_run(server, listener, alive))
 
 
-async def _run(server: _Server, listener: socket.socket) -> int:
+async def _run(server: _Server, listener: socket.socket, alive: int | None) -> int:
     main = asyncio.current_task()
     first: float | None = None
 
@@ -62,9 +72,15 @@ async def _run(server: _Server, listener: socket.socket) -> int:
         if not server.started and main is not None:
             main.cancel()  # nothing is served yet
 
+    def abandoned(pipe: int) -> None:
+        loop.remove_reader(pipe)
+        stop()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
+    if alive is not None:
+        loop.add_reader(alive, abandoned, alive)
     try:
         async with server.service.running():
             await server.serve([listener])
@@ -91,11 +107,16 @@ class _Server(uvicorn.Server):
         """Begin to listen, and say where."""
         await super().startup(sockets)
         if self._announce is not None and sockets:
-            host, port = sockets[0].getsockname()[:2]
-            self._announce(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+            self._announce(address(sockets[0]))
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def address(listener: socket.socket) -> str:
+    """Where a socket listens, as a URL."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def bind(host: str, port: int) -> socket.socket:
     """A socket that is bound and does not listen yet: a port that is taken is found before anything starts."""
     family, address = _loopback(host, port)
     listener = socket.socket(family, socket.SOCK_STREAM)

@@ -8,19 +8,20 @@ import logging
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from heavylift.core.errors import JobNotFinished, StoreError
 from heavylift.core.job import State
 from heavylift.http.problems import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
     from types import FrameType
 
     from heavylift.app import Heavylift
     from heavylift.core.job import Job
 
+T = TypeVar("T")
 Role = Literal["monolith", "api"]
 """`monolith` has a worker of its own, `api` only submits: its workers are elsewhere."""
 
@@ -58,7 +59,7 @@ class Service:
     async def running(self) -> AsyncIterator[None]:
         """The store is open, and in `monolith` the worker is warm."""
         self.stopping = asyncio.Event()
-        async with self.lift.lifespan() if self.role == "monolith" else self.lift:
+        async with self.lift.with_worker() if self.role == "monolith" else self.lift:
             self._started = True
             try:
                 yield
@@ -67,8 +68,9 @@ class Service:
                 self._started = False
 
     def stop(self) -> None:
-        """End all streams and waits, and take no more jobs."""
+        """End all streams and waits, and take no more jobs, and no worker that another process leaves behind."""
         self.stopping.set()
+        self.lift.stopping()
         for call in list(self.when_stopping):
             call()
 
@@ -85,8 +87,8 @@ class Service:
             if await self.working():
                 return
             log.error(
-                "No worker runs: this application was mounted, so its own lifespan never ran. Its jobs are accepted,"
-                " and wait. Give the outer application lifespan=lift.lifespan, or start `heavylift worker`."
+                "No worker runs: this API was mounted or included, so its own lifespan never ran. Its jobs are"
+                " accepted, and wait. Give the outer application lifespan=lift.lifespan, or start `heavylift worker`."
             )
 
     def accepting(self) -> None:
@@ -133,17 +135,34 @@ class Service:
 
     async def settled(self, job_id: str, seconds: float) -> Job:
         """The job, as soon as it is over, or as it is after so many seconds or when the server stops."""
-        finished = asyncio.ensure_future(self.client.finished(job_id, seconds))
+        with contextlib.suppress(JobNotFinished):
+            job = await self._before_stop(self.client.finished(job_id, seconds))
+            if job is not None:
+                return job
+        return await self.client.get(job_id)
+
+    async def changed(self, job: Job, seconds: float) -> Job:
+        """The job, as soon as it is another than this record, or as it is after so many seconds or at a stop."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._before_stop(self._next_event(job))
+        return await self.client.get(job.id)
+
+    async def _next_event(self, job: Job) -> None:
+        async with contextlib.aclosing(self.client.events(job.id, job.seq)) as events:
+            async for _ in events:
+                return
+
+    async def _before_stop(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """What `work` returns; None when the server stops before it does."""
+        working = asyncio.ensure_future(work)
         stopping = asyncio.ensure_future(self.stopping.wait())
         try:
-            await asyncio.wait({finished, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if finished.done():
-                with contextlib.suppress(JobNotFinished):
-                    return finished.result()
+            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            return working.result() if working.done() else None
         finally:
-            finished.cancel()
+            working.cancel()
             stopping.cancel()
-        return await self.client.get(job_id)
 
     async def reasons(self, jobs: Iterable[Job]) -> dict[str, str]:
         """Why each job that waits does so, by its id."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
@@ -16,8 +17,6 @@ from heavylift.http import render
 from heavylift.tail import FellBehind
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
-
     from heavylift.core.event import Event
     from heavylift.core.job import Job
     from heavylift.http.service import Service
@@ -33,6 +32,7 @@ AHEAD = 64
 log = logging.getLogger("heavylift.http")
 
 Feed = asyncio.Queue["Event | None"]
+Frames = AsyncIterator[bytes]
 
 
 def frame(kind: str, data: dict[str, Any], seq: int | None = None) -> bytes:
@@ -46,16 +46,16 @@ def over(job: Job, after: int | None) -> bool:
     return job.state.final and after is not None and after >= job.seq
 
 
-async def stream(service: Service, job: Job, after: int | None, root: str) -> AsyncIterator[bytes]:
+async def stream(service: Service, job: Job, after: int | None, base: str) -> Frames:
     """The events of `job` above `after`; a reader who is new, or knows what never was, gets a snapshot first."""
     yield RETRY
     if after is None or after > job.seq:
         reason = (await service.reasons([job])).get(job.id)
-        yield frame("snapshot", render.job(job, root, reason), job.seq)
+        yield frame("snapshot", render.job(job, base, reason), job.seq)
         after = job.seq
     state = job.state
     if not over(job, after):
-        async with contextlib.aclosing(_live(service, job.id, after)) as live:
+        async with contextlib.aclosing(live_events(service, job.id, after)) as live:
             async for item in live:
                 if item is None:
                     yield PING
@@ -66,7 +66,24 @@ async def stream(service: Service, job: Job, after: int | None, root: str) -> As
         yield frame("end", {"state": state.value})
 
 
-async def _live(service: Service, job_id: str, after: int) -> AsyncGenerator[Event | None, None]:
+async def log_stream(service: Service, job: Job, after: int) -> Frames:
+    """The log of `job` above event `after`. Its end has a number too, so that a browser that has it stays away."""
+    yield RETRY
+    last, state = job.seq, job.state
+    async with contextlib.aclosing(live_events(service, job.id, after)) as live:
+        async for item in live:
+            if item is None:
+                yield PING
+                continue
+            last = item.seq
+            if item.kind == event.LOG:
+                yield frame(item.kind, render.fact(item), item.seq)
+            state = State(item.data["state"]) if item.kind == event.STATE else state
+    if state.final:
+        yield frame("end", {"state": state.value}, last)
+
+
+async def live_events(service: Service, job_id: str, after: int) -> AsyncGenerator[Event | None, None]:
     """Events as they come, None when a ping is due; ends with the job, with the server, and for a reader too slow."""
     feed: Feed = asyncio.Queue(AHEAD)
     # A task of its own reads, so that a reader who goes away in the middle never cuts a read of the store in two.

@@ -32,5 +32,14 @@ def resolved(url: str) -> str:
         return parse(url).url(scheme)
     known = [f"{name}://" for name in SCHEMES]
     hint = did_you_mean(f"{urlsplit(url).scheme or scheme}://", known)
-    message = f"There is no store for {url!r}.{hint} Give sqlite:///jobs.db (a file here), sqlite:////var/jobs.db, or memory://."
+    message = (
+        f"There is no store for {_without_password(url)!r}.{hint} Give sqlite:///jobs.db (a file here),"
+        " sqlite:////var/jobs.db, or memory://."
+    )
     raise ConfigError(message)
+
+
+def _without_password(url: str) -> str:
+    before, at, rest = url.partition("://")[2].rpartition("@")
+    user, colon, _ = before.partition(":")
+    return url if not colon else f"{url.partition('://')[0]}://{user}:***{at}{rest}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from heavylift.core.units import Duration, seconds
+
 
 class FakeClock:
     """Wall time and monotonic time, both set by hand."""
@@ -18,10 +20,11 @@ class FakeClock:
         """Seconds that never go back."""
         return self._monotonic
 
-    def advance(self, seconds: float) -> None:
-        """Let time pass."""
-        self._wall += seconds
-        self._monotonic += seconds
+    def advance(self, duration: Duration) -> None:
+        """Let time pass: seconds, "10m" or a timedelta."""
+        passed = seconds(duration)
+        self._wall += passed
+        self._monotonic += passed
 
     def set_wall(self, wall: float) -> None:
         """Set the wall clock, as an administrator may; the monotonic one takes no notice."""

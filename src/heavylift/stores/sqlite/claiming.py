@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from heavylift.core.job import Job, State
-from heavylift.core.options import Slots
+from heavylift.core.options import RESERVED, Slots
 from heavylift.store import LeaseLost
 from heavylift.stores.sqlite import facts, rows
 from heavylift.stores.sqlite.rows import Held
@@ -25,6 +25,8 @@ LANES = (
     " ORDER BY served LIMIT ?"
 )
 ONLY = "AND queue IN (SELECT number FROM queue WHERE name IN (SELECT value FROM json_each(?)))"
+# Names between "heavylift." and "heavylift/", the next text: a look into the index of names, however many queues.
+NOT_RESERVED = f"AND queue NOT IN (SELECT number FROM queue WHERE name >= '{RESERVED}' AND name < '{RESERVED[:-1]}/')"
 HEADS = (
     "SELECT number, id, task, options, args, created_at, run_at, attempt, checkpoint, more, seq"
     " FROM job INDEXED BY job_due WHERE lane = ? AND state = 2 ORDER BY rank, number LIMIT ?"
@@ -99,7 +101,7 @@ def _bring_due(transaction: Transaction) -> int:
 
 
 def _claimable(transaction: Transaction, place: int, limit: int, queues: Sequence[str]) -> list[QueueRow]:
-    statement = LANES.format(only=ONLY if queues else "")
+    statement = LANES.format(only=ONLY if queues else NOT_RESERVED)
     values = (place, rows.text_of(list(queues)), limit) if queues else (place, limit)
     found = transaction.connection.execute(statement, values).fetchall()
     return [transaction.queue(number) for (number,) in found]

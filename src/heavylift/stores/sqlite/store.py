@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from heavylift.core.errors import JobPruned, StoreUnavailable, SubmitError
 from heavylift.core.event import Event
+from heavylift.core.finding import Finding
 from heavylift.core.job import Change, Job, NewEvent
 from heavylift.core.options import PLACES, Slots
 from heavylift.store import (
@@ -29,7 +30,7 @@ from heavylift.store import (
     WorkerRecord,
     WorkerStatus,
 )
-from heavylift.stores.sqlite import adding, claiming, memory, pruning, reading, saving, settings, workers
+from heavylift.stores.sqlite import adding, claiming, diagnosis, memory, pruning, reading, saving, settings, workers
 from heavylift.stores.sqlite.opened import Opened
 from heavylift.stores.sqlite.rows import Held
 from heavylift.stores.sqlite.url import parse
@@ -77,6 +78,10 @@ class SqliteStore:
         """Connect; create the schema of an empty store, migrate an older one; idempotent."""
         if self._opened is None:
             await asyncio.to_thread(self._open)
+
+    async def diagnose(self) -> list[Finding]:
+        """What is good and bad about the file, and the place where it is."""
+        return await asyncio.to_thread(diagnosis.diagnose, self._location)
 
     async def close(self) -> None:
         """Finish what was begun and let go of everything; idempotent."""

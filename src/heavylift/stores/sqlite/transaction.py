@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from random import random
 
 from heavylift.core.job import State
+from heavylift.core.options import serves
 from heavylift.stores.sqlite.rows import STATES
 
 COUNTERS = tuple(State)
@@ -165,7 +166,7 @@ class Transaction:
         ]
         chosen = set()
         for queue, place in self.claimable:
-            serving = [worker for worker in workers if not worker[3] or queue in worker[3]]
+            serving = [worker for worker in workers if serves(worker[3], queue)]
             if serving:
                 chosen.add(min(serving, key=lambda worker: (not worker[2] & 1 << place, worker[0]))[1])
         return chosen

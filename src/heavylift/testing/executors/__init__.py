@@ -9,6 +9,7 @@ from heavylift.testing.executors.cases import ExecutorSuite
 from heavylift.testing.executors.ends import EndsCases
 from heavylift.testing.executors.harm import HarmCases
 from heavylift.testing.executors.providing import ProvidingCases
+from heavylift.testing.executors.shared import LoopCases, ThreadCases
 from heavylift.testing.executors.stops import StopCases
 
 
@@ -18,4 +19,16 @@ class ExecutorContract(EndsCases, StopCases, HarmCases, ProvidingCases):
     """
 
 
-__all__ = ["ExecutorContract", "ExecutorSuite"]
+class ThreadExecutorContract(EndsCases, ThreadCases):
+    """As ExecutorContract, for attempts in threads: `make` runs `heavylift.testing.executor_coroutines:threads`."""
+
+    place = "thread"
+
+
+class LoopExecutorContract(EndsCases, LoopCases):
+    """As ExecutorContract, for coroutines: `make` runs `heavylift.testing.executor_coroutines:application`."""
+
+    place = "loop"
+
+
+__all__ = ["ExecutorContract", "ExecutorSuite", "LoopExecutorContract", "ThreadExecutorContract"]

@@ -12,14 +12,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from heavylift.core.job import Job, Progress, State
-from heavylift.core.options import Options
+from heavylift.core.options import Options, RunIn
 from heavylift.core.outcome import Outcome
-from heavylift.executor import Checkpoint, Executor, LogLines, Report
+from heavylift.executor import Ability, Checkpoint, Executor, LogLines, Report
 
 PATIENCE = 30.0
 """Seconds until a condition that does not come about is a failure: much, for a machine may be busy."""
-FIELDS = frozenset({"attempt", "checkpoint", "failures", "log_bytes", "losses"})
+FIELDS = frozenset({"attempt", "checkpoint", "failures", "log_bytes", "losses", "suspected"})
 """What a case may set of a job, beside its options."""
 
 
@@ -76,6 +78,8 @@ class Attempt:
 class ExecutorSuite:
     """Base of the cases."""
 
+    place: RunIn = "process"
+    """Where the attempts of the cases run."""
     _numbers = itertools.count(1)
 
     async def make(self, **settings: Any) -> Executor:
@@ -83,11 +87,15 @@ class ExecutorSuite:
         raise NotImplementedError
 
     @contextlib.asynccontextmanager
-    async def running(self, **settings: Any) -> AsyncIterator[Executor]:
-        """An executor that is started, and closed at the end; no process may be left then."""
+    async def running(self, *needs: Ability, **settings: Any) -> AsyncIterator[Executor]:
+        """An executor that is started, and closed at the end; no process may be left then. A case that `needs` what
+        this executor lacks is skipped.
+        """
         before = own_processes()
         executor = await self.make(**settings)
         try:
+            if missing := executor.lacks.intersection(needs):
+                pytest.skip(f"this executor declares that it lacks: {', '.join(sorted(missing))}")
             await executor.start()
             yield executor
         finally:
@@ -97,11 +105,17 @@ class ExecutorSuite:
     def give(self, executor: Executor, task: str, *, job: dict[str, Any] | None = None, **args: Any) -> Attempt:
         """Run a task; `job` has the job's options, and fields such as `checkpoint`."""
         given = job or {}
-        options = Options().using(**{name: value for name, value in given.items() if name not in FIELDS})
+        wishes = {name: value for name, value in given.items() if name not in FIELDS}
+        options = Options().using(**({"run_in": self.place} | wishes))
         fields = {name: value for name, value in given.items() if name in FIELDS}
         body = json.dumps(args).encode()
         record = Job(f"job-{next(self._numbers)}", task, body, options, State.RUNNING, 0.0, 0.0, attempt=1)
         return Attempt(executor, replace(record, **fields))
+
+    def free(self, executor: Executor) -> int:
+        """How many more attempts it would take now where those of the cases run."""
+        free: int = getattr(executor.free, self.place)
+        return free
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from heavylift.core.job import Progress
 from heavylift.core.outcome import Failed, Snoozed, Succeeded
-from heavylift.executor import LogLines
+from heavylift.executor import Ability, LogLines
 from heavylift.testing.executors.cases import ExecutorSuite, until
 
 
@@ -46,7 +46,7 @@ class EndsCases(ExecutorSuite):
             while waiting:
                 done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 assert all(future.result() == Succeeded(b"2", future.result().usage) for future in done)
-                while given < 1000 and executor.free.process:
+                while given < 1000 and self.free(executor):
                     given += 1
                     waiting.add(self.give(executor, "add", a=0).future)
             assert given == 1000
@@ -56,8 +56,9 @@ class EndsCases(ExecutorSuite):
             outcome = await self.give(executor, "burn", seconds=0.02).outcome()
             assert outcome.usage.wall >= 0.02
             assert outcome.usage.cpu >= 0.02
-            assert outcome.usage.peak_rss
-            assert outcome.usage.peak_rss > 1 << 20
+            if self.place == "process":  # of a process that is shared nobody knows whose the memory was
+                assert outcome.usage.peak_rss
+                assert outcome.usage.peak_rss > 1 << 20
 
     async def test_an_exception_is_told_with_its_class_message_and_traceback(self) -> None:
         async with self.running() as executor:
@@ -150,7 +151,7 @@ class EndsCases(ExecutorSuite):
     async def test_tasks_are_known_after_start(self) -> None:
         async with self.running() as executor:
             assert executor.tasks["fail_by_policy"].options.retry.attempts == 5
-            assert executor.free.process > 0
+            assert self.free(executor) > 0
 
     async def test_progress_comes_in_order_and_its_last_value_always(self) -> None:
         async with self.running() as executor:
@@ -162,8 +163,11 @@ class EndsCases(ExecutorSuite):
             assert len(attempt.progress) < 1000
 
     async def test_progress_is_seen_while_the_code_says_no_more(self, tmp_path: Any) -> None:
-        async with self.running() as executor:
+        async with self.running(Ability.PARALLEL) as executor:
             attempt = self.give(executor, "count", to=2, pause=1000)
+            if self.place == "loop":  # which it blocks: nobody else reports meanwhile
+                await until(lambda: attempt.progress == [1])
+                return
             attempt_of_one = self.give(executor, "wait_for", path=str(tmp_path / "go"))
             await until(lambda: attempt.progress == [1])
             await attempt_of_one.begun()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from heavylift.core.outcome import Crashed, Failed, Interrupted, Outcome, Succeeded
-from heavylift.executor import Executor
+from heavylift.executor import Ability, Executor
 from heavylift.testing.executors.cases import ExecutorSuite, own_processes, until
 
 AT_ONCE = ["alarm", "directory", "handler", "hook", "mask", "stop signal", "thread", "trace"]
@@ -29,7 +29,7 @@ class HarmCases(ExecutorSuite):
         ids=["exit", "kill", "segfault", "abort"],
     )
     async def test_a_death_is_told_with_its_cause(self, how: str, code: int | None, signal: str | None) -> None:
-        async with self.running(concurrency=1) as executor:
+        async with self.running(Ability.KILL, concurrency=1) as executor:
             outcome = await self.give(executor, "die", how=how).outcome()
             assert isinstance(outcome, Crashed)
             error = outcome.error
@@ -39,7 +39,7 @@ class HarmCases(ExecutorSuite):
             assert isinstance(await self.give(executor, "give").outcome(), Succeeded)
 
     async def test_what_waits_behind_a_death_runs_at_no_cost(self) -> None:
-        async with self.running(concurrency=1) as executor:
+        async with self.running(Ability.KILL, concurrency=1) as executor:
             for _ in range(50):  # let it be known as very short, so that several go to one host
                 await self.give(executor, "give").outcome()
             deadly = self.give(executor, "die", how="kill")
@@ -51,13 +51,13 @@ class HarmCases(ExecutorSuite):
 
     @pytest.mark.parametrize(("first", "last"), [(3, 64), (0, 3), (0, 64)])
     async def test_closing_what_it_did_not_open_harms_nobody(self, first: int, last: int) -> None:
-        async with self.running(concurrency=1) as executor:
+        async with self.running(Ability.KILL, concurrency=1) as executor:
             outcome = await self.give(executor, "close_descriptors", first=first, last=last).outcome()
             assert isinstance(outcome, Succeeded)
             assert isinstance(await self.give(executor, "give").outcome(), Succeeded)
 
     async def test_closing_everything_is_a_crash_with_a_clear_message(self) -> None:
-        async with self.running(concurrency=1) as executor:
+        async with self.running(Ability.KILL, concurrency=1) as executor:
             outcome = await self.give(executor, "close_descriptors", first=0, last=4096).outcome()
             assert isinstance(outcome, Crashed)
             assert "closed descriptors" in outcome.error.message
@@ -67,36 +67,36 @@ class HarmCases(ExecutorSuite):
         ("what", "seconds"), [*((what, 0.0) for what in AT_ONCE), *((what, 0.002) for what in LATER)]
     )
     async def test_a_host_that_a_job_left_changed_is_replaced(self, what: str, seconds: float) -> None:
-        async with self.running(concurrency=1) as executor:
+        async with self.running(Ability.KILL, concurrency=1) as executor:
             first = result(await self.give(executor, "change", what="nothing", seconds=seconds).outcome())
             assert result(await self.give(executor, "change", what=what, seconds=seconds).outcome()) == first
             assert result(await self.give(executor, "change", what="nothing", seconds=seconds).outcome()) != first
 
     async def test_a_fork_that_comes_back_is_no_host(self) -> None:
-        async with self.running(concurrency=1) as executor:
+        async with self.running(Ability.KILL, concurrency=1) as executor:
             first = result(await self.give(executor, "where").outcome())
             assert result(await self.give(executor, "fork_and_return").outcome()) == first[0]
             assert isinstance(await self.give(executor, "give").outcome(), Succeeded)
 
     async def test_a_host_is_kept_for_the_next_job(self) -> None:
-        async with self.running(concurrency=1) as executor:
+        async with self.running(Ability.KILL, concurrency=1) as executor:
             pids = {result(await self.give(executor, "where").outcome())[0] for _ in range(20)}
             assert len(pids) == 1
 
     async def test_a_host_is_replaced_after_so_many_jobs(self) -> None:
-        async with self.running(concurrency=1, recycle_jobs=5) as executor:
+        async with self.running(Ability.KILL, concurrency=1, recycle_jobs=5) as executor:
             pids = [result(await self.give(executor, "where").outcome())[0] for _ in range(20)]
             assert len(set(pids)) == 4
 
     async def test_a_host_that_has_grown_is_replaced(self) -> None:
-        async with self.running(concurrency=1, recycle_memory=1 << 20) as executor:
+        async with self.running(Ability.KILL, concurrency=1, recycle_memory=1 << 20) as executor:
             pids = [
                 result(await self.give(executor, "change", what="nothing", seconds=0.002).outcome()) for _ in range(3)
             ]
             assert len(set(pids)) == 3
 
     async def test_hosts_come_with_demand_and_go_when_idle(self, tmp_path: Path) -> None:
-        async with self.running(concurrency=3, idle=0.2) as executor:
+        async with self.running(Ability.KILL, concurrency=3, idle=0.2) as executor:
             at_rest = len(own_processes())
             attempts = [self.give(executor, "wait_for", path=str(tmp_path / "go")) for _ in range(3)]
             for attempt in attempts:
@@ -111,7 +111,7 @@ class HarmCases(ExecutorSuite):
             assert isinstance(await self.give(executor, "give").outcome(), Succeeded)
 
     async def test_a_job_that_lost_its_worker_thrice_is_alone_in_its_host(self) -> None:
-        async with self.running(concurrency=1) as executor:
+        async with self.running(Ability.KILL, concurrency=1) as executor:
             for _ in range(50):
                 await self.give(executor, "give").outcome()
             attempts = [self.give(executor, "give", job={"losses": 3 * (number % 2)}) for number in range(10)]
@@ -120,7 +120,7 @@ class HarmCases(ExecutorSuite):
                 assert isinstance(outcome, Succeeded | Interrupted)
 
     async def test_an_attempt_of_each_kind_at_once(self) -> None:
-        async with self.running(concurrency=2) as executor:
+        async with self.running(Ability.KILL, concurrency=2) as executor:
             dying = self.give(executor, "die", how="kill")
             failing = self.give(executor, "fail", message="no")
             going = self.give(executor, "give", value=1)

@@ -12,7 +12,7 @@ import pytest
 
 from heavylift.core import checkpoint
 from heavylift.core.outcome import Cancelled, Failed, Succeeded
-from heavylift.executor import Checkpoint, Executor, StopReason
+from heavylift.executor import Ability, Checkpoint, Executor, StopReason
 from heavylift.testing.executors.cases import Attempt, ExecutorSuite, alive, until
 
 OPENED = ["open connection", "open session"]
@@ -76,7 +76,7 @@ class ProvidingCases(ExecutorSuite):
             assert marks(tmp_path)[-1] == "close connection"
 
     async def test_a_soft_stop_closes_everything_and_interrupts_no_clean_up(self, tmp_path: Path) -> None:
-        async with self.running() as executor:
+        async with self.running(Ability.KILL) as executor:
             outcome = await self.stopped(executor, self.give_marking(executor, "spin_between", tmp_path))
             assert isinstance(outcome, Cancelled), outcome
             assert (outcome.started, outcome.killed) == (True, False)
@@ -84,7 +84,7 @@ class ProvidingCases(ExecutorSuite):
             assert marks(tmp_path) == ["open connection", *ends]
 
     async def test_a_stop_while_a_provider_opens_closes_those_before_it(self, tmp_path: Path) -> None:
-        async with self.running() as executor:
+        async with self.running(Ability.KILL) as executor:
             outcome = await self.stopped(executor, self.give_marking(executor, "wait_to_open", tmp_path))
             assert isinstance(outcome, Cancelled), outcome
             ends = ["stopped while opening", "rollback Cancelled", "close connection"]
@@ -109,7 +109,7 @@ class ProvidingCases(ExecutorSuite):
 
     async def test_a_host_that_is_killed_closes_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("ENGINE_MARKS", str(tmp_path / "marks"))
-        async with self.running(concurrency=1) as executor:
+        async with self.running(Ability.KILL, concurrency=1) as executor:
             first = self.give(executor, "use_engine")
             outcome = await first.outcome()
             assert isinstance(outcome, Succeeded)
@@ -142,7 +142,7 @@ class ProvidingCases(ExecutorSuite):
 
     @pytest.mark.parametrize("force", [False, True])
     async def test_a_temporary_folder_goes_with_a_stop_and_with_a_kill(self, tmp_path: Path, force: bool) -> None:  # noqa: FBT001  a parameter
-        async with self.running() as executor:
+        async with self.running(Ability.KILL) as executor:
             attempt = self.give_marking(executor, "keep_files", tmp_path, then_wait=True)
             await attempt.begun()
             [folder] = marks(tmp_path)
@@ -162,7 +162,7 @@ class ProvidingCases(ExecutorSuite):
             assert any("publish" in line for line in attempt.lines)
 
     async def test_a_shield_does_not_outlive_the_grace(self, tmp_path: Path) -> None:
-        async with self.running() as executor:
+        async with self.running(Ability.KILL) as executor:
             attempt = self.give_marking(executor, "shielded", tmp_path)
             await attempt.begun()
             executor.stop(attempt.job.id, 1, StopReason.CANCEL, 0.2)

@@ -10,11 +10,16 @@ from pathlib import Path
 import pytest
 
 from heavylift.core.outcome import Cancelled, Failed, Interrupted, Succeeded, TimedOut
-from heavylift.executor import StopReason
+from heavylift.executor import Ability, StopReason
 from heavylift.testing.executors.cases import Attempt, ExecutorSuite, alive, until
 
 SOFT = ["spin", "spin in a line", "sleep", "report", "swallow"]
 HARD = ["stubborn", "native"]
+
+
+def needs(how: str) -> tuple[Ability, ...]:
+    """Code that reports hears of a stop wherever it runs."""
+    return () if how == "report" else (Ability.KILL,)
 
 
 class StopCases(ExecutorSuite):
@@ -22,7 +27,7 @@ class StopCases(ExecutorSuite):
 
     @pytest.mark.parametrize("how", SOFT)
     async def test_a_soft_stop_lets_the_clean_up_run(self, tmp_path: Path, how: str) -> None:
-        async with self.running() as executor:
+        async with self.running(*needs(how)) as executor:
             attempt = self.give(executor, "loop", how=how, path=str(tmp_path / "file"))
             await attempt.begun()
             executor.stop(attempt.job.id, 1, StopReason.CANCEL, 25.0)
@@ -33,7 +38,7 @@ class StopCases(ExecutorSuite):
 
     @pytest.mark.parametrize("how", HARD)
     async def test_what_does_not_stop_is_killed(self, tmp_path: Path, how: str) -> None:
-        async with self.running() as executor:
+        async with self.running(Ability.KILL) as executor:
             attempt = self.give(executor, "loop", how=how, path=str(tmp_path / "file"))
             await attempt.begun()
             executor.stop(attempt.job.id, 1, StopReason.CANCEL, 0.2)
@@ -44,7 +49,7 @@ class StopCases(ExecutorSuite):
             assert isinstance(await self.give(executor, "give").outcome(), Succeeded)
 
     async def test_a_forced_stop_kills_at_once(self, tmp_path: Path) -> None:
-        async with self.running() as executor:
+        async with self.running(Ability.KILL) as executor:
             attempt = self.give(executor, "loop", how="sleep", path=str(tmp_path / "file"))
             await attempt.begun()
             executor.stop(attempt.job.id, 1, StopReason.CANCEL, 1000.0, force=True)
@@ -54,7 +59,7 @@ class StopCases(ExecutorSuite):
             assert not (tmp_path / "file").exists()
 
     async def test_a_later_stop_may_sharpen_an_earlier_one(self, tmp_path: Path) -> None:
-        async with self.running() as executor:
+        async with self.running(Ability.KILL) as executor:
             attempt = self.give(executor, "loop", how="stubborn", path=str(tmp_path / "file"))
             await attempt.begun()
             executor.stop(attempt.job.id, 1, StopReason.CANCEL, 1000.0)
@@ -77,7 +82,7 @@ class StopCases(ExecutorSuite):
                 assert isinstance(outcome, Cancelled)
 
     async def test_cancelled_is_raised_once_and_an_answer_that_comes_wins(self, tmp_path: Path) -> None:
-        async with self.running() as executor:
+        async with self.running(Ability.KILL) as executor:
             attempt = self.give(executor, "loop", how="catch once", path=str(tmp_path / "file"))
             await attempt.begun()
             executor.stop(attempt.job.id, 1, StopReason.CANCEL, 25.0)
@@ -86,15 +91,15 @@ class StopCases(ExecutorSuite):
             assert outcome.result == b'"caught"'
 
     async def test_an_exception_made_of_a_cancelled_counts_as_one(self, tmp_path: Path) -> None:
-        async with self.running() as executor:
+        async with self.running(Ability.KILL) as executor:
             attempt = self.give(executor, "loop", how="translate", path=str(tmp_path / "file"))
             await attempt.begun()
             executor.stop(attempt.job.id, 1, StopReason.CANCEL, 25.0)
             assert isinstance(await attempt.outcome(), Cancelled)
 
-    @pytest.mark.parametrize(("how", "killed"), [("sleep", False), ("native", True)])
+    @pytest.mark.parametrize(("how", "killed"), [("sleep", False), ("native", True), ("report", False)])
     async def test_a_timeout_is_a_stop(self, tmp_path: Path, how: str, killed: bool) -> None:
-        async with self.running() as executor:
+        async with self.running(*needs(how)) as executor:
             grace = 0.2 if killed else 25.0
             attempt = self.give(
                 executor, "loop", how=how, path=str(tmp_path / "file"), job={"timeout": 0.3, "grace": grace}
@@ -113,14 +118,14 @@ class StopCases(ExecutorSuite):
             assert isinstance(await attempt.outcome(), Succeeded)
 
     async def test_too_much_memory_fails_the_attempt(self) -> None:
-        async with self.running() as executor:
+        async with self.running(Ability.KILL) as executor:
             attempt = self.give(executor, "allocate", size=400 << 20, job={"memory": 200 << 20, "grace": 0.5})
             outcome = await attempt.outcome()
             assert isinstance(outcome, Failed)
             assert (outcome.error.code, outcome.retryable) == ("memory-limit", True)
 
     async def test_too_much_cpu_time_fails_the_attempt(self, tmp_path: Path) -> None:
-        async with self.running() as executor:
+        async with self.running(Ability.KILL) as executor:
             attempt = self.give(
                 executor, "loop", how="spin", path=str(tmp_path / "file"), job={"cpu_time": 0.2, "grace": 25.0}
             )
@@ -168,7 +173,7 @@ class StopCases(ExecutorSuite):
             assert first.result == again.result  # the same process
 
     async def test_neighbours_of_a_killed_one_are_not_touched(self, tmp_path: Path) -> None:
-        async with self.running(concurrency=3) as executor:
+        async with self.running(Ability.KILL, concurrency=3) as executor:
             neighbours = [self.give(executor, "wait_for", path=str(tmp_path / "go")) for _ in range(2)]
             for neighbour in neighbours:
                 await neighbour.begun()
@@ -183,7 +188,7 @@ class StopCases(ExecutorSuite):
 
     @pytest.mark.parametrize("force", [True, False])
     async def test_a_host_that_was_stopped_is_not_used_again(self, tmp_path: Path, force: bool) -> None:
-        async with self.running(concurrency=1) as executor:
+        async with self.running(Ability.KILL, concurrency=1) as executor:
             before = await self.give(executor, "where").outcome()
             attempt = self.give(executor, "loop", how="spin", path=str(tmp_path / "file"))
             await attempt.begun()
@@ -196,7 +201,7 @@ class StopCases(ExecutorSuite):
 
     @pytest.mark.parametrize("end", ["stop", "force", "return"])
     async def test_no_process_of_a_job_outlives_it(self, tmp_path: Path, end: str) -> None:
-        async with self.running() as executor:
+        async with self.running(Ability.KILL) as executor:
             path = tmp_path / "pids"
             attempt = self.give(executor, "start_children", path=str(path), then_wait=end != "return")
             if end != "return":
@@ -223,7 +228,7 @@ class StopCases(ExecutorSuite):
             await closing
 
     async def test_close_stops_and_kills_what_does_not_end(self, tmp_path: Path) -> None:
-        async with self.running(concurrency=3) as executor:
+        async with self.running(Ability.KILL, concurrency=3) as executor:
             attempts: list[Attempt] = []
             for how in ("spin", "native", "stubborn"):
                 attempt = self.give(executor, "loop", how=how, path=str(tmp_path / how), job={"grace": 0.5})

@@ -182,6 +182,15 @@ class Claiming(StoreCases):
         assert await self.claimed(store, 5, "b") == []
         assert await self.claimed(store, 5, "a", "c") == ["a", "c"]
 
+    async def test_a_reserved_queue_is_served_by_workers_that_name_it_alone(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        names = ("heavylift.own", "heavylift", "heavylifts", "heavylift-own")
+        for name in names:
+            await self.added(store, clock, name, queue=name)
+        assert sorted(await self.claimed(store, 5)) == sorted(names[1:])
+        assert await self.claimed(store, 5, "default", "heavylift.own") == ["heavylift.own"]
+
     async def test_a_paused_queue_starts_nothing_until_it_is_resumed(self, store: Store, clock: FakeClock) -> None:
         await self.added(store, clock, "a")
         await self.added(store, clock, "b", queue="other")

@@ -176,3 +176,28 @@ class Reading(StoreCases):
         assert await counts() == {State.QUEUED: 1}
         await self.cancel(store, clock, await self.read(store, "a"))
         assert await counts() == {State.CANCELLED: 1}
+
+    # --- diagnosis ----------------------------------------------------------------------------------------------------
+
+    async def test_a_good_store_is_found_good_by_those_who_have_it_open_and_those_who_have_not(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        for one in (store, self.make_again(store, clock)):
+            found = {finding.check: finding for finding in await one.diagnose()}
+            for check in ("place", "schema"):
+                assert found[check].level == "ok", found[check]
+            for finding in found.values():
+                assert finding.what
+                assert bool(finding.fix) == (finding.level != "ok"), finding
+        assert await store.queues() == []
+
+    async def test_looking_makes_no_store(self, clock: FakeClock) -> None:
+        fresh = self.make_store(clock)
+        before = await fresh.diagnose()
+        assert await fresh.diagnose() == before
+        assert all(finding.level != "fail" for finding in before if finding.check in ("place", "schema"))
+        await fresh.open()
+        try:
+            assert fresh.schema.before == 0
+        finally:
+            await fresh.close()

@@ -1,0 +1,2 @@
+// What Piscina's threads are asked to do.
+exports.noop = (value) => value;

@@ -1,0 +1,279 @@
+"""The worker's side of one host, as far as all kinds have it in common: its process, what leads to it, what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import time
+from abc import ABC, abstractmethod
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Protocol
+
+from heavylift.executors import processes, verdicts
+from heavylift.executors.output import Output
+from heavylift.executors.wire import HEADER, NUMBER_SIZE, STOP_PACKET, Kind, Page, number_of, pack_request, send_packet
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from heavylift.core.outcome import Outcome
+    from heavylift.executor import StopReason
+    from heavylift.executors.link import Ending, Nanny
+    from heavylift.executors.verdicts import Run
+
+_FIRST_ANSWER = int(Kind.SUCCEEDED)
+CHUNK = 256 * 1024
+
+
+class Phase(Enum):
+    """A host's life."""
+
+    STARTING = 1
+    READY = 2
+    LEAVING = 3
+    """It takes no more runs: it was told to go, or killed."""
+    GONE = 4
+
+
+class Keeper(Protocol):
+    """What a host tells its pool; `host` is of the kind that the pool made."""
+
+    def host_ready(self, host: Any) -> None:
+        """It takes runs now."""
+
+    def host_failed(self, why: str) -> None:
+        """It could not start."""
+
+    def host_free(self, host: Any) -> None:
+        """It answered one run or more."""
+
+    def host_leaving(self, host: Any) -> None:
+        """It takes no more runs."""
+
+    def host_gone(self, host: Any, back: list[Run]) -> None:
+        """It is dead; `back` was not started there."""
+
+    def take_back(self, runs: list[Run]) -> None:
+        """These were sent and not started."""
+
+    def finish(self, run: Run, outcome: Outcome) -> None:
+        """A run is over."""
+
+    def stop_run(self, run: Run, reason: StopReason, grace: float) -> None:
+        """A limit of the run is reached."""
+
+
+class HostLink(ABC):
+    """One host. `running` holds the runs that were sent and not answered, in the order of their sending."""
+
+    def __init__(self, keeper: Keeper, temporary: str) -> None:
+        self.temporary = temporary
+        """The folder for what its jobs keep for their own time alone."""
+        self.phase = Phase.STARTING
+        self.running: dict[int, Run] = {}
+        self.jobs = 0
+        self.born = self.idle_since = time.monotonic()
+        self.last_wall, self.last_peak = 0.0, 0
+        self.pid = 0
+        self._keeper = keeper
+        self._loop = asyncio.get_running_loop()
+        self._pidfd = -1
+        self._warm = False
+        self._rest = b""
+
+    def start(self, nanny: Nanny, config: Mapping[str, Any]) -> None:
+        """Ask the nanny for the process."""
+        # The worker keeps the receiving end of the requests too: what it can still receive was never started.
+        self._requests, self._back = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._stream, stream = socket.socketpair()
+        self._page, memory = Page.create()
+        alive, self._alive = os.pipe()
+        self._stacks = os.memfd_create("heavylift-stacks", os.MFD_CLOEXEC)
+        self._output = Output()
+        for end in (self._requests, self._stream):
+            end.settimeout(0.0)
+        self._loop.add_reader(self._stream, self._readable)
+        descriptors = (self._back.fileno(), stream.fileno(), memory, alive, self._output.write_end, self._stacks)
+        nanny.start_host(self, descriptors, {**config, "temporary": self.temporary})
+        self._output.close_write_end()
+        stream.close()
+        os.close(memory)
+        os.close(alive)
+
+    @abstractmethod
+    def stop(self, run: Run, reason: StopReason, grace: float, *, force: bool) -> None:
+        """Ask the run to stop, and kill the host when the grace is over."""
+
+    @abstractmethod
+    def _reported(self, run: Run, kind: int, body: bytes) -> None:
+        """The host told something of a run that goes on."""
+
+    @abstractmethod
+    def _answered(self, run: Run, flags: int) -> None:
+        """A run is over and told; `running` has it no more."""
+
+    @abstractmethod
+    def _judge(self, ending: Ending, back: list[Run]) -> None:
+        """The host is dead: finish the runs that it leaves, or put them into `back`."""
+
+    # --- runs --------------------------------------------------------------------------------------------------
+
+    def send(self, run: Run) -> bool:
+        """Give it a run; False when its socket is full."""
+        try:
+            send_packet(self._requests, pack_request(run.number, run.job))
+        except BlockingIOError:
+            return False
+        run.host = self
+        self.running[run.number] = run
+        return True
+
+    def take_back(self) -> list[Run]:
+        """The runs that were sent and not started: what can still be received here, the host never saw."""
+        taken: list[Run] = []
+        while self.running:
+            try:
+                packet = self._back.recv(NUMBER_SIZE, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                break
+            if not packet:
+                break
+            if packet[0] == STOP_PACKET:
+                continue  # of a run that was received, or comes back too
+            run = self.running.pop(number_of(packet))
+            run.host = None
+            taken.append(run)
+        return taken
+
+    def leave(self) -> None:
+        """Let it go when it has answered what it has begun."""
+        if self.phase in (Phase.STARTING, Phase.READY):
+            self.phase = Phase.LEAVING
+            back = self.take_back()
+            self._requests.close()
+            self._keeper.host_leaving(self)
+            self._keeper.take_back(back)
+
+    def kill(self) -> None:
+        """Kill it; the nanny kills what it leaves behind."""
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+                processes.hurry(self.pid)
+        self.leave()
+
+    # --- what the host says ------------------------------------------------------------------------------------
+
+    def _readable(self) -> None:
+        if self.read():
+            self._keeper.host_free(self)
+
+    def read(self) -> bool:
+        """Read what there is; whether an answer was in it."""
+        answered = False
+        while True:
+            try:
+                data = self._stream.recv(CHUNK)
+            except (BlockingIOError, ConnectionResetError):
+                break
+            if not data:
+                self._loop.remove_reader(self._stream)  # dead, or about to be; its end is reported by the nanny
+                break
+            answered = self._frames(self._rest + data if self._rest else data) or answered
+            if len(data) < CHUNK:
+                break
+        return answered
+
+    def _frames(self, data: bytes) -> bool:
+        at, end, answered, size, unpack = 0, len(data), False, HEADER.size, HEADER.unpack_from
+        while end - at >= size:
+            length, kind, flags, number = unpack(data, at)
+            begin = at + size
+            at_next = begin + length
+            if at_next > end:
+                break
+            at = at_next
+            if kind >= _FIRST_ANSWER:
+                answered = True
+                self._answer(number, kind, flags, data[begin:at])
+            else:
+                self._said(number, kind, data[begin:at])
+        self._rest = data[at:] if at < end else b""
+        return answered
+
+    def _answer(self, number: int, kind: int, flags: int, body: bytes) -> None:
+        run = self.running.pop(number, None)
+        if run is None:
+            return
+        if run.timer is not None:
+            run.timer.cancel()
+        outcome = verdicts.of_answer(run, kind, flags, body)
+        self.jobs += 1
+        self.last_wall, self.last_peak = outcome.usage.wall, outcome.usage.peak_rss or 0
+        self._keeper.finish(run, outcome)
+        self._answered(run, flags)
+        if not self.running:
+            self.idle_since = self._loop.time()
+
+    def _said(self, number: int, kind: int, body: bytes) -> None:
+        if kind == Kind.READY:
+            self._warm = True
+            self._ready()
+        elif kind == Kind.BROKEN:
+            self._failed(body.decode())
+        elif (run := self.running.get(number)) is not None:
+            self._reported(run, kind, body)
+
+    # --- the process -------------------------------------------------------------------------------------------
+
+    def forked(self, pid: int, pidfd: int) -> None:
+        """See `link.Child`."""
+        self.pid, self._pidfd = pid, pidfd
+        if self.phase is Phase.LEAVING:
+            self.kill()
+        self._ready()
+
+    def _ready(self) -> None:
+        # Two news by two ways: the host's own, and the nanny's, with the descriptor by which it can be stopped.
+        if self._warm and self._pidfd >= 0 and self.phase is Phase.STARTING:
+            self.phase = Phase.READY
+            self.idle_since = time.monotonic()
+            self._keeper.host_ready(self)
+
+    def not_forked(self, why: str) -> None:
+        """See `link.Child`."""
+        self._failed(why)
+        self._release([])
+
+    def ended(self, ending: Ending) -> None:
+        """See `link.Child`: only a run that was started and not answered is charged, the others go back."""
+        self.read()
+        self._output.drain()
+        back = self.take_back()
+        if self.phase is Phase.STARTING:
+            self._failed(f"it ended with status {ending.status}: {self._output.tail()}")
+        self._judge(ending, back)
+        self._release(back)
+
+    def _failed(self, why: str) -> None:
+        if self.phase is Phase.STARTING:
+            self.phase = Phase.LEAVING
+            self._keeper.host_failed(why)
+
+    def _release(self, back: list[Run]) -> None:
+        self.phase = Phase.GONE
+        self.running.clear()
+        self._loop.remove_reader(self._stream)
+        for end in (self._requests, self._back, self._stream):
+            end.close()
+        self._page.close()
+        self._output.close()
+        os.close(self._alive)
+        os.close(self._stacks)
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+        self._keeper.host_gone(self, back)

@@ -1,0 +1,165 @@
+"""In a shared host: what the running jobs report through their Contexts, each by itself."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from heavylift.core import codec
+from heavylift.executors.reporting import SPACING, Wire, line_of
+from heavylift.executors.wire import NUMBERED, Kind
+
+if TYPE_CHECKING:
+    from heavylift.executors.shared_runs import LoopRun, ThreadRun
+
+HANDOVER = 0.02
+"""Seconds that a report waits at most until it is sent."""
+
+
+class Sender:
+    """Sends what reporters hold, from a thread of its own: code that is stopped must not tear a frame, and a loop that
+    is blocked must not keep the news of it.
+    """
+
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+        self.lock = threading.Lock()
+        self._waiting: SimpleQueue[SharedReporter] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin; a second call does nothing."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="heavylift reports", daemon=True)
+            self._thread.start()
+
+    def add(self, reporter: SharedReporter) -> None:
+        """Send what this one holds, 50 ms after its last news at the earliest."""
+        self._waiting.put(reporter)  # one call into C, which no Cancelled can interrupt half-way
+
+    def _run(self) -> None:
+        later: list[tuple[float, int, SharedReporter]] = []
+        while True:
+            with suppress(Empty):
+                reporter = self._waiting.get(timeout=max(0.0, later[0][0] - time.monotonic()) if later else None)
+                heapq.heappush(later, (reporter.sent_at + SPACING, id(reporter), reporter))
+            while later and later[0][0] <= time.monotonic():
+                heapq.heappop(later)[2].flush()
+
+
+class SharedReporter:
+    """A Context's reporter for one run of many: all that its code says is sent in order, and before the answer.
+
+    Code that may be stopped at any instruction only appends to a deque, which is one call; the rest is the sender's.
+    """
+
+    def __init__(self, sender: Sender, run: LoopRun | ThreadRun, log_left: int) -> None:
+        self._sender, self._of, self._run, self._log_left = sender, run, run.number, log_left
+        self._said: deque[tuple[Kind, bytes]] = deque()
+        self._waits = self._over = False
+        self._sent = threading.Lock()
+        self._sent.acquire()
+        self.sent_at = float("-inf")
+        self._lines_sent = self._numbers = self._dropped = 0
+
+    def progress(self, value: dict[str, Any]) -> None:
+        """See `context.Reporter`."""
+        self._say(Kind.PROGRESS, codec.encode(value))
+
+    def checkpoint(self, value: bytes) -> None:
+        """See `context.Reporter`."""
+        self._say(Kind.CHECKPOINT, value)
+
+    def log(self, level: str, message: str) -> None:
+        """See `context.Reporter`."""
+        line = line_of(level, message)
+        if len(line) > self._log_left:
+            self._log_left = 0  # a shorter line that would still fit must not follow a gap
+            self._dropped += 1
+        else:
+            self._log_left -= len(line)
+            self._say(Kind.LOG, line)
+
+    def cancelled(self) -> bool:
+        """See `context.Reporter`."""
+        return self._of.asked
+
+    def shield(self) -> None:
+        """See `context.Reporter`."""
+        self._of.shield()
+
+    def unshield(self, name: str, *, quiet: bool) -> None:
+        """See `context.Reporter`."""
+        if self._of.asked and not self._of.raised:
+            self.log("info", f"A stop waited for the end of {name!r}.")
+        self._of.unshield(quiet=quiet)
+
+    def flush(self) -> None:
+        """Send what was said until now."""
+        with self._sender.lock:
+            if not self._over:
+                self._send()
+        with suppress(RuntimeError):  # nobody waited for the last one either
+            self._sent.release()
+
+    def end(self) -> None:
+        """Send what was said until now: the answer comes next, and nothing more is heard."""
+        with self._sender.lock:
+            self._send()
+            if self._dropped:
+                head = NUMBERED.pack(self._lines_sent) + NUMBERED.pack(self._dropped)
+                self._sender.wire.send(self._run, Kind.LOG, head)
+            self._over = True
+
+    def abandon(self) -> None:
+        """In a child after a fork, which has no sender: say nothing more."""
+        self._over = True
+
+    def _say(self, kind: Kind, data: bytes) -> None:
+        if self._over:
+            return
+        self._said.append((kind, data))
+        if not self._waits:
+            self._waits = True
+            self._sender.add(self)
+            if time.monotonic() - self.sent_at >= SPACING:
+                # The sender needs the interpreter for a moment: what comes next here may keep it for long.
+                self._sent.acquire(timeout=HANDOVER)
+
+    def _send(self) -> None:
+        """Of progress without anything else in between only the last is sent; lines go together."""
+        self.sent_at = time.monotonic()
+        self._waits = False  # before the look: what is said from now on is seen by it, or sent by another
+        said, lines, progress = self._said, list[bytes](), b""
+        while said:
+            kind, data = said.popleft()
+            if kind is not Kind.LOG:
+                self._send_lines(lines)
+            if kind is not Kind.PROGRESS:
+                self._send_progress(progress)
+                progress = b""
+            if kind is Kind.PROGRESS:
+                progress = data
+            elif kind is Kind.LOG:
+                lines.append(data)
+            else:
+                self._sender.wire.send(self._run, kind, data)
+        self._send_lines(lines)
+        self._send_progress(progress)
+
+    def _send_lines(self, lines: list[bytes]) -> None:
+        if lines:
+            head = NUMBERED.pack(self._lines_sent) + NUMBERED.pack(0)
+            self._sender.wire.send(self._run, Kind.LOG, head + b"\n".join(lines))
+            self._lines_sent += len(lines)
+            lines.clear()
+
+    def _send_progress(self, progress: bytes) -> None:
+        if progress:
+            self._numbers += 1
+            self._sender.wire.send(self._run, Kind.PROGRESS, NUMBERED.pack(self._numbers) + progress)
