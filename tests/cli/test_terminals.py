@@ -13,6 +13,9 @@ from tests.http.serving import HEAVYLIFT
 
 from heavylift.core.job import State
 
+# Many commands, one after the other: on a busy machine each takes seconds.
+pytestmark = pytest.mark.timeout(300)
+
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 LONG = "日本語のとても長い名前🐎" * 20
 

@@ -13,6 +13,9 @@ from tests.http.conftest import HERE
 from tests.http.serving import HEAVYLIFT, Server, finished, serving, started, submit
 
 
+pytestmark = pytest.mark.timeout(180)  # each starts half a dozen processes
+
+
 @pytest.fixture(autouse=True)
 def importable(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", f"{HERE}:{tmp_path}")
