@@ -138,11 +138,18 @@ class Heavylift:
         self._clock = self._clock if clock is None else clock
         self._lends_worker = False
         try:
+            self._close_sync()
             self.override(**settings)
             yield
         finally:
             self.given_settings, self._clock, self._lends_worker = before
+            self._close_sync()
             self.override()
+
+    def _close_sync(self) -> None:
+        """Let code without a loop open the store anew, where it is by then."""
+        if self._sync is not None:
+            self._sync.close()
 
     # --- tasks -------------------------------------------------------------------------------------------------
 

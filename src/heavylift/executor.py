@@ -71,12 +71,16 @@ class TaskInfo:
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """Where to find the application: a module's name or a file's path, the attribute, and further modules to import."""
+    """Where to find the application: a module's name or a file's path, the attribute, and further modules to import.
+
+    `store` is the URL that its jobs submit to; None: the one in its code.
+    """
 
     target: str
     attribute: str
     imports: tuple[str, ...] = ()
     path: tuple[str, ...] = ()
+    store: str | None = None
 
 
 class Executor(Protocol):

@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,7 @@ async def _work(config: dict[str, Any], ready: int | None) -> None:
     asyncio.get_running_loop().set_exception_handler(_broken)
     stops = _Stops(config.get("alive"))
     application = Application(**{name: _tupled(value) for name, value in config["application"].items()})
-    nanny = await Nanny.start(application)
+    nanny = await Nanny.start(replace(application, store=config["settings"].get("store")))
     settings = Settings.load(**(nanny.settings | config["settings"]))
     clock = SystemClock()
     store = open_store(settings.store, clock, inline=True)

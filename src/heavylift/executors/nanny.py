@@ -191,6 +191,8 @@ def load(given: Mapping[str, Any]) -> Any:
     if not all(hasattr(found, name) for name in _PARTS):
         message = f"{target}:{given['attribute']} is a {type(found).__name__}, not a Heavylift"
         raise NotAnApplication(message)
+    if given["store"] is not None:
+        found.override(store=given["store"])  # what jobs submit goes to where they came from
     return found
 
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,7 @@ class ProvidingCases(ExecutorSuite):
             attempt = self.give_marking(executor, "shielded", tmp_path)
             await attempt.begun()
             executor.stop(attempt.job.id, 1, StopReason.CANCEL, GRACE)
+            await asyncio.sleep(0.3)  # what heeds no shield is stopped by then: the stop is said again and again
             (tmp_path / "marks.go").touch()
             assert isinstance(await attempt.outcome(), Cancelled)
             assert marks(tmp_path) == ["whole", "Cancelled"]
