@@ -80,6 +80,18 @@ def test_serve_with_three_processes_has_one_worker_and_says_once_where(tmp_path)
     assert not any(child.is_running() for child in children)
 
 
+def test_a_web_process_that_was_there_takes_over_from_one_that_is_killed(tmp_path):
+    with serving(cwd=tmp_path) as first, serving(cwd=tmp_path) as second, second.client() as client:
+        [worker] = alive(client)
+        assert psutil.Process(worker["pid"]).ppid() == first.process.pid
+        first.process.kill()
+        while not (found := alive(client)) or found[0]["pid"] == worker["pid"]:
+            pass
+        [successor] = found
+        assert psutil.Process(successor["pid"]).ppid() == second.process.pid
+        assert finished(client, submit(client, "add", a=1))["state"] == "succeeded"
+
+
 def test_a_web_process_that_died_is_replaced(tmp_path):
     with serving("--workers", "2", "--role", "api", cwd=tmp_path) as server:
         before = {child.pid for child in web_processes(server)}
