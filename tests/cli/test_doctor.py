@@ -18,6 +18,9 @@ from heavylift.cli import inspection, machine
 from heavylift.core.version import VERSION
 from heavylift.stores.sqlite.diagnosis import file_system
 
+# Many commands, one after the other: on a busy machine each takes seconds.
+pytestmark = pytest.mark.timeout(300)
+
 GOOD = {"program", "store", "cores", "memory", "files", "clock", "place", "schema", "file system", "locks"}
 GOOD |= {"disk", "connections", "latency", "workers", "queues", "tasks"}
 

@@ -12,6 +12,9 @@ from heavylift import cli
 from heavylift.cli import quick
 from heavylift.core.version import VERSION
 
+# Many commands, one after the other: on a busy machine each takes seconds.
+pytestmark = pytest.mark.timeout(300)
+
 PATH = Path(cli.__file__).with_name(quick.NAME)
 RENDER = "from heavylift.cli.commands import app; app(['--help'], prog_name='heavylift')"
 COMMANDS = [

@@ -6,7 +6,11 @@ import signal
 import sqlite3
 import subprocess
 
+import pytest
 from tests.http.serving import HEAVYLIFT
+
+# Many commands, one after the other: on a busy machine each takes seconds.
+pytestmark = pytest.mark.timeout(300)
 
 STEPS = ["open", "worker", "submit", "follow", "cancel", "kill", "retry", "stop"]
 QUEUE = "heavylift.selftest"

@@ -62,8 +62,12 @@ def first(ctx: Context):
         spin(0.0001)
         stamp(ctx, 0)
         yield "first"
-    finally:
+    except GeneratorExit:  # forgotten, and collected
+        raise
+    except BaseException:
         stamp(ctx, 3)
+        raise
+    stamp(ctx, 3)
 
 
 def second(ctx: Context, before: Annotated[str, Provide(first)]):
@@ -71,8 +75,12 @@ def second(ctx: Context, before: Annotated[str, Provide(first)]):
         spin(0.0001)
         stamp(ctx, 1)
         yield f"second after {before}"
-    finally:
+    except GeneratorExit:  # forgotten, and collected
+        raise
+    except BaseException:
         stamp(ctx, 4)
+        raise
+    stamp(ctx, 4)
 
 
 @lift.task

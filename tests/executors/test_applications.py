@@ -1,6 +1,7 @@
 """How an application is found and imported, and what its import may leave behind."""
 
 import asyncio
+import json
 import socket
 
 import pytest
@@ -10,6 +11,8 @@ from heavylift.core.errors import ConfigError
 from heavylift.core.outcome import Succeeded
 from heavylift.executor import Application
 from heavylift.executors.link import Nanny
+from heavylift.executors.pools import Pools
+from heavylift.settings import Settings
 from heavylift.testing.executors.cases import Attempt, ExecutorSuite, own_processes, until
 
 give = ExecutorSuite().give
@@ -210,3 +213,43 @@ async def test_a_peak_of_memory_is_forgotten_when_what_made_it_is_gone(tmp_path)
     assert made > first + 60
     assert held > first + 60
     assert after < first + 30
+
+
+async def test_a_plain_task_runs_in_a_thread_when_its_job_says_so(tmp_path):
+    """There is room for it although no task of the application runs there by itself."""
+    body = """
+        import os, threading
+
+        @lift.task
+        def where() -> list:
+            return [os.getpid(), threading.current_thread() is threading.main_thread()]
+    """
+    write(tmp_path, "plain", body)
+    pool = Pools(await nanny_of(tmp_path, "plain"), Settings.load({}, concurrency=1))
+    await pool.start()
+    assert pool.free.thread > 0
+    assert pool.free.loop == 0
+    outcomes = [await give(pool, "where", job={"run_in": place}).outcome() for place in ("thread", "process")]
+    (pid, is_main), (other, other_is_main) = (json.loads(outcome.result) for outcome in outcomes)
+    assert (is_main, other_is_main) == (False, True)
+    assert pid != other
+    await pool.close(0.0)
+
+
+async def test_a_job_runs_where_its_task_does_by_now(tmp_path):
+    """It was submitted to another version of the application, in which the task was a coroutine, or was none."""
+    body = """
+        @lift.task
+        def was_coroutine(): return 1
+
+        @lift.task
+        async def was_plain(): return 2
+    """
+    write(tmp_path, "changed", body)
+    pool = Pools(await nanny_of(tmp_path, "changed"), Settings.load({}, concurrency=1))
+    await pool.start()
+    for task, place, result in (("was_coroutine", "loop", b"1"), ("was_plain", "process", b"2")):
+        outcome = await give(pool, task, job={"run_in": place}).outcome()
+        assert isinstance(outcome, Succeeded), outcome
+        assert outcome.result == result
+    await pool.close(0.0)

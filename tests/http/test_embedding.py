@@ -86,6 +86,8 @@ Server(uvicorn.Config("host_app:app", port=0, log_level="warning")).run()
 """
 USER = {"x-user": "ada"}
 
+pytestmark = pytest.mark.timeout(180)  # two hundred streams are many for a busy machine
+
 
 @pytest.fixture
 def hosted(tmp_path, monkeypatch):

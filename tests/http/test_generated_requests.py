@@ -46,6 +46,7 @@ def own(tmp_path_factory):
     print(f"{sum(count.values())} requests were answered: {dict(sorted(count.items()))}")
 
 
+@pytest.mark.timeout(180)
 @schema.parametrize()
 @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), derandomize=True)
 def test_every_answer_is_one_that_is_described(case, own):

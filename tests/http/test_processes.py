@@ -12,6 +12,8 @@ import pytest
 from tests.http.conftest import HERE
 from tests.http.serving import HEAVYLIFT, Server, finished, serving, started, submit
 
+pytestmark = pytest.mark.timeout(180)  # each starts half a dozen processes
+
 
 @pytest.fixture(autouse=True)
 def importable(tmp_path, monkeypatch):
@@ -76,6 +78,18 @@ def test_serve_with_three_processes_has_one_worker_and_says_once_where(tmp_path)
     assert said.count("Heavylift serves") == 1
     assert "ended with exit code -9; another one is started" in said
     assert not any(child.is_running() for child in children)
+
+
+def test_a_web_process_that_was_there_takes_over_from_one_that_is_killed(tmp_path):
+    with serving(cwd=tmp_path) as first, serving(cwd=tmp_path) as second, second.client() as client:
+        [worker] = alive(client)
+        assert psutil.Process(worker["pid"]).ppid() == first.process.pid
+        first.process.kill()
+        while not (found := alive(client)) or found[0]["pid"] == worker["pid"]:
+            pass
+        [successor] = found
+        assert psutil.Process(successor["pid"]).ppid() == second.process.pid
+        assert finished(client, submit(client, "add", a=1))["state"] == "succeeded"
 
 
 def test_a_web_process_that_died_is_replaced(tmp_path):

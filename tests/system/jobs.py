@@ -1,5 +1,6 @@
 """The application of the system tests: jobs that work, jobs that misbehave, and the marks that they leave."""
 
+import asyncio
 import contextlib
 import hashlib
 import mmap
@@ -40,6 +41,17 @@ def work(ctx: Context, number: int, seconds: float) -> int:
     """Some CPU work, with a mark at its start and at its end."""
     mark("start", ctx.job_id, ctx.attempt)
     burn(seconds)
+    mark("end", ctx.job_id, ctx.attempt)
+    return number
+
+
+@lift.task(retry=Retry(3, fixed(0.05)), crashes=20)
+async def work_awaiting(ctx: Context, number: int, seconds: float) -> int:
+    """The same beside others on a loop, which comes round in between."""
+    mark("start", ctx.job_id, ctx.attempt)
+    for _ in range(10):
+        burn(seconds / 20)
+        await asyncio.sleep(seconds / 20)
     mark("end", ctx.job_id, ctx.attempt)
     return number
 

@@ -23,7 +23,7 @@ from tests.system.service import ROOT, until
 from heavylift import State
 from heavylift.client import Client
 from heavylift.core.errors import StoreUnavailable
-from heavylift.core.options import Options
+from heavylift.core.options import PLACES, Options
 from heavylift.core.retry import Retry, fixed
 from heavylift.store import SystemClock
 from heavylift.stores import open_store
@@ -48,6 +48,9 @@ class Serve:
         environment = os.environ | {
             "AUDIT_FILE": str(self._folder / "audit"),
             "PHASES_FOLDER": str(self._folder),
+            # Few at a time: a loss of all that a dead worker held makes each of them wait, and longer each time.
+            "HEAVYLIFT_COROUTINES": "3",
+            "HEAVYLIFT_THREADS": "3",
             "PYTHONPATH": f"{ROOT / 'tests/system/probe'}:{ROOT}",
         }
         self._process = subprocess.Popen(
@@ -167,16 +170,20 @@ async def submit(client: Client, ids: list[str], options: Options) -> None:
     """Submit in small batches, again after a refusal: the ids make that safe."""
     for at in range(0, len(ids), 10):
         batch = ids[at : at + 10]
-        requests = [
-            ("work", f'{{"number":{at + n},"seconds":{random.uniform(0.005, 0.2):.4f}}}'.encode(), options)
-            for n in range(len(batch))
-        ]
+        requests = [request(at + n, options) for n in range(len(batch))]
         while True:
             try:
                 await client.submit(requests, batch)
                 break
             except StoreUnavailable:
                 await asyncio.sleep(0.05)
+
+
+def request(number: int, options: Options) -> tuple[str, bytes, Options]:
+    """Of three jobs one runs in a process, one in a thread and one on a loop."""
+    place = PLACES[number % 3]
+    arguments = f'{{"number":{number},"seconds":{random.uniform(0.005, 0.2):.4f}}}'.encode()
+    return "work_awaiting" if place == "loop" else "work", arguments, options.using(run_in=place)
 
 
 async def all_final(client: Client) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated, Any, Optional
 
@@ -11,6 +10,7 @@ from typer.core import TyperGroup
 
 # ruff: noqa: FBT002, PLR0913  typer makes an option of each parameter, and a flag of a boolean one
 from heavylift.cli.exits import HELP, Exit
+from heavylift.cli.quick import nobody_reads
 
 
 class Commands(TyperGroup):
@@ -24,8 +24,7 @@ class Commands(TyperGroup):
             finally:
                 sys.stdout.flush()
         except BrokenPipeError:
-            # What is still buffered goes nowhere, without a complaint at the end of the program.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            nobody_reads()
             raise typer.Exit(Exit.OK) from None
 
 

@@ -60,7 +60,12 @@ def console(*, stderr: bool = False) -> Console:
     """A console that writes plain text when it is no terminal."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+    class Pipe(Console):
+        def on_broken_pipe(self) -> None:
+            """Let the command end as it does for all that it prints: well."""
+            raise BrokenPipeError
+
+    return Pipe(stderr=stderr, highlight=False, soft_wrap=True)
 
 
 def data(value: Any) -> None:

@@ -23,9 +23,20 @@ def answered(arguments: list[str]) -> int | None:
         return 0
     if arguments not in ([], ["--help"], ["-h"]) or not _is_wide():
         return None
-    text = _help()
-    (sys.stdout if arguments else sys.stderr).write(text)
+    out = sys.stdout if arguments else sys.stderr
+    try:
+        out.write(_help())
+        out.flush()
+    except BrokenPipeError:
+        nobody_reads()
     return 0 if arguments else 2
+
+
+def nobody_reads() -> None:
+    """Whoever read the output has enough of it (`| head -1`): what is still buffered goes nowhere, without a complaint
+    at the end of the program.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _help() -> str:

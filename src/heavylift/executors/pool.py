@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from heavylift.core.errors import ConfigError
 from heavylift.core.job import Error
 from heavylift.core.options import Slots
 from heavylift.core.outcome import Failed, Interrupted, Outcome
-from heavylift.executor import Ability, Report, StopReason, TaskInfo
+from heavylift.executor import Ability, Report, StopReason
 from heavylift.executors import processes, verdicts
 from heavylift.executors.host_link import Phase
+from heavylift.executors.host_pool import PATIENCE, HostPool
 from heavylift.executors.hosts import HostProcess
 from heavylift.executors.pace import Pace
 from heavylift.executors.temporary import Temporary
 from heavylift.executors.verdicts import Run, Stop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from heavylift.core.job import Job
     from heavylift.executors.link import Nanny
@@ -31,50 +29,25 @@ if TYPE_CHECKING:
 AHEAD, AHEAD_SECONDS = 400, 0.05
 """Very short runs are taken ahead: what the hosts begin within so many seconds, and not more than so many."""
 WATCH = 0.05
-PATIENCE = 0.5
-"""A run that was not started for so many seconds is handed back, so that another worker may take it."""
-SHARE = 4
-"""The part (1/n) of the grace of `close` that is kept for the soft stop of what did not end by itself."""
-LEAVE = 3.0
-"""Seconds that hosts get to leave by themselves, and to clean up what they kept."""
-FAILURES_BEFORE_PAUSE = 3
-PAUSE = 1.0
-
 log = logging.getLogger("heavylift.worker")
 
 
-class Pool:
+class Pool(HostPool):
     """An Executor of hosts that a nanny forks. `patience`: see PATIENCE."""
 
     lacks: frozenset[Ability] = frozenset()
 
     def __init__(self, nanny: Nanny, settings: Settings, *, patience: float = PATIENCE) -> None:
-        self.tasks: Mapping[str, TaskInfo] = nanny.tasks
+        super().__init__(nanny, settings)
         self.size = settings.concurrency or processes.cpus()
-        self.nanny, self._settings, self._patience = nanny, settings, patience
-        self._config = {"nice": settings.nice, "max_result": settings.max_result, "max_log": settings.max_log}
-        self._temporary: Temporary | None = None
-        self._loop = asyncio.get_running_loop()
-        self._numbers = 0
-        self._runs: dict[tuple[str, int], Run] = {}
+        self._patience = patience
         self._queue: deque[Run] = deque()
         self._hosts: set[HostProcess] = set()
         self._idle: list[HostProcess] = []
         self._open: deque[HostProcess] = deque()
         self._paces: dict[str, Pace] = {}
         self._pace = Pace()
-        self._pumping = self._closing = False
-        self._behind = False
-        """Runs that were taken ahead had to be handed back: none is taken ahead until a host answers again."""
-        self._failures = 0
-        self._why = ""
-        self._not_before = 0.0
-        self._warm: asyncio.Future[None] | None = None
         self._tails: dict[HostProcess, int] = {}
-        self._tail_timer: asyncio.TimerHandle | None = None
-        self._watch_timer: asyncio.TimerHandle | None = None
-        self._shrink_timer: asyncio.TimerHandle | None = None
-        self._changed = asyncio.Event()
 
     # --- the contract ------------------------------------------------------------------------------------------
 
@@ -112,7 +85,7 @@ class Pool:
         self._warm = self._loop.create_future()
         self._grow(self._least)
         await self._warm
-        self._shrink_timer = self._loop.call_later(self._shrink_pause, self._shrink)
+        self._later("shrink", self._shrink_pause, self._shrink)
 
     def run(self, job: Job, report: Callable[[Job, Report], None], finished: Callable[[Job, Outcome], None]) -> None:
         """See `Executor.run`."""
@@ -122,14 +95,10 @@ class Pool:
             message = f"There is no task {job.task!r} in this version of the application."
             self._loop.call_soon(finished, job, Failed(Error("unknown-task", message), retryable=False))
         else:
-            self._numbers += 1
             pace = self._paces.get(job.task)
             if pace is None:
                 pace = self._paces[job.task] = Pace()
-            shares = not (job.alone or job.options.fresh)
-            run = Run(self._numbers, job, report, finished, time.monotonic(), pace, shares)
-            self._runs[job.id, job.attempt] = run
-            self._queue.append(run)
+            self._queue.append(self._accept(job, report, finished, pace))
             self._pump_soon()
 
     def stop(self, job: str, attempt: int, reason: StopReason, grace: float, *, force: bool = False) -> None:
@@ -150,42 +119,10 @@ class Pool:
         await self.nanny.close()
         await self.gone()
 
-    async def gone(self) -> None:
-        """Wait, not for long, until every host is reaped; then remove what their jobs kept."""
-        await self._until(lambda: not self._hosts, self._loop.time() + 1)
-        temporary, self._temporary = self._temporary, None
-        if temporary is not None:
-            await temporary.close()
-
-    async def close_hosts(self, grace: float) -> None:
-        """As `close`, and leave the nanny alone: it kills what is left when it is closed."""
-        self._closing = True
-        deadline = self._loop.time() + grace
-        while self._queue:
-            self.finish(self._queue.popleft(), Interrupted("drain"))
-        for host in self._hosts:
-            self.take_back(host.take_back())
-        share = min(max((run.job.options.grace for run in self._runs.values()), default=0.0), grace / SHARE)
-        await self._until(lambda: not self._runs, deadline - share)
-        for run in list(self._runs.values()):
-            left = max(0.0, deadline - self._loop.time())
-            self.stop(run.job.id, run.job.attempt, StopReason.DRAIN, left, force=left == 0)
-        await self._until(lambda: not self._runs, deadline + 5)
-        for timer in (self._tail_timer, self._watch_timer, self._shrink_timer):
-            if timer is not None:
-                timer.cancel()
-        for host in list(self._hosts):
-            host.leave()
-        await self._until(lambda: not self._hosts, self._loop.time() + LEAVE)
-        for host in list(self._hosts):
-            host.kill()
-
-    async def _until(self, condition: Callable[[], bool], deadline: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(deadline):
-                while not condition():
-                    self._changed.clear()
-                    await self._changed.wait()
+    def _taken_out(self) -> list[Run]:
+        waiting = list(self._queue)
+        self._queue.clear()
+        return waiting
 
     # --- giving out runs ---------------------------------------------------------------------------------------
 
@@ -205,8 +142,8 @@ class Pool:
                 break
         if queue and len(self._hosts) < self.size:
             self._grow(len(queue))
-        if self._watch_timer is None and self._runs:
-            self._watch_timer = self._loop.call_later(WATCH, self._watch)
+        if self._runs:
+            self._later("watch", WATCH, self._watch)
 
     def _host_for(self, run: Run) -> HostProcess | None:
         """A host that may have this run now; None if there is none."""
@@ -254,13 +191,12 @@ class Pool:
         if len(host.running) < depth:
             host.open = True
             self._open.append(host)
-        if self._tail_timer is None:
+        if "tails" not in self._timers:
             self._look_at_tails()
         return True
 
     def _relieve(self) -> None:
         """Take the tail back from each host whose first run takes unusually long, and was there at the last look."""
-        self._tail_timer = None
         before, self._tails = self._tails, {}
         for host in list(self._hosts):
             if len(host.running) < 2:  # noqa: PLR2004  a first one and a tail
@@ -274,10 +210,10 @@ class Pool:
         self._look_at_tails()
 
     def _look_at_tails(self) -> None:
-        if self._tail_timer is None:
+        if "tails" not in self._timers:
             usual = [next(iter(host.running.values())).pace.long for host in self._hosts if len(host.running) > 1]
             if usual:
-                self._tail_timer = self._loop.call_later(min(usual), self._relieve)
+                self._later("tails", min(usual), self._relieve)
 
     def _close_depth(self, host: HostProcess) -> None:
         if host.open:
@@ -288,21 +224,9 @@ class Pool:
 
     def host_ready(self, host: HostProcess) -> None:
         """A host is warm."""
-        self._failures = 0
         self._idle.append(host)
-        if self._warm is not None and not self._warm.done():
-            self._warm.set_result(None)
+        self._is_warm()
         self._pump_soon()
-
-    def host_failed(self, why: str) -> None:
-        """A host could not start."""
-        self._failures += 1
-        self._why = why
-        log.error("a host could not start: %s", why)
-        if self._warm is not None and not self._warm.done():
-            self._warm.set_exception(ConfigError(f"A host of the application cannot start: {why}"))
-        if self._failures >= FAILURES_BEFORE_PAUSE:
-            self._not_before = self._loop.time() + PAUSE
 
     def host_free(self, host: HostProcess) -> None:
         """A host has answered: it is idle, or there is room behind what it runs."""
@@ -369,10 +293,6 @@ class Pool:
             self._changed.set()
         run.finished(job, outcome)
 
-    def stop_run(self, run: Run, reason: StopReason, grace: float) -> None:
-        """A run is beyond a limit."""
-        self.stop(run.job.id, run.job.attempt, reason, grace)
-
     # --- size --------------------------------------------------------------------------------------------------
 
     def _busy(self) -> int:
@@ -388,14 +308,12 @@ class Pool:
 
     def _grow(self, wanted: int) -> None:
         """Start hosts until `wanted` are about to be free, and not more than `size` and the reserve live."""
-        if self._closing or not self.nanny.ready or self._loop.time() < self._not_before:
+        if not self._may_start:
             return
         coming = sum(1 for host in self._hosts if host.phase is Phase.STARTING)
         most = self.size + self._least - 1
         for _ in range(min(wanted - coming - len(self._idle), most - self._living())):
-            host = HostProcess(self, self._temporary.next() if self._temporary is not None else "")
-            self._hosts.add(host)
-            host.start(self.nanny, self._config)
+            self._started(HostProcess(self, self._temporary.next() if self._temporary is not None else ""))
 
     def _renewed(self) -> None:
         """A new nanny has taken over; its application may be another version."""
@@ -418,7 +336,7 @@ class Pool:
 
     def _shrink(self) -> None:
         """Let hosts go that had nothing to do for long, down to one."""
-        self._shrink_timer = self._loop.call_later(self._shrink_pause, self._shrink)
+        self._later("shrink", self._shrink_pause, self._shrink)
         now = self._loop.time()
         for host in list(self._idle):
             if self._living() <= self._least:
@@ -429,7 +347,6 @@ class Pool:
     # --- every 50 ms while there is something to run --------------------------------------------------------------
 
     def _watch(self) -> None:
-        self._watch_timer = None
         for host in list(self._hosts):
             if host.running:
                 host.look()
@@ -440,4 +357,4 @@ class Pool:
         if self._queue:
             self._pump_soon()
         if self._runs:
-            self._watch_timer = self._loop.call_later(WATCH, self._watch)
+            self._later("watch", WATCH, self._watch)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from heavylift.core.options import Slots
 from heavylift.executor import Ability
-from heavylift.executors.pool import PATIENCE, Pool
+from heavylift.executors.host_pool import PATIENCE
+from heavylift.executors.pool import Pool
 from heavylift.executors.shared_pool import SharedPool
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Pools:
-    """An Executor of exclusive and shared hosts that one nanny forks. `patience`: see `pool.PATIENCE`."""
+    """An Executor of exclusive and shared hosts that one nanny forks. `patience`: see `host_pool.PATIENCE`."""
 
     lacks: frozenset[Ability] = frozenset()
 

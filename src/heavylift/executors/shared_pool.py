@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING
 
-from heavylift.core.errors import ConfigError
 from heavylift.core.options import RunIn, Slots
 from heavylift.core.outcome import Interrupted, Outcome
-from heavylift.executor import Report, StopReason, TaskInfo
+from heavylift.executor import Report, StopReason
 from heavylift.executors import processes, verdicts
 from heavylift.executors.host_link import Phase
+from heavylift.executors.host_pool import PATIENCE, HostPool
 from heavylift.executors.pace import Pace
-from heavylift.executors.pool import PATIENCE
 from heavylift.executors.shared_hosts import SharedHostProcess
 from heavylift.executors.temporary import Temporary
 from heavylift.executors.verdicts import Run, Stop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from heavylift.core.job import Job
     from heavylift.executors.link import Nanny
@@ -33,28 +31,17 @@ BLOCKED = 5.0
 """A loop that did not come round for so many seconds is blocked."""
 MOST = 4
 """Hosts that are alive at once, beside those of runs that are alone."""
-SHARE = 4
-"""The part (1/n) of the grace of `close` that is kept for the soft stop of what did not end by itself."""
-FAILURES_BEFORE_PAUSE, PAUSE = 3, 1.0
 
 log = logging.getLogger("heavylift.worker")
 
 
-class SharedPool:
-    """Runs coroutines and threads; see `Executor`. The nanny is another's to close."""
+class SharedPool(HostPool):
+    """Runs coroutines and threads; see `Executor`."""
 
     def __init__(self, nanny: Nanny, settings: Settings, most_alone: int) -> None:
-        self.tasks: Mapping[str, TaskInfo] = nanny.tasks
-        self._nanny, self._settings, self._most_alone = nanny, settings, most_alone
-        self._config = {
-            "nice": settings.nice,
-            "max_result": settings.max_result,
-            "max_log": settings.max_log,
-            "threads": settings.threads,
-        }
-        self._loop = asyncio.get_running_loop()
-        self._numbers = 0
-        self._runs: dict[tuple[str, int], Run] = {}
+        super().__init__(nanny, settings)
+        self._config["threads"] = settings.threads
+        self._most_alone = most_alone
         self._counts: Counter[RunIn] = Counter()
         self._sent: Counter[RunIn] = Counter()
         self._most: dict[RunIn, int] = {"loop": settings.coroutines, "thread": settings.threads}
@@ -66,24 +53,25 @@ class SharedPool:
         """The host that takes new runs."""
         self._given: dict[SharedHostProcess, Run] = {}
         """Runs that are to be alone, by the host that was started for each."""
-        self._temporary: Temporary | None = None
-        self._pumping = self._closing = False
-        self._behind = False
-        """Runs that were taken ahead had to be handed back: none is taken ahead until a host answers again."""
-        self._failures, self._not_before = 0, 0.0
-        self._warm: asyncio.Future[None] | None = None
-        self._watch_timer: asyncio.TimerHandle | None = None
-        self._changed = asyncio.Event()
 
     # --- the contract ------------------------------------------------------------------------------------------
 
     @property
     def free(self) -> Slots:
         """See `Executor.free`."""
-        if self._closing or (self._taking is None and len(self._common()) >= MOST):
+        if self._closing or self._loop.time() < self._not_before:
             return Slots()
-        places = {info.options.run_in for info in self.tasks.values()}
-        return Slots(**{place: self._room(place) for place in self._most if place in places})
+        if self._taking is None and len(self._common()) >= MOST:
+            return Slots()
+        # Any function may run in a thread, by an option of a single job; only coroutines on a loop.
+        coroutines = sum(info.options.run_in == "loop" for info in self.tasks.values())
+        functions = len(self.tasks) > coroutines
+        return Slots(0, self._room("loop") if coroutines else 0, self._room("thread") if functions else 0)
+
+    @property
+    def _is_wanted(self) -> bool:
+        """Whether a host is to be warm before there is anything to run."""
+        return any(info.options.run_in != "process" for info in self.tasks.values())
 
     def _room(self, place: RunIn) -> int:
         window, taken = self._most[place], self._counts[place]
@@ -96,8 +84,8 @@ class SharedPool:
 
     async def start(self) -> None:
         """Be warm, if the application has tasks that run here."""
-        self._nanny.on_ready.append(self._renewed)
-        if any(self.free):
+        self.nanny.on_ready.append(self._renewed)
+        if self._is_wanted:
             self._warm = self._loop.create_future()
             self._ensure_host()
             await self._warm
@@ -107,17 +95,14 @@ class SharedPool:
         if self._closing:
             self._loop.call_soon(finished, job, Interrupted("drain"))
             return
-        self._numbers += 1
         place = job.options.run_in
-        run = Run(self._numbers, job, report, finished, time.monotonic(), self._paces[place])
-        self._runs[job.id, job.attempt] = run
+        run = self._accept(job, report, finished, self._paces[place])
         self._counts[place] += 1
-        (self._alone if job.alone or job.options.fresh else self._queues[place]).append(run)
+        (self._queues[place] if run.may_share else self._alone).append(run)
         if not self._pumping:
             self._pumping = True
             self._loop.call_soon(self._pump)
-        if self._watch_timer is None:
-            self._watch_timer = self._loop.call_later(WATCH, self._watch)
+        self._later("watch", WATCH, self._watch)
 
     def stop(self, job: str, attempt: int, reason: StopReason, grace: float, *, force: bool = False) -> None:
         """See `Executor.stop`."""
@@ -136,47 +121,13 @@ class SharedPool:
             host.leave()
         self.finish(run, verdicts.stopped(run, started=False))
 
-    async def close_hosts(self, grace: float) -> None:
-        """As `Executor.close`, and leave the nanny alone: it kills what is left when it is closed."""
-        self._closing = True
-        deadline = self._loop.time() + grace
+    def _taken_out(self) -> list[Run]:
         waiting = list(self._given.values())
+        self._given.clear()
         for queue in (*self._queues.values(), self._alone):
             waiting += queue
             queue.clear()
-        self._given.clear()
-        for run in waiting:
-            self.finish(run, Interrupted("drain"))
-        for host in self._hosts:
-            self.take_back(host.take_back())
-        share = min(max((run.job.options.grace for run in self._runs.values()), default=0.0), grace / SHARE)
-        await self.until(lambda: not self._runs, deadline - share)
-        for run in list(self._runs.values()):
-            left = max(0.0, deadline - self._loop.time())
-            self.stop(run.job.id, run.job.attempt, StopReason.DRAIN, left, force=left == 0)
-        await self.until(lambda: not self._runs, deadline + 5)
-        if self._watch_timer is not None:
-            self._watch_timer.cancel()
-        for host in list(self._hosts):
-            host.leave()
-        await self.until(lambda: not self._hosts, self._loop.time() + 1)
-        for host in list(self._hosts):
-            host.kill()
-
-    async def until(self, condition: Callable[[], bool], deadline: float) -> None:
-        """Wait for a condition that the end of a run or a host may bring about."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(deadline):
-                while not condition():
-                    self._changed.clear()
-                    await self._changed.wait()
-
-    async def gone(self) -> None:
-        """Wait, not for long, until every host is reaped; then remove what their jobs kept."""
-        await self.until(lambda: not self._hosts, self._loop.time() + 1)
-        temporary, self._temporary = self._temporary, None
-        if temporary is not None:
-            await temporary.close()
+        return waiting
 
     # --- giving out runs ---------------------------------------------------------------------------------------
 
@@ -196,21 +147,15 @@ class SharedPool:
                 queue.popleft()
         if self._taking is None and any(self._queues.values()):
             self._ensure_host()
-        while self._alone and len(self._hosts) - len(self._common()) < self._most_alone and self._may_start():
+        while self._alone and len(self._hosts) - len(self._common()) < self._most_alone and self._may_start:
             host = SharedHostProcess(self, self._folder(), alone=True)
             self._given[host] = self._alone.popleft()
-            self._hosts.add(host)
-            host.start(self._nanny, self._config)
-
-    def _may_start(self) -> bool:
-        return not self._closing and self._nanny.ready and self._loop.time() >= self._not_before
+            self._started(host)
 
     def _ensure_host(self) -> None:
         starting = any(host.phase is Phase.STARTING for host in self._common())
-        if self._taking is None and not starting and self._may_start() and len(self._common()) < MOST:
-            host = SharedHostProcess(self, self._folder())
-            self._hosts.add(host)
-            host.start(self._nanny, self._config)
+        if self._taking is None and not starting and self._may_start and len(self._common()) < MOST:
+            self._started(SharedHostProcess(self, self._folder()))
 
     def _folder(self) -> str:
         if self._temporary is None:
@@ -226,9 +171,7 @@ class SharedPool:
 
     def host_ready(self, host: SharedHostProcess) -> None:
         """A host is warm."""
-        self._failures = 0
-        if self._warm is not None and not self._warm.done():
-            self._warm.set_result(None)
+        self._is_warm()
         if host.alone:
             run = self._given.pop(host, None)
             if run is None:
@@ -239,15 +182,6 @@ class SharedPool:
         else:
             self._taking = host
         self._pump()
-
-    def host_failed(self, why: str) -> None:
-        """A host could not start."""
-        self._failures += 1
-        log.error("a shared host could not start: %s", why)
-        if self._warm is not None and not self._warm.done():
-            self._warm.set_exception(ConfigError(f"A host of the application cannot start: {why}"))
-        if self._failures >= FAILURES_BEFORE_PAUSE:
-            self._not_before = self._loop.time() + PAUSE
 
     def host_free(self, host: SharedHostProcess) -> None:
         """A host has answered."""
@@ -278,7 +212,7 @@ class SharedPool:
             self._alone.append(run)
         self.take_back(back)
         self._changed.set()
-        if not self._closing and any(self.free):
+        if not self._closing and self._is_wanted:
             self._ensure_host()
         self._pump()
 
@@ -290,7 +224,7 @@ class SharedPool:
                 self.finish(run, Interrupted("drain"))
             elif run.stop is not None:
                 self.finish(run, verdicts.stopped(run, started=False))
-            elif run.job.alone or run.job.options.fresh:
+            elif not run.may_share:
                 self._alone.appendleft(run)
             else:
                 self._queues[run.job.options.run_in].appendleft(run)
@@ -309,21 +243,16 @@ class SharedPool:
             self._changed.set()
         run.finished(job, outcome)
 
-    def stop_run(self, run: Run, reason: StopReason, grace: float) -> None:
-        """A run is beyond a limit."""
-        self.stop(run.job.id, run.job.attempt, reason, grace)
-
     def _renewed(self) -> None:
         """A new nanny has taken over; its application may be another version."""
-        self.tasks = self._nanny.tasks
-        if any(self.free):
+        self.tasks = self.nanny.tasks
+        if self._is_wanted:
             self._ensure_host()
         self._pump()
 
     # --- every 250 ms while something runs -----------------------------------------------------------------------
 
     def _watch(self) -> None:
-        self._watch_timer = None
         for host in list(self._hosts):
             if host.phase is Phase.READY and host.silent_for > BLOCKED:
                 host.ask_for_stack()
@@ -332,13 +261,14 @@ class SharedPool:
             elif host is self._taking and processes.resident(host.pid) > self._settings.recycle_memory:
                 self._set_aside(host)
         too_old = time.monotonic() - PATIENCE
+        starting = any(host.phase is Phase.STARTING for host in self._hosts)
         for queue in self._queues.values():
-            while queue and self._taking is not None and queue[0].accepted_at < too_old:
+            while queue and not starting and queue[0].accepted_at < too_old:
                 self._behind = True
                 self.finish(queue.popleft(), Interrupted("not started"))
         self._pump()
         if self._runs:
-            self._watch_timer = self._loop.call_later(WATCH, self._watch)
+            self._later("watch", WATCH, self._watch)
 
     def _tell_of_block(self, host: SharedHostProcess, seconds: float) -> None:
         if host.phase is Phase.GONE:

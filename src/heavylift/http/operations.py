@@ -96,6 +96,7 @@ LABELS = _query(
         "propertyNames": {"pattern": "^label\\.[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"},
         "additionalProperties": {"type": "string", "maxLength": 256, "pattern": "^[^\\u0000]*$"},
         "maxProperties": 32,
+        "default": {},
     },
 )
 OPTIONS = (

@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import threading
 import time
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from heavylift.context import Context
+from heavylift.core.dependency import Provide, provided
 from heavylift.core.options import Options
 from heavylift.core.task import define
 from heavylift.testing import executor_tasks
@@ -110,6 +113,112 @@ async def gather(count: int) -> int:
         return number
 
     return sum(await asyncio.gather(*[one(number) for number in range(count)]))
+
+
+# --- dependencies and ends of coroutines ------------------------------------------------------------------------------
+
+
+def _mark(ctx: Context, text: str) -> None:
+    with Path(ctx.labels["path"]).open("a") as file:
+        file.write(text + "\n")
+
+
+_opened: list[int] = []
+
+
+async def open_engine() -> AsyncIterator[int]:
+    """Of the host: opened once."""
+    await asyncio.sleep(0.01)
+    _opened.append(os.getpid())
+    yield len(_opened)
+
+
+async def open_session(ctx: Context) -> AsyncIterator[str]:
+    """Of the job: closed whatever comes, and not interrupted at that."""
+    await asyncio.sleep(0)
+    _mark(ctx, "open")
+    try:
+        yield "session"
+    except BaseException as error:
+        _mark(ctx, type(error).__name__)
+        raise
+    finally:
+        await asyncio.sleep(0.05)
+        _mark(ctx, "closed")
+
+
+def open_file(ctx: Context) -> Iterator[str]:
+    """A plain provider of a coroutine: called in a thread."""
+    _mark(ctx, f"file in {threading.current_thread() is threading.main_thread()}")
+    try:
+        yield "file"
+    finally:
+        _mark(ctx, "file closed")
+
+
+async def opening(ctx: Context) -> AsyncIterator[str]:
+    """Takes its time to open."""
+    ctx.progress(message="begun")
+    await asyncio.sleep(1000)
+    yield "never"
+
+
+@application.task
+async def hold_open(
+    ctx: Context,
+    path: str,
+    file: Annotated[str, Provide(open_file)] = provided,
+    session: Annotated[str, Provide(open_session)] = provided,
+    engine: Annotated[int, Provide(open_engine, scope="host")] = provided,
+) -> list[Any]:
+    """Wait until the file is there, with all of it open."""
+    ctx.on_exit(lambda: _mark(ctx, "exit"))
+    (ctx.tempdir / "x").touch()
+    ctx.progress(message=str(ctx.tempdir))
+    while not Path(path).exists():  # noqa: ASYNC110, ASYNC240  a file tells nobody
+        await asyncio.sleep(0.002)
+    return [file, session, engine]
+
+
+@application.task
+async def open_long(
+    _ctx: Context,
+    session: Annotated[str, Provide(open_session)] = provided,
+    slow: Annotated[str, Provide(opening)] = provided,
+) -> str:
+    """Is stopped while it opens."""
+    return session + slow
+
+
+@application.task
+async def shielded_await(ctx: Context, path: str) -> None:
+    """A stop comes while it must not be torn."""
+    try:
+        with ctx.shield("publish"):
+            ctx.progress(message="begun")
+            while not Path(path).exists():  # noqa: ASYNC110, ASYNC240  a file tells nobody
+                await asyncio.sleep(0.002)
+            _mark(ctx, "whole")
+        await asyncio.sleep(1000)
+    except BaseException as error:
+        _mark(ctx, type(error).__name__)
+        raise
+
+
+@application.task
+async def awaited_steps(ctx: Context, fail: bool) -> list[str]:  # noqa: FBT001  given by name
+    """A step that a later attempt does not do again."""
+
+    async def work() -> str:
+        _mark(ctx, "worked")
+        await asyncio.sleep(0)
+        return "done"
+
+    result = await ctx.step("work", work)
+    if fail:
+        message = "after the step"
+        raise RuntimeError(message)
+    return [result]
 
 
 def plain(options: str = "") -> list[int]:

@@ -19,13 +19,13 @@ class ExecutorContract(EndsCases, StopCases, HarmCases, ProvidingCases):
     """
 
 
-class ThreadExecutorContract(EndsCases, ThreadCases):
+class ThreadExecutorContract(EndsCases, ThreadCases, ProvidingCases):
     """As ExecutorContract, for attempts in threads: `make` runs `heavylift.testing.executor_coroutines:threads`."""
 
     place = "thread"
 
 
-class LoopExecutorContract(EndsCases, LoopCases):
+class LoopExecutorContract(EndsCases, LoopCases, ProvidingCases):
     """As ExecutorContract, for coroutines: `make` runs `heavylift.testing.executor_coroutines:application`."""
 
     place = "loop"

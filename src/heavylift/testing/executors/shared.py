@@ -12,9 +12,16 @@ from typing import Any
 
 import pytest
 
+from heavylift.core.job import Progress
 from heavylift.core.outcome import Cancelled, Crashed, Failed, Interrupted, Succeeded, TimedOut
-from heavylift.executor import Executor, StopReason
+from heavylift.executor import Checkpoint, Executor, StopReason
 from heavylift.testing.executors.cases import Attempt, ExecutorSuite, until
+
+
+def marks(tmp_path: Path) -> list[str]:
+    """The lines that tasks left."""
+    file = tmp_path / "marks"
+    return file.read_text().splitlines() if file.exists() else []
 
 
 class SharedCases(ExecutorSuite):
@@ -245,6 +252,76 @@ class LoopCases(SharedCases):
                 await self.give(executor, "leave_a_task", path=str(tmp_path / "file")).outcome(), Succeeded
             )
             await until((tmp_path / "file").exists)
+
+    def give_noting(self, executor: Executor, task: str, tmp_path: Path, job: Any = None, **args: Any) -> Attempt:
+        """An attempt of a task that leaves marks; see `marks`."""
+        return self.give(executor, task, job={"labels": {"path": str(tmp_path / "marks")}, **(job or {})}, **args)
+
+    async def test_dependencies_of_coroutines_are_opened_shared_and_closed(self, tmp_path: Path) -> None:
+        async with self.running() as executor:
+            (tmp_path / "go").touch()
+            attempts = [self.give_noting(executor, "hold_open", tmp_path, path=str(tmp_path / "go")) for _ in range(5)]
+            for attempt in attempts:
+                outcome = await attempt.outcome()
+                assert isinstance(outcome, Succeeded), outcome
+                assert json.loads(outcome.result) == ["file", "session", 1], "the engine was opened once"
+            found = marks(tmp_path)
+            assert {line: found.count(line) for line in found} == dict.fromkeys(
+                ("file in False", "open", "exit", "closed", "file closed"), 5
+            )
+
+    async def test_a_cancelled_coroutine_closes_what_it_has_open(self, tmp_path: Path) -> None:
+        async with self.running() as executor:
+            attempt = self.give_noting(executor, "hold_open", tmp_path, path=str(tmp_path / "go"))
+            await attempt.begun()
+            folder = Path(attempt.of(Progress)[0].message)
+            assert (folder / "x").exists()
+            for _ in range(3):  # a second stop interrupts no clean-up
+                executor.stop(attempt.job.id, 1, StopReason.CANCEL, 25.0)
+            outcome = await attempt.outcome()
+            assert isinstance(outcome, Cancelled)
+            assert not outcome.killed
+            assert marks(tmp_path) == ["file in False", "open", "exit", "CancelledError", "closed", "file closed"]
+            await until(lambda: not folder.exists())
+
+    async def test_the_folder_of_a_killed_one_goes_too(self, tmp_path: Path) -> None:
+        async with self.running() as executor:
+            attempt = self.give_noting(executor, "hold_open", tmp_path, path=str(tmp_path / "go"))
+            await attempt.begun()
+            folder = Path(attempt.of(Progress)[0].message)
+            executor.stop(attempt.job.id, 1, StopReason.CANCEL, 25.0, force=True)
+            await attempt.outcome()
+            await until(lambda: not folder.exists())
+
+    async def test_a_stop_while_a_coroutine_opens_closes_those_before_it(self, tmp_path: Path) -> None:
+        async with self.running() as executor:
+            attempt = self.give_noting(executor, "open_long", tmp_path)
+            await attempt.begun()
+            executor.stop(attempt.job.id, 1, StopReason.CANCEL, 25.0)
+            assert isinstance(await attempt.outcome(), Cancelled)
+            assert marks(tmp_path) == ["open", "CancelledError", "closed"]
+
+    async def test_a_stop_waits_for_the_end_of_a_coroutines_shield(self, tmp_path: Path) -> None:
+        async with self.running() as executor:
+            attempt = self.give_noting(executor, "shielded_await", tmp_path, path=str(tmp_path / "go"))
+            await attempt.begun()
+            executor.stop(attempt.job.id, 1, StopReason.CANCEL, 25.0)
+            await asyncio.sleep(0.3)  # what heeds no shield is stopped by then
+            (tmp_path / "go").touch()
+            assert isinstance(await attempt.outcome(), Cancelled)
+            assert marks(tmp_path) == ["whole", "CancelledError"]
+            assert any("publish" in line for line in attempt.lines)
+
+    async def test_a_step_of_a_coroutine_is_not_done_again(self, tmp_path: Path) -> None:
+        async with self.running() as executor:
+            first = self.give_noting(executor, "awaited_steps", tmp_path, fail=True)
+            assert isinstance(await first.outcome(), Failed)
+            kept = first.of(Checkpoint)[-1].value
+            job = {"checkpoint": kept, "attempt": 2}
+            outcome = await self.give_noting(executor, "awaited_steps", tmp_path, job, fail=False).outcome()
+            assert isinstance(outcome, Succeeded), outcome
+            assert outcome.result == b'["done"]'
+            assert marks(tmp_path) == ["worked"]
 
     async def test_a_fork_that_comes_back_is_no_host(self) -> None:
         async with self.running() as executor:

@@ -51,17 +51,18 @@ class Waking(StoreCases):
                 assert await woken.wait(SOON)
                 assert not await other.wait(0.0)
 
-    async def test_a_job_of_a_reserved_queue_wakes_a_worker_that_names_it(
-        self, store: Store, other: Store, clock: FakeClock
+    async def test_a_job_of_a_reserved_queue_wakes_a_worker_that_names_it_and_no_other(
+        self, store: Store, clock: FakeClock
     ) -> None:
-        await other.beat(self.worker("own", queues=("heavylift.own",)), LEASE)
-        for number in range(5):
-            await other.beat(self.worker(f"all{number}"), LEASE)
-        async with other.watch(worker="own") as hints:
-            await self.quiet(hints)
-            waiting = asyncio.create_task(hints.wait(SOON))
-            await self.added(store, clock, "a", queue="heavylift.own")
-            assert await waiting
+        await store.beat(self.worker("own", queues=("heavylift.own",)), LEASE)
+        await store.beat(self.worker("all"), LEASE)
+        async with store.watch(worker="own") as own, store.watch(worker="all") as others:
+            for _ in range(8):
+                await self.quiet(own)
+                await self.quiet(others)
+                await self.added(store, clock, f"own-{next(self._names)}", queue="heavylift.own")
+                assert await own.wait(SOON)
+                assert not await others.wait(0.0)
 
     async def test_several_hints_are_one(self, store: Store, clock: FakeClock) -> None:
         await store.beat(self.worker(), LEASE)
