@@ -12,7 +12,6 @@ import pytest
 from tests.http.conftest import HERE
 from tests.http.serving import HEAVYLIFT, Server, finished, serving, started, submit
 
-
 pytestmark = pytest.mark.timeout(180)  # each starts half a dozen processes
 
 
