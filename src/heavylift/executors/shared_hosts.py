@@ -173,10 +173,8 @@ class SharedHostProcess(HostLink):
         for run in list(self.running.values()):
             usage = Usage(wall=max(0.0, time.monotonic() - run.accepted_at))
             if run.killed:
-                self._keeper.finish(
-                    run, verdicts.stopped(run, started=self._places[run.number] <= received, usage=usage)
-                )
-            elif self._places[run.number] > received:
+                self._keeper.finish(run, verdicts.stopped(run, started=run.number in begun, usage=usage))
+            elif run.number not in begun:
                 run.host = None
                 back.append(run)
             elif was_killed:
