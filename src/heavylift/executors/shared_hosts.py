@@ -167,21 +167,19 @@ class SharedHostProcess(HostLink):
         """One that was killed for a stop is over. Of the others nobody knows who killed the host, if nobody here did:
         only one that was alone in it is charged.
         """
-        left = list(self.running.values())
-        killed = [run for run in left if run.killed]
         received = self._page.received
-        for run in left:
+        begun = {run.number for run in self.running.values() if self._places[run.number] <= received}
+        was_killed = any(run.killed for run in self.running.values())
+        for run in list(self.running.values()):
             usage = Usage(wall=max(0.0, time.monotonic() - run.accepted_at))
             if run.killed:
-                self._keeper.finish(
-                    run, verdicts.stopped(run, started=self._places[run.number] <= received, usage=usage)
-                )
-            elif self._places[run.number] > received:
+                self._keeper.finish(run, verdicts.stopped(run, started=run.number in begun, usage=usage))
+            elif run.number not in begun:
                 run.host = None
                 back.append(run)
-            elif killed:
+            elif was_killed:
                 self._keeper.finish(run, Interrupted("a neighbour in its host was stopped", usage=usage))
-            elif len(left) > 1:
+            elif len(begun) > 1:
                 self._keeper.finish(run, Interrupted("its host died, and it was not alone", suspect=True, usage=usage))
             else:
                 self._keeper.finish(run, verdicts.crashed(ending.status, self._output.tail(), usage))
