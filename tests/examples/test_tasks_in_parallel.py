@@ -121,7 +121,8 @@ def test_home_answers_while_the_work_is_done_elsewhere(example, client, native, 
     assert not work.done()
     assert native.get(f"/v1/jobs/{job}").json()["state"] == "running"
     receipt = native.post(f"/v1/jobs/{job}/cancel", headers={"Prefer": "wait=20"}).json()
-    assert (receipt["state"], receipt["stopped"]) == ("cancelled", "soft")
+    assert receipt["state"] == "cancelled"
+    assert receipt["stopped"] in ("soft", "before-start")  # running is claimed: its host may not have begun it
     answer = work.result()
     assert (answer.status_code, answer.json()) == (500, {"message": "The task was cancelled"})
 
