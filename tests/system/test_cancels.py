@@ -43,7 +43,9 @@ async def _cancel_some(service, table, cells, rows):
     receipts_at: dict[str, int] = {}
     next_row, cancelled, lead = 0, 0, 2.0
     while cancelled < CANCELS:
-        begun = sum(1 for row in range(max(0, next_row - 2 * AHEAD), next_row) if cells[3 * row])
+        # One that was cancelled before its start will never begin, and must not be waited for.
+        recent = range(max(0, next_row - 2 * AHEAD), next_row)
+        begun = sum(1 for row in recent if cells[3 * row] or ids[row] in said)
         begun += max(0, next_row - 2 * AHEAD)
         if next_row - begun < AHEAD // 2 and next_row < rows:
             calls = [
