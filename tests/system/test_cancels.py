@@ -43,11 +43,11 @@ async def _cancel_some(service, table, cells, rows):
     receipts_at: dict[str, int] = {}
     next_row, cancelled, lead = 0, 0, 2.0
     while cancelled < CANCELS:
-        # One that was cancelled before its start will never begin, and must not be waited for.
         recent = range(max(0, next_row - 2 * AHEAD), next_row)
-        begun = sum(1 for row in recent if cells[3 * row] or ids[row] in said)
-        begun += max(0, next_row - 2 * AHEAD)
-        if next_row - begun < AHEAD // 2 and next_row < rows:
+        begun = sum(1 for row in recent if cells[3 * row]) + recent.start
+        # One that was cancelled before its start will never begin, and must not be waited for.
+        waiting = sum(1 for row in recent if not cells[3 * row] and ids[row] not in said)
+        if waiting < AHEAD // 2 and next_row < rows:
             calls = [
                 {"table": table, "row": row, "seconds": random.uniform(0.0005, 0.003)}
                 for row in range(next_row, min(rows, next_row + AHEAD))
