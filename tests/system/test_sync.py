@@ -33,11 +33,20 @@ def lift(tmp_path):
     lift.sync.close()
 
 
+@pytest.fixture
 def own_threads():
-    return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("heavylift"))
+    """Names the threads of ours that are there now and were not before: code that never ends may have left some."""
+    before = set(threading.enumerate())
+
+    def names():
+        return sorted(
+            one.name for one in threading.enumerate() if one.name.startswith("heavylift") and one not in before
+        )
+
+    return names
 
 
-def test_many_threads_submit_at_once_through_one_loop(lift):
+def test_many_threads_submit_at_once_through_one_loop(own_threads, lift):
     task = lift.find_task("add")
     together = threading.Barrier(THREADS)
 
@@ -76,7 +85,7 @@ def test_each_verb_without_a_loop(lift):
         lift.sync.get("nobody")
 
 
-async def test_a_thread_with_a_loop_is_told_to_await(lift):
+async def test_a_thread_with_a_loop_is_told_to_await(own_threads, lift):
     task = lift.find_task("add")
     with pytest.raises(ConfigError, match=r"`await add.submit\(…\)`"):
         task.submit_sync(1)
