@@ -147,8 +147,11 @@ async def test_jobs_survive_the_death_of_every_process_at_any_moment(tmp_path, c
         await client.open()
         submits = asyncio.create_task(submit(client, ids, options))
         plan = ["host"] * 4 + ["nanny"] * 2 + ["worker"] * 2 + ["serve"]
+        ended = 0
         while not submits.done() or not await all_final(client):
             await asyncio.sleep(random.uniform(0.01, 0.15))
+            # On a busy machine no life between two kills would be long enough: something ends first, or time passes.
+            ended = await more_ended(client, ended, 1.5)
             part = random.choice(plan)
             wanted = random.choice([None, 1, 1, 2, 2, 2]) if part in ("worker", "serve") else None
             await asyncio.to_thread(serve.kill, part, wanted)
@@ -186,6 +189,17 @@ def request(number: int, options: Options) -> tuple[str, bytes, Options]:
     seconds = random.uniform(0.005, 0.2 if place == "process" else 0.03)
     arguments = f'{{"number":{number},"seconds":{seconds:.4f}}}'.encode()
     return "work_awaiting" if place == "loop" else "work", arguments, options.using(run_in=place)
+
+
+async def more_ended(client: Client, before: int, seconds: float) -> int:
+    """How many jobs are over: more than before, unless so many seconds pass."""
+    deadline = time.monotonic() + seconds
+    while True:
+        queues = await client.queues()
+        ended = sum(count for queue in queues for state, count in queue.counts.items() if State(state).final)
+        if ended > before or time.monotonic() > deadline:
+            return ended
+        await asyncio.sleep(0.01)
 
 
 async def all_final(client: Client) -> bool:
