@@ -99,11 +99,11 @@ class HostPool(ABC):
         self._runs[job.id, job.attempt] = run
         return run
 
-    def _started(self, host: HostLink) -> None:
+    def _launch(self, host: HostLink) -> None:
         self._hosts.add(host)
         host.start(self.nanny, self._config)
 
-    def _is_warm(self) -> None:
+    def _became_warm(self) -> None:
         self._failures = 0
         if self._warm is not None and not self._warm.done():
             self._warm.set_result(None)

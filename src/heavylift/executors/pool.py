@@ -225,7 +225,7 @@ class Pool(HostPool):
     def host_ready(self, host: HostProcess) -> None:
         """A host is warm."""
         self._idle.append(host)
-        self._is_warm()
+        self._became_warm()
         self._pump_soon()
 
     def host_free(self, host: HostProcess) -> None:
@@ -313,7 +313,7 @@ class Pool(HostPool):
         coming = sum(1 for host in self._hosts if host.phase is Phase.STARTING)
         most = self.size + self._least - 1
         for _ in range(min(wanted - coming - len(self._idle), most - self._living())):
-            self._started(HostProcess(self, self._temporary.next() if self._temporary is not None else ""))
+            self._launch(HostProcess(self, self._temporary.next() if self._temporary is not None else ""))
 
     def _renewed(self) -> None:
         """A new nanny has taken over; its application may be another version."""

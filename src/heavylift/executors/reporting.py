@@ -39,10 +39,6 @@ class Wire:
             # Nobody hears us: the worker is gone (the kernel kills us in a moment), or the task closed our descriptors.
             os._exit(CLOSED_BY_TASK)
 
-    def reset_lock(self) -> None:
-        """For a fresh fork: whoever held the lock is not here."""
-        self._lock = threading.Lock()
-
 
 class HostReporter:
     """A Context's reporter: its lines, progress and checkpoints reach the worker in order, and before the answer.

@@ -150,12 +150,12 @@ class SharedPool(HostPool):
         while self._alone and len(self._hosts) - len(self._common()) < self._most_alone and self._may_start:
             host = SharedHostProcess(self, self._folder(), alone=True)
             self._given[host] = self._alone.popleft()
-            self._started(host)
+            self._launch(host)
 
     def _ensure_host(self) -> None:
         starting = any(host.phase is Phase.STARTING for host in self._common())
         if self._taking is None and not starting and self._may_start and len(self._common()) < MOST:
-            self._started(SharedHostProcess(self, self._folder()))
+            self._launch(SharedHostProcess(self, self._folder()))
 
     def _folder(self) -> str:
         if self._temporary is None:
@@ -171,7 +171,7 @@ class SharedPool(HostPool):
 
     def host_ready(self, host: SharedHostProcess) -> None:
         """A host is warm."""
-        self._is_warm()
+        self._became_warm()
         if host.alone:
             run = self._given.pop(host, None)
             if run is None:
