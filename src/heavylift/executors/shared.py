@@ -19,7 +19,7 @@ from heavylift.core import codec
 from heavylift.core.errors import Cancelled
 from heavylift.executors import answers
 from heavylift.executors.providing import Overrides, Scope
-from heavylift.executors.providing_async import AsyncKept, AsyncScope
+from heavylift.executors.providing_async import AsyncKept, AsyncScope, unbroken
 from heavylift.executors.shared_reporting import Sender, SharedReporter
 from heavylift.executors.shared_runs import LoopRun, ThreadRun, is_own_code
 from heavylift.executors.stopping import was_led_to
@@ -176,7 +176,12 @@ class SharedHost:
             own = run.own = run.loop.create_task(self._run_coroutine(run, arguments, ctx))
             own.add_done_callback(partial(self._cancelled_unstarted, run))
         else:
-            done = self._threads.submit(self._run_in_thread, run, arguments, ctx)
+            try:
+                done = self._threads.submit(self._run_in_thread, run, arguments, ctx)
+            except RuntimeError as error:  # no more threads may be started
+                run.asked = True  # it may be queued all the same, and must not begin any more
+                self._finish(run, answers.raised(task, error, request.failures + 1))
+                return
             done.add_done_callback(partial(self._cut_short, run))
 
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -202,14 +207,18 @@ class SharedHost:
         _current.set(None)
         for other in list(run.others):
             other.cancel()
-        if ctx.has_folder:
-            await asyncio.to_thread(ctx.close)  # a large folder takes its time
-        self._finish(run, answer)
+        try:
+            if ctx.has_folder:
+                await unbroken(asyncio.to_thread(ctx.close))  # a large folder takes its time
+        finally:
+            self._finish(run, answer)
 
     def _cancelled_unstarted(self, run: LoopRun, own: asyncio.Task[None]) -> None:
         """A task of the loop that is cancelled before its first step runs none of its code."""
-        if own.cancelled():
+        if own.cancelled() and run.asked:
             self._finish(run, (Kind.CANCELLED, b""), NOT_STARTED)
+        elif own.cancelled():  # by another job's code
+            self._finish(run, self._answer_of(run, asyncio.CancelledError()))
 
     def _run_in_thread(self, run: ThreadRun, arguments: dict[str, Any], ctx: Context) -> None:
         if run.asked:
