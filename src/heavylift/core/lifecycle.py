@@ -10,7 +10,7 @@ from typing import Any, assert_never
 
 from heavylift.core import event
 from heavylift.core.errors import JobFinished, JobNotFinished
-from heavylift.core.job import CancelRequest, Change, Error, Job, NewEvent, State, Stopped
+from heavylift.core.job import CancelRequest, Change, Draft, Error, Job, NewEvent, State, Stopped, filled
 from heavylift.core.options import Options
 from heavylift.core.outcome import (
     Cancelled,
@@ -33,7 +33,7 @@ def submit(job_id: str, task: str, args: bytes, options: Options, now: float) ->
     """A new job, and its first event."""
     # A run_at of the past means now: rank grows with run_at, so an old one would jump the queue.
     run_at = now + options.delay if options.run_at is None else max(options.run_at, now)
-    job = Job(job_id, task, args, options, State.QUEUED, created_at=now, run_at=run_at, seq=1)
+    job = filled(Draft(job_id, task, args, options, State.QUEUED, created_at=now, run_at=run_at, seq=1))
     return job, _state(State.QUEUED, 0, **_later(run_at, now))
 
 

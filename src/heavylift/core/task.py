@@ -14,6 +14,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, NewType, TypeVar, Union, get_args, get_origin
 
+from pydantic_core import ValidationError
+
 from heavylift.core import codec, dependency
 from heavylift.core.dependency import Plan, Provide
 from heavylift.core.errors import ConfigError, InvalidArguments, PayloadTooLarge, Problem, did_you_mean, shown
@@ -218,20 +220,21 @@ class Task:
         problems += [Problem(f"/{_escape(name)}", "given twice: by position and by name") for name in twice]
         return {**named, **known}, problems
 
-    def _known(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    def _known(self, given: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Problem]]:
         """What is given of the parameters, and a problem for each name that none has."""
-        unknown = [name for name in given if name not in self.parameters]
+        parameters = self.parameters
+        if given.keys() <= parameters.keys():
+            return given, []
+        unknown = [name for name in given if name not in parameters]
         problems = []
         for name in unknown[:MAX_PROBLEMS]:
-            hint = did_you_mean(str(name), self.parameters)
+            hint = did_you_mean(str(name), parameters)
             problems.append(Problem(f"/{_escape(str(name))}", f"there is no such argument{hint and '.' + hint}"))
-        return {name: value for name, value in given.items() if name in self.parameters}, problems
+        return {name: value for name, value in given.items() if name in parameters}, problems
 
     def _checked(
-        self, named: dict[str, Any], source: dict[str, Any] | bytes, problems: list[Problem], limit: int
+        self, named: Mapping[str, Any], source: Mapping[str, Any] | bytes, problems: list[Problem], limit: int
     ) -> bytes:
-        from pydantic import ValidationError  # noqa: PLC0415  see the module's docstring
-
         try:
             if isinstance(source, bytes):
                 model = self.model.model_validate_json(source, by_alias=True, by_name=True)
@@ -245,8 +248,8 @@ class Task:
             # Only what was given: defaults stay the function's own, and may change before the job runs. Field names,
             # not aliases, and no computed fields, because the host must be able to read all of it.
             dumped = model.model_dump(mode="json", include=model.model_fields_set, round_trip=True)
-            names = list(self.parameters)
-            data = codec.written({names[int(field)]: value for field, value in dumped.items()})
+            names = self._names
+            data = codec.written({names[field]: value for field, value in dumped.items()})
         except (ValueError, RecursionError) as error:
             detail = f"cannot be written as JSON: {error}"
             raise InvalidArguments(self.name, [Problem("", detail)]) from None
@@ -255,8 +258,12 @@ class Task:
         return data
 
     def _values(self, model: BaseModel) -> dict[str, Any]:
-        names = list(self.parameters)
-        return {names[int(field)]: getattr(model, field) for field in model.model_fields_set}
+        return {self._names[field]: getattr(model, field) for field in model.model_fields_set}
+
+    @functools.cached_property
+    def _names(self) -> dict[str, str]:
+        """The parameter of each field of the model."""
+        return {str(index): name for index, name in enumerate(self.parameters)}
 
     def _built(self, build: Callable[[], T]) -> T:
         from pydantic import PydanticUserError  # noqa: PLC0415  see the module's docstring

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.routing import Route
 
-from heavylift.http import docs, problems
+from heavylift.http import docs, problems, tasks
 from heavylift.http.call import Call, base_of
-from heavylift.http.operations import RESOURCES, SITE
+from heavylift.http.operations import RESOURCES, SITE, SUBMIT
+from heavylift.http.plain import PlainSubmits
 from heavylift.http.problems import Refused, guarded
 from heavylift.http.service import Service
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from heavylift.app import Heavylift
+    from heavylift.http.call import Answering
     from heavylift.http.operations import Operation
     from heavylift.http.problems import Handler
     from heavylift.http.service import Role
@@ -31,6 +34,7 @@ def build(lift: Heavylift, role: Role = "monolith") -> Starlette:
     table = [("/v1", item) for item in RESOURCES] + [("", item) for item in (*SITE, *docs.OPERATIONS)]
     app = Starlette(
         routes=[Route(prefix + item.path, endpoint(service, item), methods=[item.method]) for prefix, item in table],
+        middleware=[Middleware(PlainSubmits, _plain_submit(service))],
         lifespan=service.lifespan,
         exception_handlers={HTTPException: problems.http_exception},
     )
@@ -48,11 +52,25 @@ def endpoint(service: Service, item: Operation) -> Handler:
             raise Refused(403, "cross-site", "A browser sent this for another web site.")
         if item.name != "health":  # a process that is alive says so whatever became of its store
             await service.look_around()
-        try:
-            return await item.handler(Call(service, request, base_of(request, item.path)))
-        except asyncio.CancelledError:
-            # The server's patience with its last requests is over; one whose body never came is told so.
-            service.accepting()
-            raise
+        return await _answered(service, request, item.path, item.handler)
 
     return guarded(handle)
+
+
+def _plain_submit(service: Service) -> Handler:
+    """The handler of the submits that say nothing but the arguments."""
+
+    async def submit(request: Request) -> Response:
+        await service.look_around()
+        return await _answered(service, request, SUBMIT.path, tasks.submit_plain)
+
+    return guarded(submit)
+
+
+async def _answered(service: Service, request: Request, path: str, handler: Answering) -> Response:
+    try:
+        return await handler(Call(service, request, base_of(request, path)))
+    except asyncio.CancelledError:
+        # The server's patience with its last requests is over; one whose body never came is told so.
+        service.accepting()
+        raise

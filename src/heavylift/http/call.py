@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,14 @@ class Call:
         return render.job(job, self.base, reason)
 
 
-Answering = "Callable[[Call], Awaitable[Response]]"
+Answering = Callable[[Call], Awaitable[Response]]
+
+
+class Prepared(Response):
+    """An answer whose headers and body are bytes already."""
+
+    def __init__(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        self.status_code, self.raw_headers, self.body, self.background = status, headers, body, None
 
 
 def base_of(request: Request, path: str) -> str:

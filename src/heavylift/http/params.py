@@ -32,6 +32,8 @@ MAX_WAIT = 300.0
 """Seconds that a request waits at most, whatever it prefers."""
 MAX_REASON = 1000
 
+JSON = "application/json"
+
 Check = Callable[[Any], Any]
 
 
@@ -75,7 +77,10 @@ def after(request: Request, after: str | None = None) -> int | None:
 
 def wait(request: Request) -> float | None:
     """The seconds of `Prefer: wait=N` (RFC 7240); None without, and for what cannot be read: it is a wish only."""
-    for preference in ",".join(request.headers.getlist("prefer")).split(","):
+    given = request.headers.getlist("prefer")
+    if not given:
+        return None
+    for preference in ",".join(given).split(","):
         name, _, value = preference.partition(";")[0].partition("=")
         if name.strip().lower() == "wait" and re.fullmatch(r"[0-9]{1,9}", value.strip(' "')):
             return min(float(value.strip(' "')), MAX_WAIT)
@@ -139,6 +144,11 @@ async def body(request: Request, limit: int) -> bytes:
     _check_media_type(request)
     if int(request.headers.get("content-length", 0)) > limit:
         raise _too_large(limit)
+    return await read(request, limit)
+
+
+async def read(request: Request, limit: int) -> bytes:
+    """The body of a request about which all else is known to be right."""
     data = bytearray()
     try:
         async with asyncio.timeout(BODY_TIME):
@@ -206,6 +216,8 @@ QUEUE: dict[str, Check] = {"paused": _flag, "concurrency": _limit, "max_size": _
 def _query(request: Request, known: Collection[str], *, labels: bool = True) -> tuple[dict[str, str], dict[str, str]]:
     given: dict[str, str] = {}
     marked: dict[str, str] = {}
+    if not request.scope["query_string"]:
+        return given, marked
     for name, value in request.query_params.multi_items():
         target, key = given, name
         if labels and name.startswith(LABEL):
@@ -229,17 +241,22 @@ def _state(name: str) -> State:
 
 
 def _check_media_type(request: Request) -> None:
-    given = request.headers.get("content-type", "application/json")
-    kind, _, parameters = given.partition(";")
-    kind = kind.strip().lower()
-    charset = re.search(r"charset\s*=\s*\"?([^\";\s]+)", parameters)
-    fits = kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
-    if not fits or (charset and charset[1].lower() not in ("utf-8", "utf8")):
-        detail = f"The body is to be JSON in UTF-8, not {given!r}. Send the header Content-Type: application/json."
-        raise Refused(415, "unsupported-media-type", detail, headers={"Accept": "application/json"})
+    given = request.headers.get("content-type", JSON)
+    if given != JSON:
+        _check_json(given)
     coding = request.headers.get("content-encoding", "identity")
     if coding.lower() != "identity":
         raise Refused(415, "unsupported-media-type", f"The body is to be sent plain, not {coding!r}.")
+
+
+def _check_json(given: str) -> None:
+    kind, _, parameters = given.partition(";")
+    kind = kind.strip().lower()
+    charset = re.search(r"charset\s*=\s*\"?([^\";\s]+)", parameters)
+    fits = kind == JSON or (kind.startswith("application/") and kind.endswith("+json"))
+    if not fits or (charset and charset[1].lower() not in ("utf-8", "utf8")):
+        detail = f"The body is to be JSON in UTF-8, not {given!r}. Send the header Content-Type: application/json."
+        raise Refused(415, "unsupported-media-type", detail, headers={"Accept": JSON})
 
 
 def _too_large(limit: int) -> Refused:

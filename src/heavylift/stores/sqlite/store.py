@@ -91,8 +91,10 @@ class SqliteStore:
 
     async def add(self, jobs: Sequence[tuple[Job, NewEvent]]) -> list[Added | SubmitError]:
         """Keep new queued jobs, each with its first event, in order."""
-        parts = _parts(jobs)
         writer = self._open_now().writer
+        if len(jobs) <= LARGEST:
+            return await writer.call(partial(adding.add, jobs=jobs), len(jobs))
+        parts = _parts(jobs)
         answers = [await writer.call(partial(adding.add, jobs=part), len(part)) for part in parts]
         return [answer for part in answers for answer in part]
 
