@@ -5,18 +5,18 @@ pydantic is imported when a task is first bound, so that processes that only mov
 
 from __future__ import annotations
 
-import collections.abc
 import functools
 import inspect
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, NewType, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic_core import ValidationError
+from pydantic_core import PydanticSerializationError, ValidationError
 
 from heavylift.core import codec, dependency
+from heavylift.core.annotations import lenient
 from heavylift.core.dependency import Plan, Provide
 from heavylift.core.errors import ConfigError, InvalidArguments, PayloadTooLarge, Problem, did_you_mean, shown
 from heavylift.core.options import NAME, Options
@@ -92,8 +92,6 @@ class Task:
         adapter = self.result_type
         if adapter is None:
             return codec.encode(value)
-        from pydantic_core import PydanticSerializationError  # noqa: PLC0415  see the module's docstring
-
         try:
             # By way of Python values: dump_json would turn NaN into null without a word.
             data = adapter.dump_python(adapter.validate_python(value, strict=True), mode="json", by_alias=True)
@@ -137,7 +135,7 @@ class Task:
             if result and annotation in (typing.NoReturn, typing.Never):
                 continue
             try:
-                adapter = TypeAdapter(annotation if result else _lenient(annotation))
+                adapter = TypeAdapter(annotation if result else lenient(annotation))
                 mode: typing.Literal["validation", "serialization"] = "serialization" if result else "validation"
                 adapter.json_schema(mode=mode, schema_generator=_schema_generator())
             except (PydanticUserError, SchemaError, TypeError, NameError) as error:
@@ -162,7 +160,7 @@ class Task:
             fields: dict[str, Any] = {}
             for index, (name, parameter) in enumerate(self.parameters.items()):
                 default = ... if parameter.default is parameter.empty else parameter.default
-                fields[str(index)] = (_lenient(parameter.annotation), Field(default, alias=name))
+                fields[str(index)] = (lenient(parameter.annotation), Field(default, alias=name))
             return create_model(f"{self.name}Arguments", __config__=config, **fields)
 
         return self._built(build)
@@ -236,10 +234,10 @@ class Task:
         self, named: Mapping[str, Any], source: Mapping[str, Any] | bytes, problems: list[Problem], limit: int
     ) -> bytes:
         try:
-            if isinstance(source, bytes):
-                model = self.model.model_validate_json(source, by_alias=True, by_name=True)
-            else:
-                model = self.model.model_validate(source, by_alias=True, by_name=True)
+            # pydantic's own parts, without the methods of the model around them: each submit comes this way.
+            validator, serializer = self.model.__pydantic_validator__, self.model.__pydantic_serializer__
+            validate: Any = validator.validate_json if isinstance(source, bytes) else validator.validate_python
+            model: BaseModel = validate(source, by_alias=True, by_name=True)
         except ValidationError as error:
             raise InvalidArguments(self.name, (problems + _problems(error, named))[:MAX_PROBLEMS]) from None
         if problems:
@@ -247,7 +245,7 @@ class Task:
         try:
             # Only what was given: defaults stay the function's own, and may change before the job runs. Field names,
             # not aliases, and no computed fields, because the host must be able to read all of it.
-            dumped = model.model_dump(mode="json", include=model.model_fields_set, round_trip=True)
+            dumped = serializer.to_python(model, mode="json", include=model.model_fields_set, round_trip=True)
             names = self._names
             data = codec.written({names[field]: value for field, value in dumped.items()})
         except (ValueError, RecursionError) as error:
@@ -354,59 +352,6 @@ def check_place(task: Task, options: Options) -> None:
                 " leave it out, or define the task with `def` and without run_in."
             )
             raise ConfigError(message)
-
-
-def _integral(value: Any) -> Any:
-    # JSON has one kind of number: 616.0 is an integer (JSON Schema 2020-12, section 6.1.1).
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _lenient(annotation: Any) -> Any:
-    """The annotation with each `int` in it made to take 616.0 too."""
-    if isinstance(annotation, NewType):
-        return _lenient(annotation.__supertype__)
-    if annotation is int:
-        from pydantic import BeforeValidator  # noqa: PLC0415  see the module's docstring
-
-        return Annotated[int, BeforeValidator(_integral)]
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        inner = _lenient(arguments[0])
-        if arguments[0] is int:  # bounds are of the integer itself, else its schema would not have them
-            return Annotated[(int, *arguments[1:], *inner.__metadata__)]
-        return annotation if inner is arguments[0] else Annotated[(inner, *arguments[1:])]
-    if origin in (Union, types.UnionType):
-        return Union[tuple(_lenient(argument) for argument in arguments)]  # noqa: UP007  built at run time
-    if origin in _CONTAINERS and arguments:
-        if issubclass(origin, collections.abc.Mapping):  # its keys are texts in JSON, which pydantic reads as integers
-            return origin[arguments[0], _lenient(arguments[1])]
-        return _failing_fast(origin[tuple(_lenient(argument) for argument in arguments)])
-    _refuse_secret(annotation)
-    return annotation
-
-
-_CONTAINERS = (
-    *(list, dict, tuple, set, frozenset),
-    *(collections.abc.Sequence, collections.abc.MutableSequence, collections.abc.Set, collections.abc.MutableSet),
-    *(collections.abc.Mapping, collections.abc.MutableMapping),
-)
-
-
-def _failing_fast(annotation: Any) -> Any:
-    """Of a million wrong elements the first one is named: to collect all would hold up the submitter for seconds."""
-    if get_origin(annotation) not in (list, tuple, set, frozenset):
-        return annotation
-    from pydantic import FailFast  # noqa: PLC0415  see the module's docstring
-
-    return Annotated[annotation, FailFast()]
-
-
-def _refuse_secret(annotation: Any) -> None:
-    from pydantic import SecretBytes, SecretStr  # noqa: PLC0415  see the module's docstring
-
-    if annotation in (SecretStr, SecretBytes):
-        message = f"a {annotation.__name__} would be stored as '**********'; submit a reference to the secret instead."
-        raise TypeError(message)
 
 
 def _problems(error: Exception, value: Any) -> list[Problem]:

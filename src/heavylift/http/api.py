@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -18,11 +19,12 @@ from heavylift.http.problems import Refused, guarded
 from heavylift.http.service import Service
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from starlette.requests import Request
     from starlette.responses import Response
 
     from heavylift.app import Heavylift
-    from heavylift.http.call import Answering
     from heavylift.http.operations import Operation
     from heavylift.http.problems import Handler
     from heavylift.http.service import Role
@@ -34,7 +36,7 @@ def build(lift: Heavylift, role: Role = "monolith") -> Starlette:
     table = [("/v1", item) for item in RESOURCES] + [("", item) for item in (*SITE, *docs.OPERATIONS)]
     app = Starlette(
         routes=[Route(prefix + item.path, endpoint(service, item), methods=[item.method]) for prefix, item in table],
-        middleware=[Middleware(PlainSubmits, _plain_submit(service))],
+        middleware=[Middleware(PlainSubmits, endpoint(service, replace(SUBMIT, handler=tasks.submit_plain)))],
         lifespan=service.lifespan,
         exception_handlers={HTTPException: problems.http_exception},
     )
@@ -48,29 +50,19 @@ def endpoint(service: Service, item: Operation) -> Handler:
 
     async def handle(request: Request) -> Response:
         # The API has no password, so a web page that somebody looks at must not reach it through the browser.
-        if item.method != "GET" and request.headers.get("sec-fetch-site") == "cross-site":
+        if item.method != "GET" and _is_cross_site(request.scope["headers"]):
             raise Refused(403, "cross-site", "A browser sent this for another web site.")
         if item.name != "health":  # a process that is alive says so whatever became of its store
             await service.look_around()
-        return await _answered(service, request, item.path, item.handler)
+        try:
+            return await item.handler(Call(service, request, base_of(request, item.path)))
+        except asyncio.CancelledError:
+            # The server's patience with its last requests is over; one whose body never came is told so.
+            service.accepting()
+            raise
 
     return guarded(handle)
 
 
-def _plain_submit(service: Service) -> Handler:
-    """The handler of the submits that say nothing but the arguments."""
-
-    async def submit(request: Request) -> Response:
-        await service.look_around()
-        return await _answered(service, request, SUBMIT.path, tasks.submit_plain)
-
-    return guarded(submit)
-
-
-async def _answered(service: Service, request: Request, path: str, handler: Answering) -> Response:
-    try:
-        return await handler(Call(service, request, base_of(request, path)))
-    except asyncio.CancelledError:
-        # The server's patience with its last requests is over; one whose body never came is told so.
-        service.accepting()
-        raise
+def _is_cross_site(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    return b"cross-site" in [value for name, value in headers if name == b"sec-fetch-site"]

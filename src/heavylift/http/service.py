@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from heavylift.core.errors import JobNotFinished, StoreError
 from heavylift.core.job import State
+from heavylift.http.deadlines import Deadlines
 from heavylift.http.problems import Refused
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Service:
         self.stopping = asyncio.Event()
         self.when_stopping: set[Callable[[], None]] = set()
         """What open streams want to be called for: one that stayed open would hold up the whole stop."""
+        self.deadlines = Deadlines()
         self._started = False
         self._looked = False
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from heavylift.client import ID_BYTES
 from heavylift.core import lifecycle
-from heavylift.core.errors import ConfigError
+from heavylift.core.errors import ConfigError, HeavyliftError
 from heavylift.core.job import State, new_id
 from heavylift.http import params, render
 from heavylift.http.call import Call, Prepared, answer, applied, polling
@@ -63,7 +63,7 @@ async def submit_plain(call: Call) -> Response:
     """What `submit` does where only the arguments are given."""
     call.service.accepting()
     bound = _task(call)
-    data = await params.read(call.request, call.client.max_payload)
+    data = await params.small_body(call.request, call.client.max_payload, call.service.deadlines)
     job, existing = await _queued(call, bound, bound.options, data)
     if existing or job.run_at != job.created_at:
         return accepted(call, job, 200 if existing else 202, {}, result=job.task == bound.name)
@@ -79,7 +79,9 @@ async def _queued(call: Call, bound: BoundTask[..., ..., Any, Any], options: Opt
     """Queue a job with the arguments in `body`; it, and whether it is one that was there before."""
     arguments = bound.task.bind_json(body or b"{}", call.client.max_payload)
     own = new_id(time.time(), os.urandom(ID_BYTES))
-    [job] = await call.client.submit([(bound.name, arguments, options)], [own])
+    [job] = await call.client.add([(bound.name, arguments, options)], [own])
+    if isinstance(job, HeavyliftError):
+        raise job
     return job, job.id != own
 
 
