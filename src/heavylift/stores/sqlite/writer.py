@@ -95,7 +95,8 @@ class Writer:
 
     async def call(self, operation: Operation[Result], rows: int = 1) -> Result:
         """Write, and return what the operation returns; raises what it raises, and StoreUnavailable."""
-        if self._inline and rows <= LARGEST and not self._waiting and self._busy.acquire(blocking=False):
+        free = self._inline and rows <= LARGEST and not self._closing and not self._waiting
+        if free and self._busy.acquire(blocking=False):
             answers = self._write_now([operation])
             if answers is not None:
                 return cast("Result", _returned(answers[0]))
