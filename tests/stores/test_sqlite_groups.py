@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import threading
 from pathlib import Path
 
 import pytest
@@ -26,12 +27,12 @@ async def store(tmp_path):
 
 @pytest.fixture
 def commits(store):
-    """How many transactions were committed, as a list of as many items."""
+    """The transactions that were committed, each with the name of the thread that did it."""
     writer, seen = store._opened.writer, []
     committed = writer._committed
 
     def count(transaction):
-        seen.append(transaction)
+        seen.append((transaction, threading.current_thread().name))
         committed(transaction)
 
     writer._committed = count
@@ -46,7 +47,7 @@ def adding(store, *names, **options):
 async def test_adds_of_one_turn_are_one_transaction(store, commits):
     names = [f"job-{number:03}" for number in range(100)]
     answers = await adding(store, *names)
-    assert len(commits) == 1
+    assert [thread for _, thread in commits] == ["MainThread"]
     assert [answer[0].job.id for answer in answers] == names
     assert [job and job.id for job in await store.get(names)] == names
     await store.beat(CASES.worker("worker"), 60)
@@ -58,6 +59,13 @@ async def test_a_crowd_is_written_in_several_transactions(store, commits):
     answers = await adding(store, *names)
     assert len(commits) == 3
     assert all(answer[0].created for answer in answers)
+
+
+async def test_large_jobs_are_written_by_the_thread_and_few_at_once(store, commits):
+    answers = await adding(store, *"abcd", args=b"1" * 1_000_000)
+    assert all(answer[0].created for answer in answers)
+    assert len(commits) == 2
+    assert {thread for _, thread in commits} == {"heavylift store"}
 
 
 async def test_an_id_that_comes_twice_in_a_turn_is_one_job(store, commits):

@@ -42,7 +42,8 @@ class Together(asyncio.Transport):
             data = b"".join(self._written)
             self._written.clear()
             self._size = 0
-            self._transport.write(data)
+            if not self._transport.is_closing():  # the client may have left since
+                self._transport.write(data)
 
     def abort(self) -> None:
         """Close at once."""

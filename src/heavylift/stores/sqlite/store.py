@@ -41,6 +41,8 @@ T = TypeVar("T")
 
 SLICE = 50
 """Rows that are read in one turn of the event loop."""
+ROW = 8192
+"""Bytes of arguments that take as long to write as a job without."""
 REMEMBERED = 50_000
 """Claimed jobs of which it is remembered where they stand; the others are read before they are settled."""
 
@@ -93,9 +95,9 @@ class SqliteStore:
         """Keep new queued jobs, each with its first event, in order."""
         writer = self._open_now().writer
         if len(jobs) <= LARGEST:
-            return await writer.call(partial(adding.add, jobs=jobs), len(jobs))
+            return await writer.call(partial(adding.add, jobs=jobs), _rows(jobs))
         parts = _parts(jobs)
-        answers = [await writer.call(partial(adding.add, jobs=part), len(part)) for part in parts]
+        answers = [await writer.call(partial(adding.add, jobs=part), _rows(part)) for part in parts]
         return [answer for part in answers for answer in part]
 
     async def claim(self, worker: str, epoch: int, slots: Slots, queues: Sequence[str] = ()) -> list[Job]:
@@ -260,6 +262,11 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+def _rows(jobs: Sequence[tuple[Job, NewEvent]]) -> int:
+    """As how many plain rows these count, so that large ones are written in the thread, and few of them together."""
+    return len(jobs) + sum([len(job.args) for job, _ in jobs]) // ROW
 
 
 def _parts(items: Sequence[T]) -> list[Sequence[T]]:
