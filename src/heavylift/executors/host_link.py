@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _FIRST_ANSWER = int(Kind.SUCCEEDED)
 CHUNK = 256 * 1024
+NO_ROOM = (errno.EAGAIN, errno.EMFILE, errno.ENFILE)
+"""Errors of a send that is tried again later."""
 
 
 class Phase(Enum):
@@ -80,28 +83,48 @@ class HostLink(ABC):
         self.pid = 0
         self._keeper = keeper
         self._loop = asyncio.get_running_loop()
-        self._pidfd = -1
+        self._pidfd = self._alive = -1
+        self._held = contextlib.ExitStack()
+        """Closes what the worker has of it."""
         self._warm = False
         self._rest = b""
 
     def start(self, nanny: Nanny, config: Mapping[str, Any]) -> None:
-        """Ask the nanny for the process."""
+        """Ask the nanny for the process. The keeper hears at once when the worker has no descriptors left for it."""
+        with contextlib.ExitStack() as theirs:
+            try:
+                descriptors = self._open(theirs)
+            except OSError as error:
+                self.not_forked(str(error))
+                return
+            nanny.start_host(self, descriptors, {**config, "temporary": self.temporary})
+
+    def _open(self, theirs: contextlib.ExitStack) -> tuple[int, ...]:
+        """Open what leads to the host; what it is to be given, which `theirs` closes here."""
+        held = self._held
         # The worker keeps the receiving end of the requests too: what it can still receive was never started.
         self._requests, self._back = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        held.enter_context(self._requests)
+        held.enter_context(self._back)
         self._stream, stream = socket.socketpair()
+        held.enter_context(self._stream)
+        theirs.enter_context(stream)
         self._page, memory = Page.create()
+        held.callback(self._page.close)
+        theirs.callback(os.close, memory)
         alive, self._alive = os.pipe()
+        held.callback(self._let_die)
+        theirs.callback(os.close, alive)
         self._stacks = os.memfd_create("heavylift-stacks", os.MFD_CLOEXEC)
+        held.callback(os.close, self._stacks)
         self._output = Output()
+        held.callback(self._output.close)
+        theirs.callback(self._output.close_write_end)
         for end in (self._requests, self._stream):
             end.settimeout(0.0)
         self._loop.add_reader(self._stream, self._readable)
-        descriptors = (self._back.fileno(), stream.fileno(), memory, alive, self._output.write_end, self._stacks)
-        nanny.start_host(self, descriptors, {**config, "temporary": self.temporary})
-        self._output.close_write_end()
-        stream.close()
-        os.close(memory)
-        os.close(alive)
+        held.callback(self._loop.remove_reader, self._stream)
+        return self._back.fileno(), stream.fileno(), memory, alive, self._output.write_end, self._stacks
 
     @abstractmethod
     def stop(self, run: Run, reason: StopReason, grace: float, *, force: bool) -> None:
@@ -122,10 +145,12 @@ class HostLink(ABC):
     # --- runs --------------------------------------------------------------------------------------------------
 
     def send(self, run: Run) -> bool:
-        """Give it a run; False when its socket is full."""
+        """Give it a run; False when its socket is full, or nothing is left to send a large one with."""
         try:
             send_packet(self._requests, pack_request(run.number, run.job))
-        except BlockingIOError:
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
             return False
         run.host = self
         self.running[run.number] = run
@@ -248,6 +273,17 @@ class HostLink(ABC):
         self._failed(why)
         self._release([])
 
+    def out_of_reach(self, why: str) -> None:
+        """See `link.Child`."""
+        self._failed(why)
+        self._let_die()
+
+    def _let_die(self) -> None:
+        """The kernel kills the host when the worker's end of this pipe is closed."""
+        if self._alive >= 0:
+            os.close(self._alive)
+            self._alive = -1
+
     def ended(self, ending: Ending) -> None:
         """See `link.Child`: only a run that was started and not answered is charged, the others go back."""
         self.read()
@@ -266,13 +302,7 @@ class HostLink(ABC):
     def _release(self, back: list[Run]) -> None:
         self.phase = Phase.GONE
         self.running.clear()
-        self._loop.remove_reader(self._stream)
-        for end in (self._requests, self._back, self._stream):
-            end.close()
-        self._page.close()
-        self._output.close()
-        os.close(self._alive)
-        os.close(self._stacks)
+        self._held.close()
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1

@@ -313,6 +313,8 @@ class Pool(HostPool):
         coming = sum(1 for host in self._hosts if host.phase is Phase.STARTING)
         most = self.size + self._least - 1
         for _ in range(min(wanted - coming - len(self._idle), most - self._living())):
+            if not self._may_start:
+                break
             self._launch(HostProcess(self, self._temporary.next() if self._temporary is not None else ""))
 
     def _renewed(self) -> None:

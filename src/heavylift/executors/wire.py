@@ -217,8 +217,12 @@ class Page:
     def create(cls) -> tuple[Page, int]:
         """A new page, and the memfd by which another process maps it."""
         memory = os.memfd_create("heavylift-page", os.MFD_CLOEXEC)
-        os.ftruncate(memory, cls.SIZE)
-        return cls(memory), memory
+        try:
+            os.ftruncate(memory, cls.SIZE)
+            return cls(memory), memory
+        except BaseException:
+            os.close(memory)
+            raise
 
     @property
     def started(self) -> int:
