@@ -26,7 +26,7 @@ from heavylift.store import Query
 from heavylift.tail import Tail
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 
     from heavylift.core.event import Event
     from heavylift.core.job import Change
@@ -109,6 +109,10 @@ class Client:
         """
         self._tail, self._ends = Tail(self.store), Tail(self.store, ends=True)
         self._opened = False
+
+    def now(self) -> float:
+        """Unix seconds by the clock of the store, which in tests is not the machine's."""
+        return self._clock.wall()
 
     async def submit(self, requests: Sequence[tuple[str, bytes, Options]], ids: Sequence[str] = ()) -> list[Job]:
         """Queue jobs of (task name, arguments as JSON bytes, options): one write for all.
@@ -249,6 +253,22 @@ class Client:
         await self.open()
         return await self.store.workers()
 
+    async def working(self) -> bool:
+        """Whether any worker is alive."""
+        return any(not status.dead for status in await self.workers())
+
+    async def reasons(self, jobs: Iterable[Job]) -> dict[str, str]:
+        """Why each of these jobs that waits does so, by its id."""
+        now = self.now()
+        waiting = [job for job in jobs if job.state is State.QUEUED]
+        found = {job.id: _until(job) for job in waiting if job.run_at > now}
+        due = [job for job in waiting if job.id not in found]
+        if due:
+            paused = {queue.name for queue in await self.queues() if queue.paused}
+            otherwise = "waiting its turn" if await self.working() else "no worker"
+            found |= {job.id: "queue paused" if job.queue in paused else otherwise for job in due}
+        return found
+
     async def _decide(self, job: Job, rule: Callable[[Job], Change]) -> Job:
         """Write what a rule makes of the job; made anew from the record as it is now when somebody was faster."""
         for _ in range(MAX_RACES):
@@ -354,3 +374,7 @@ def job_error(job: Job) -> JobError:
 def _ends(item: Event, job: Job) -> bool:
     """Whether this is the job's last event; an older end, before a manual retry, is not."""
     return item.kind == event.STATE and State(item.data["state"]).final and item.seq >= job.seq
+
+
+def _until(job: Job) -> str:
+    return "retrying" if job.failures or job.crashes or job.losses else "scheduled"

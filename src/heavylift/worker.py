@@ -301,7 +301,8 @@ class Worker:
         """No claim is cut off half-way: what it brought goes back. Then the jobs end or are interrupted, and every
         outcome is written before the lease is given up.
         """
-        log.info("draining: %d jobs have %.0f s to end", len(self._running), self._drain_grace)
+        count = len(self._running)
+        log.info("draining: %s %.0f s to end", "1 job has" if count == 1 else f"{count} jobs have", self._drain_grace)
         self._work.set()
         self._beat_now.set()
         await claims

@@ -84,7 +84,10 @@ Text = Optional[str]  # noqa: UP045
 def serve(  # noqa: PLR0917
     name: AppName,
     host: Annotated[
-        Text, typer.Option(help="Address to listen on; loopback only, as there is no password. [default: 127.0.0.1]")
+        Text,
+        typer.Option(
+            metavar="ADDRESS", help="Address to listen on; loopback only, as there is no password. [default: 127.0.0.1]"
+        ),
     ] = None,
     port: Annotated[
         Text, typer.Option(metavar="N", help="Port to listen on (or PORT); 0 takes a free one. [default: 8000]")
@@ -104,7 +107,8 @@ def serve(  # noqa: PLR0917
         ),
     ] = None,
     workers: Annotated[
-        int, typer.Option(min=1, max=64, help="Web processes; one of them has the worker that runs the jobs.")
+        int,
+        typer.Option(metavar="N", min=1, max=64, help="Web processes; one of them has the worker that runs the jobs."),
     ] = 1,
 ) -> None:
     """Serve the HTTP API, with a worker beside it.

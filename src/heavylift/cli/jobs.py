@@ -9,7 +9,7 @@ from heavylift.cli import find, follow, ids, output
 from heavylift.cli.exits import Exit, failed
 from heavylift.cli.opened import run
 from heavylift.client import job_error
-from heavylift.core import codec
+from heavylift.core import checkpoint, codec, event
 from heavylift.core.errors import ConfigError, InvalidArguments, JobNotFinished, JobNotFound, did_you_mean
 from heavylift.core.job import State
 from heavylift.store import Query
@@ -121,17 +121,20 @@ def shown(store: str | None, app: str | None, job_id: str, *, as_json: bool) -> 
     """Print everything about a job."""
     lift = find.opened_by(store, app)
 
-    async def work() -> tuple[Job, Any]:
+    async def work() -> tuple[Job, Any, str | None]:
         job = await ids.find(lift.client, job_id)
-        return job, await lift.client.store.events({job.id: 0})
+        history = [item async for item in follow.until_now(lift.client, job) if item.kind != event.PROGRESS]
+        return job, history, (await lift.client.reasons([job])).get(job.id)
 
-    job, history = run(lift, work)
+    job, history, waits = run(lift, work)
     if as_json:
-        values = {"arguments": job.args, "checkpoint": job.checkpoint, "result": job.result}
+        saved = checkpoint.read(job.checkpoint)
+        values = {"arguments": job.args, "checkpoint": saved.value, "result": job.result}
         decoded = {name: None if value is None else codec.decode(value) for name, value in values.items()}
-        output.data(output.as_json(job) | decoded)
+        steps = {name: codec.decode(value) for name, value in saved.steps.items()}
+        output.data(output.as_json(job) | {"waiting_reason": waits} | decoded | {"steps": steps})
     else:
-        output.job(job, history)
+        output.job(job, history, waits)
     return Exit.OK
 
 

@@ -27,7 +27,7 @@ async def listed(call: Call) -> Response:
         page = await call.client.page(query)
     except ConfigError as error:
         raise params.parameter(name="page_token", detail=str(error).removeprefix("page_token: ")) from None
-    reasons = await call.service.reasons(page.jobs)
+    reasons = await call.client.reasons(page.jobs)
     found = [call.job(job, reasons.get(job.id)) for job in page.jobs]
     return answer({"items": found, "next_page_token": page.next_page_token})
 
@@ -39,10 +39,10 @@ async def get(call: Call) -> Response:
     job = await call.client.get(call.part("id"))
     if wait is not None and (known is None or tag(job) in known):
         job = await call.service.changed(job, wait)
-    headers = polling(job) | applied(wait)
+    headers = polling(call, job) | applied(wait)
     if _is_known(job, known):
         return Response(status_code=304, headers=headers)
-    reason = (await call.service.reasons([job])).get(job.id)
+    reason = (await call.client.reasons([job])).get(job.id)
     return answer(call.job(job, reason), headers=headers)
 
 
@@ -53,7 +53,7 @@ async def result(call: Call) -> Response:
     job = await call.client.get(call.part("id"))
     if wait is not None and not job.state.final:
         job = await call.service.settled(job.id, wait)
-    headers = polling(job) | applied(wait)
+    headers = polling(call, job) | applied(wait)
     if not job.state.final:
         return answer({"id": job.id, "state": job.state.value, "progress": render.progress(job.progress)}, 202, headers)
     if job.state is not State.SUCCEEDED:
