@@ -9,6 +9,13 @@ import sys
 import pytest
 from tests.http.serving import HEAVYLIFT
 
+from heavylift import Heavylift
+from heavylift.cli import output
+from heavylift.core import checkpoint, event
+from heavylift.core.event import Event
+from heavylift.core.job import Job, State
+from heavylift.core.options import Options
+
 
 def submitted(shell, *arguments):
     ended = shell("submit", *arguments)
@@ -123,6 +130,35 @@ def test_a_job_is_shown_with_all_that_happened(working):
     ):
         assert part in text, part
     assert "\x1b" not in text
+
+
+async def test_a_long_history_is_shown_to_its_end_and_says_why_the_job_waits(shell):
+    lift = Heavylift(f"sqlite:///{shell.folder}/long.db")
+    idle = lift.task(name="idle")(lambda: None)
+    async with lift:
+        handle = await idle.submit()
+        for _ in range(510):
+            await handle.cancel()
+            await lift.client.retry(handle.id)
+    text = shell("job", handle.id, "--store", lift.store_url).stdout
+    assert text.count("  cancelled\n") == 510, text[-500:]
+    assert "waits       no worker is alive" in text
+    assert (
+        json.loads(shell("job", handle.id, "--store", lift.store_url, "--json").stdout)["waiting_reason"] == "no worker"
+    )
+
+
+def test_of_a_long_log_only_the_end_is_shown_with_a_job(capsys):
+    line = {"at": 1.0, "level": "info"}
+    logs = [Event("a", seq, event.LOG, 1.0, {"lines": [line | {"message": f"line {seq}"}]}) for seq in range(2, 52)]
+    first = Event("a", 1, event.STATE, 0.0, {"state": "queued"})
+    steps = checkpoint.written(checkpoint.Saved(b"7", {"fetch": b"1"}))
+    output.job(Job("a", "idle", b"{}", Options(), State.RUNNING, 0.0, 0.0, checkpoint=steps), [first, *logs])
+    text = capsys.readouterr().out
+    assert [part in text for part in ("line 31\n", "line 32\n", "line 51\n")] == [False, True, True]
+    assert "(30 lines of its log: heavylift logs a)" in text
+    assert "checkpoint  7\n" in text
+    assert "steps       fetch\n" in text
 
 
 def test_a_cancel_prints_the_receipt(working):

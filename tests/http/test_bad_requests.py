@@ -48,11 +48,20 @@ def missing(path, code="not-found", verb="GET"):
 
 REQUESTS = [
     # Bodies that are no JSON
+    (
+        "POST",
+        "/v1/jobs/{id}/cancel",
+        {"content": b'{"grace":1,"grace":2}', "headers": JSON},
+        400,
+        "malformed-json",
+        None,
+    ),
     *map(broken, [b"{", b"}", b"[1", b'{"a"', b'{"a":}', b'{"a":1,}', b"{'a':1}", b'{"a":1}x', b"a=1", b"<a>1</a>"]),
     *map(broken, [b'{"a":01}', b'{"a":+1}', b'{"a":1e}', b'{"a":.5}', b'{"a":NaN}', b'{"a":Infinity}', b'{"a":tru}']),
     *map(
         broken, [b'{"a":"\x01"}', b'{"a":"\\x"}', b'{"a":"\xff"}', b'{"a":"\\ud800"}', b"\xef\xbb\xbf{}", b"\x00", b" "]
     ),
+    *map(broken, [b'{"a":1,"a":2}', b'{"a":1,"b":2,"a":1}', b'{"a":1,"\\u0061":2}']),
     broken(b"[" * 5000),
     broken('{"a":1}'.encode("utf-16")),
     # Bodies that are no arguments

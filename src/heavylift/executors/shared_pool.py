@@ -278,6 +278,19 @@ class SharedPool(HostPool):
         self._pump()
         if self._runs:
             self._later("watch", WATCH, self._watch)
+        else:
+            self._later("retire", self._settings.idle, self._retire)
+
+    def _retire(self) -> None:
+        """Let the host go that was started for single jobs, and has had nothing to do for long."""
+        host = self._taking
+        if self._is_wanted or host is None or host.running:
+            return
+        left = host.idle_since + self._settings.idle - self._loop.time()
+        if left > 0:
+            self._later("retire", left, self._retire)
+        else:
+            host.leave()
 
     def _tell_of_block(self, host: SharedHostProcess, seconds: float) -> None:
         if host.phase is Phase.GONE:

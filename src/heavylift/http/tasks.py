@@ -77,6 +77,8 @@ async def submit_plain(call: Call) -> Response:
 async def _queued(call: Call, bound: BoundTask[..., ..., Any, Any], options: Options, body: bytes) -> tuple[Job, bool]:
     """Queue a job with the arguments in `body`; it, and whether it is one that was there before."""
     arguments = bound.task.bind_json(body or b"{}", call.client.max_payload)
+    if body:
+        params.check_names(body)
     own = new_id(call.client.now(), os.urandom(ID_BYTES))
     [job] = await call.client.add([(bound.name, arguments, options)], [own])
     if isinstance(job, HeavyliftError):
