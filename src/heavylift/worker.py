@@ -302,7 +302,9 @@ class Worker:
         outcome is written before the lease is given up.
         """
         count = len(self._running)
-        log.info("draining: %s %.0f s to end", "1 job has" if count == 1 else f"{count} jobs have", self._drain_grace)
+        if count:
+            jobs = "1 job has" if count == 1 else f"{count} jobs have"
+            log.info("draining: %s %g s to end", jobs, self._drain_grace)
         self._work.set()
         self._beat_now.set()
         await claims
