@@ -21,7 +21,7 @@ ARCHITECTURE_LINES = 150
 FLOW_FILES = 9
 
 CONTRACTS = "context executor settings store"
-ENGINE = "bound_task client definition housekeeping sync tail worker"
+ENGINE = "bound_task client definition housekeeping journal sync tail worker"
 ADAPTERS = "executors stores"
 EDGES = "cli contrib http telemetry testing"
 
@@ -39,9 +39,10 @@ MAY_IMPORT = {
     "client": f"core {CONTRACTS} tail",
     "bound_task": f"core {CONTRACTS} client sync",  # a task that submits itself
     "definition": f"core {CONTRACTS} bound_task",  # defines a task without a decorator
-    "housekeeping": f"core {CONTRACTS}",
+    "journal": f"core {CONTRACTS}",  # what a worker says and counts of its jobs
+    "housekeeping": f"core {CONTRACTS} journal",
     "sync": f"core {CONTRACTS} client",
-    "worker": f"core {CONTRACTS} housekeeping",
+    "worker": f"core {CONTRACTS} housekeeping journal",
     "process": f"core {CONTRACTS} {ENGINE} {ADAPTERS}",  # the worker's process
     "monolith": f"core {CONTRACTS} process",  # starts it beside a web process
     "app": f"core {CONTRACTS} {ENGINE} {ADAPTERS} monolith process",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from heavylift.core.job import Job
     from heavylift.core.options import Options, Slots
     from heavylift.core.outcome import Outcome
+    from heavylift.core.tally import Tally
 
 
 class StopReason(StrEnum):
@@ -91,6 +92,13 @@ class Executor(Protocol):
 
     tasks: Mapping[str, TaskInfo]
     """The application's tasks, known after `start`."""
+
+    tally: Tally
+    """What it counts of its faults, and its worker of the rest."""
+
+    @property
+    def hosts(self) -> Mapping[str, int]:
+        """How many processes it has for jobs, by kind and phase; see `store.WorkerRecord`."""
 
     @property
     def free(self) -> Slots:

@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
-import logging
 import random
 from typing import TYPE_CHECKING
 
 from heavylift.core import lifecycle
-from heavylift.core.outcome import Interrupted
+from heavylift.core.outcome import VANISHED, Interrupted
 from heavylift.store import Retention
 
 if TYPE_CHECKING:
+    from heavylift.journal import Journal
     from heavylift.settings import Settings
     from heavylift.store import Clock, Store
 
 BATCH = 200
 """What one sweep returns at most: a full one means that there may be more."""
 
-log = logging.getLogger("heavylift.housekeeping")
 
-
-async def keep_house(store: Store, worker: str, settings: Settings, clock: Clock, *, others: bool) -> None:
+async def keep_house(
+    store: Store, worker: str, settings: Settings, clock: Clock, journal: Journal, *, others: bool
+) -> None:
     """Settle what dead workers left (`others`: also of workers whose lease ran out), then prune.
 
     Several workers may do so at once: every write is fenced, the slower one's is refused.
     """
     while orphans := await store.sweep(worker, others=others):
-        lost = Interrupted("its worker vanished", lost=True)
+        lost = Interrupted(VANISHED, lost=True)
         changes = [
             lifecycle.settle(job, lost, clock.wall(), random.random())  # noqa: S311  spreads retries, guards nothing
             for job in orphans
         ]
-        settled = sum(seq is not None for seq in await store.save(changes))
-        log.warning("%d jobs of dead workers were settled", settled)
+        for job, change, seq in zip(orphans, changes, await store.save(changes), strict=True):
+            if seq is not None:  # else another worker was faster
+                journal.lost(job, change)
         if len(orphans) < BATCH:
             break
     await prune(store, retention(settings))

@@ -76,6 +76,21 @@ class Settings:
     keep_failed: int = 0
     """How many failed and cancelled jobs of a queue are kept at most; 0: all, for as long as `keep` says."""
 
+    stalled: float = 300.0
+    """A running job that has reported nothing for this long is warned of, once in each attempt; 0: never."""
+    log_level: str = "info"
+    """The least level of what worker and web process say: debug, info, warning, error."""
+    log_format: str = "auto"
+    """How they say it: console (for people), json (a JSON object a line), or auto: console on a terminal, else json."""
+    log_jobs: bool = True
+    """Whether the worker repeats the lines of its jobs' logs among its own."""
+    job_log_level: str = "info"
+    """The least level of `logging` records that go into the log of their job: debug, info, warning, error, or off."""
+    metrics_port: int = 0
+    """The port on which the worker answers /metrics for Prometheus; 0: on none."""
+    metrics_host: str = "127.0.0.1"
+    """The address on which it does so."""
+
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     """No setting: which source each of them came from, by name; those with their default are not in it."""
 
@@ -144,11 +159,43 @@ def _role(value: Any, name: str) -> str:
     raise ConfigError(message)
 
 
-_BY_TYPE: dict[str, Callable[[Any, str], Any]] = {"int": _integer(0, 10**9), "float": seconds, "str": _text}
+def _choice(*choices: str) -> Callable[[Any, str], str]:
+    def check(value: Any, name: str) -> str:
+        chosen = value.strip().lower() if isinstance(value, str) else ""
+        if chosen not in choices:
+            known = ", ".join(choices)
+            message = f"{name}: {shown(value)} is not one of {known}.{did_you_mean(chosen, choices)}"
+            raise ConfigError(message)
+        return chosen
+
+    return check
+
+
+def _flag(value: Any, name: str) -> bool:
+    said = value.strip().lower() if isinstance(value, str) else value
+    if said in (True, "true", "yes", "on", "1"):
+        return True
+    if said in (False, "false", "no", "off", "0"):
+        return False
+    message = f"{name}: {shown(value)} is neither true nor false; give one of the two."
+    raise ConfigError(message)
+
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+_BY_TYPE: dict[str, Callable[[Any, str], Any]] = {
+    "int": _integer(0, 10**9),
+    "float": seconds,
+    "str": _text,
+    "bool": _flag,
+}
 _CHECKS = {f.name: _BY_TYPE[str(f.type)] for f in fields(Settings) if f.name != "origins"}
 _CHECKS |= dict.fromkeys(("recycle_memory", "max_payload", "max_result", "max_log"), size)
 _CHECKS |= dict.fromkeys(("lease", "beat", "sweep", "poll"), _interval)
 _CHECKS |= dict.fromkeys(("coroutines", "threads"), _integer(1, 10_000))
 _CHECKS["nice"] = _integer(0, 19)
-_CHECKS["port"] = _integer(0, LAST_PORT)
+_CHECKS |= dict.fromkeys(("port", "metrics_port"), _integer(0, LAST_PORT))
+_CHECKS["log_format"] = _choice("auto", "console", "json")
+_CHECKS["log_level"] = _choice(*LOG_LEVELS)
+_CHECKS["job_log_level"] = _choice(*LOG_LEVELS, "off")
 _CHECKS["role"] = _role

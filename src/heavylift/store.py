@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from heavylift.core.finding import Finding
     from heavylift.core.job import Change, NewEvent
     from heavylift.core.options import Slots
+    from heavylift.core.tally import Key
 
 
 class Clock(Protocol):
@@ -72,7 +73,8 @@ class WorkerRecord:
 
     (`boot_id`, `pid_namespace`, `pid`, `process_started`) identify its process on this machine; `process_started` is
     the kernel's start time in clock ticks. `concurrency` hosts; `queues` empty for all. `started_at` Unix seconds.
-    `version` of Heavylift; empty where it is not known.
+    `version` of Heavylift; empty where it is not known. `hosts`: how many there are, by kind and phase with a dot
+    between, such as "exclusive.ready".
     """
 
     id: str
@@ -88,6 +90,7 @@ class WorkerRecord:
     running: int = 0
     draining: bool = False
     version: str = ""
+    hosts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +316,12 @@ class Store(Protocol):
 
     async def workers(self) -> list[WorkerStatus]:
         """All known workers, by start; dead ones until their jobs are settled."""
+
+    async def count(self, added: Mapping[Key, float]) -> None:
+        """Add to the counts of all workers that there ever were; what was added is durable, and added once."""
+
+    async def counts(self) -> dict[Key, float]:
+        """What all calls of `count` on this store, by whatever process, add up to."""
 
     async def prune(self, retention: Retention) -> int:
         """Remove up to 200 finished jobs that retention lets go, with events; returns how many. Their ids raise

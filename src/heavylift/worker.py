@@ -18,8 +18,9 @@ from heavylift.core import event, lifecycle
 from heavylift.core.errors import StoreUnavailable
 from heavylift.core.job import Change, Job, NewEvent, Progress, State
 from heavylift.core.options import PLACES, RunIn, Slots
-from heavylift.core.outcome import Interrupted
+from heavylift.core.outcome import NOT_STARTED, Interrupted
 from heavylift.executor import Checkpoint, LogLines, Report, StopReason
+from heavylift.journal import Journal
 from heavylift.store import LeaseLost
 
 if TYPE_CHECKING:
@@ -50,7 +51,10 @@ class Running:
     """A claimed job whose outcome is not written yet."""
 
     job: Job
-    stopping: bool = False
+    heard_at: float
+    """When it last reported something, or was claimed, on the monotonic clock."""
+    stalled: bool = False
+    """It has reported nothing for long, and that was said."""
 
 
 class Settled(NamedTuple):
@@ -72,6 +76,8 @@ class Worker:
         self._executor = executor
         self._settings = settings
         self._clock = clock
+        self._journal = Journal(executor.tally, repeats=settings.log_jobs)
+        self._counted_at = float("-inf")
         self._running: dict[str, Running] = {}
         self._unsaved: list[Settled] = []
         self._contact_since: float | None = None
@@ -114,7 +120,7 @@ class Worker:
 
     async def _registered(self) -> bool:
         """The first beat, which gives the right to claim; False when the worker was to drain before it succeeded."""
-        beat = asyncio.create_task(self._until_available(self._beat))
+        beat = asyncio.create_task(self._until_available("beat", self._beat))
         drain = asyncio.create_task(self._drain_now.wait())
         await asyncio.wait([beat, drain], return_when="FIRST_COMPLETED")
         drain.cancel()
@@ -144,7 +150,9 @@ class Worker:
     async def _claim(self, slots: Slots) -> Sequence[Job]:
         record = self.record
         try:
-            return await self._until_available(lambda: self._store.claim(record.id, record.epoch, slots, record.queues))
+            return await self._until_available(
+                "claim", lambda: self._store.claim(record.id, record.epoch, slots, record.queues)
+            )
         except LeaseLost:
             await self._begin_new_epoch()
             return []
@@ -152,9 +160,10 @@ class Worker:
     def _start(self, job: Job) -> None:
         if self._drain_now.is_set():
             # Claimed while the drain began: it never started, so it goes back at no cost.
-            self._settle(job, Interrupted("not started"))
+            self._settle(job, Interrupted(NOT_STARTED))
             return
-        self._running[job.id] = Running(job)
+        self._running[job.id] = Running(job, self._clock.monotonic())
+        self._journal.began(job)
         self._executor.run(job, self._report, self._finished)
 
     def _finished(self, claimed: Job, outcome: Outcome) -> None:
@@ -166,10 +175,12 @@ class Worker:
         if self._more[claimed.options.run_in]:
             self._work.set()
 
-    def _settle(self, job: Job, outcome: Outcome) -> None:
+    def _settle(self, job: Job, outcome: Outcome, *, anew: bool = False) -> None:
         now = self._clock.wall()
         change = lifecycle.settle(job, outcome, now, random.random())  # noqa: S311  spreads retries, guards nothing
         self._unsaved.append(Settled(change, job, outcome))
+        if not anew:
+            self._journal.ended(job, outcome, change)
         self._save_now.set()
         if len(self._unsaved) >= len(self._running):
             self._half_done.set()
@@ -196,27 +207,39 @@ class Worker:
 
     async def _save(self, batch: list[Settled]) -> None:
         changes = [settled.change for settled in batch]
-        seqs = await self._until_available(lambda: self._store.save(changes))
-        refused = [settled for settled, seq in zip(batch, seqs, strict=True) if seq is None and settled.outcome]
+        seqs = await self._until_available("save", lambda: self._store.save(changes))
+        refused = []
+        for settled, seq in zip(batch, seqs, strict=True):
+            if settled.outcome is None:
+                if seq is None:
+                    self._journal.stale(settled.job, "report")
+            elif seq is None:
+                refused.append(settled)
+            elif (state := settled.change.fields["state"]) is not State.QUEUED:
+                self._journal.tally.finished(settled.job.task, state)
         if refused:
             await self._settle_anew(refused)
 
     async def _settle_anew(self, refused: list[Settled]) -> None:
         """A refused settle is either stale, or it did not know that the job's cancel was requested meanwhile."""
         ids = [settled.job.id for settled in refused]
-        for settled, current in zip(refused, await self._until_available(lambda: self._store.get(ids)), strict=True):
+        found = await self._until_available("get", lambda: self._store.get(ids))
+        for settled, current in zip(refused, found, strict=True):
             mine = (State.RUNNING, settled.job.attempt)
             if settled.outcome and current and current.cancel and (current.state, current.attempt) == mine:
-                self._settle(current, settled.outcome)
+                self._settle(current, settled.outcome, anew=True)
             else:
-                log.warning("a stale outcome of job %s, attempt %d, was refused", settled.job.id, settled.job.attempt)
+                self._journal.stale(settled.job, "outcome")
 
     def _report(self, job: Job, report: Report) -> None:
         """What running code reported becomes a change of its own, in order, and never one that ends the attempt."""
         running = self._running.get(job.id)
         if running is None or running.job.attempt != job.attempt:
             return
+        running.heard_at = self._clock.monotonic()
         running.job, change = reported(running.job, report, self._clock.wall())
+        if isinstance(report, LogLines):
+            self._journal.wrote(running.job, report)
         self._unsaved.append(Settled(change, job, None))
         self._save_now.set()
 
@@ -240,10 +263,15 @@ class Worker:
                 await self._beat()
             except StoreUnavailable as error:
                 self._contact_since = None
-                log.warning("the store is away: %s", error)
+                self._journal.away("the store is away: %s", error)
 
     async def _beat(self) -> None:
-        self.record = replace(self.record, running=len(self._running), draining=self._drain_now.is_set())
+        self.record = replace(
+            self.record,
+            running=len(self._running),
+            draining=self._drain_now.is_set(),
+            hosts=dict(self._executor.hosts),
+        )
         mailbox = await self._store.beat(self.record, self._settings.lease)
         if self._contact_since is None:
             self._contact_since = self._clock.monotonic()
@@ -251,6 +279,16 @@ class Worker:
             await self._begin_new_epoch()
             return
         self._deliver(mailbox)
+        if self._clock.monotonic() - self._counted_at >= self._settings.beat:
+            await self._count()
+
+    async def _count(self) -> None:
+        """Bring to the store what was counted since the last time."""
+        tally = self._journal.tally
+        if counted := tally.unwritten():
+            await self._store.count(counted)
+            tally.written()
+        self._counted_at = self._clock.monotonic()
 
     def _deliver(self, mailbox: Mailbox) -> None:
         for order in mailbox.cancels:
@@ -265,7 +303,7 @@ class Worker:
         """Others may run by now what this worker ran: stop all of it, and settle none of it."""
         lost = list(self._running.values())
         self._running.clear()
-        log.error("the lease was lost; what ran is stopped: %d jobs", len(lost))
+        self._journal.lease_lost([running.job for running in lost])
         for running in lost:
             self._executor.stop(running.job.id, running.job.attempt, StopReason.DRAIN, 0.0, force=True)
         self.record = replace(self.record, epoch=self.record.epoch + 1)
@@ -274,24 +312,41 @@ class Worker:
 
     async def _housekeeping_loop(self) -> None:
         while True:
+            self._look_for_stalled()
             try:
                 # Other workers' leases only after a whole lease of contact: after an outage everybody looks dead.
                 since = self._contact_since
                 others = since is not None and self._clock.monotonic() - since > self._settings.lease
-                await housekeeping.keep_house(self._store, self.record.id, self._settings, self._clock, others=others)
+                await housekeeping.keep_house(
+                    self._store, self.record.id, self._settings, self._clock, self._journal, others=others
+                )
             except StoreUnavailable as error:
-                log.warning("no housekeeping while the store is away: %s", error)
+                self._journal.away("no housekeeping while the store is away: %s", error)
             await asyncio.sleep(self._settings.sweep)
 
-    async def _until_available(self, call: Callable[[], Awaitable[T]]) -> T:
+    def _look_for_stalled(self) -> None:
+        """Say of each running job, once an attempt, that it has reported nothing for long."""
+        limit, now = self._settings.stalled, self._clock.monotonic()
+        for running in list(self._running.values()) if limit else ():
+            silent = now - running.heard_at
+            if silent >= limit and not running.stalled:
+                running.stalled = True
+                self._report(running.job, self._journal.stalled(running.job, silent, self._clock.wall()))
+
+    async def _until_available(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
         """Try again, with growing pauses, while the store is away: running jobs go on meanwhile."""
-        delay = AWAY[0]
+        delay, tally = AWAY[0], self._journal.tally
         while True:
+            began = self._clock.monotonic()
             try:
-                return await call()
+                answer = await call()
             except StoreUnavailable as error:
                 self._contact_since = None
-                log.warning("the store is away, next try in %.1f s: %s", delay, error)
+                self._journal.away("the store is away, next try in %.1f s: %s", delay, error)
+            else:
+                tally.add("store_calls", name)
+                tally.add("store_sum", name, amount=self._clock.monotonic() - began)
+                return answer
             await asyncio.sleep(delay)
             delay = min(delay * 2, AWAY[1])
 
@@ -320,10 +375,11 @@ class Worker:
             async with asyncio.timeout(LAST_WRITES):
                 await self._flushed()
         except TimeoutError:
-            log.error("%d outcomes could not be written; their jobs run again", len(self._unsaved))  # noqa: TRY400
+            self._journal.unwritten([settled.job for settled in self._unsaved if settled.outcome])
         for task in others:
             task.cancel()
         with contextlib.suppress(StoreUnavailable):
+            await self._count()
             await self._store.retire(self.record.id, self.record.epoch)
         log.info("drained")
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from heavylift.core.job import Job
 
 
 class Lines(Protocol):
@@ -48,6 +51,14 @@ def _formatted(message: str, args: tuple[object, ...]) -> str:
         return message % values
     except (TypeError, ValueError, KeyError):  # as with `logging`, a wrong format costs no job
         return f"{message} {args!r}"
+
+
+def about(job: Job) -> dict[str, Any]:
+    """What a log line about an attempt carries beside its text."""
+    fields: dict[str, Any] = {"job": job.id, "attempt": job.attempt, "task": job.task, "queue": job.queue}
+    if job.options.labels:
+        fields["labels"] = dict(job.options.labels)
+    return fields
 
 
 def number(value: Any) -> float | None:

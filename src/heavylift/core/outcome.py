@@ -18,6 +18,13 @@ class Usage(NamedTuple):
 
 NOT_MEASURED = Usage()
 
+DRAIN = "drain"
+NOT_STARTED = "not started"
+VANISHED = "its worker vanished"
+NEIGHBOUR_STOPPED = "a neighbour in its host was stopped"
+NOT_ALONE = "its host died, and it was not alone"
+"""Reasons of an Interrupted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import signal
 import socket
 import time
 from abc import ABC, abstractmethod
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from heavylift.core.log import about
+from heavylift.core.tally import Fault
 from heavylift.executors import processes, verdicts
 from heavylift.executors.output import Output
 from heavylift.executors.wire import HEADER, NUMBER_SIZE, STOP_PACKET, Kind, Page, number_of, pack_request, send_packet
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from heavylift.core.outcome import Outcome
+    from heavylift.core.tally import Tally
     from heavylift.executor import StopReason
     from heavylift.executors.link import Ending, Nanny
     from heavylift.executors.verdicts import Run
@@ -29,6 +33,9 @@ _FIRST_ANSWER = int(Kind.SUCCEEDED)
 CHUNK = 256 * 1024
 NO_ROOM = (errno.EAGAIN, errno.EMFILE, errno.ENFILE)
 """Errors of a send that is tried again later."""
+LEFT_UNFIT = "its job left something behind"
+
+log = logging.getLogger("heavylift.host")
 
 
 class Phase(Enum):
@@ -43,6 +50,10 @@ class Phase(Enum):
 
 class Keeper(Protocol):
     """What a host tells its pool; `host` is of the kind that the pool made."""
+
+    @property
+    def tally(self) -> Tally:
+        """Where its faults are counted."""
 
     def host_ready(self, host: Any) -> None:
         """It takes runs now."""
@@ -72,6 +83,9 @@ class Keeper(Protocol):
 class HostLink(ABC):
     """One host. `running` holds the runs that were sent and not answered, in the order of their sending."""
 
+    kind: ClassVar[str]
+    """How it is called in logs and metrics."""
+
     def __init__(self, keeper: Keeper, temporary: str) -> None:
         self.temporary = temporary
         """The folder for what its jobs keep for their own time alone."""
@@ -86,7 +100,7 @@ class HostLink(ABC):
         self._pidfd = self._alive = -1
         self._held = contextlib.ExitStack()
         """Closes what the worker has of it."""
-        self._warm = False
+        self._warm = self._killed = False
         self._rest = b""
 
     def start(self, nanny: Nanny, config: Mapping[str, Any]) -> None:
@@ -173,22 +187,39 @@ class HostLink(ABC):
             taken.append(run)
         return taken
 
-    def leave(self) -> None:
+    def leave(self, why: str) -> None:
         """Let it go when it has answered what it has begun."""
         if self.phase in (Phase.STARTING, Phase.READY):
-            self.phase = Phase.LEAVING
+            self._retire(why)
             back = self.take_back()
             self._requests.close()
             self._keeper.host_leaving(self)
             self._keeper.take_back(back)
 
-    def kill(self) -> None:
-        """Kill it; the nanny kills what it leaves behind."""
+    def _retire(self, why: str) -> None:
+        self.phase = Phase.LEAVING
+        fields = self._facts() | {"jobs": self.jobs, "why": why}
+        log.info("host %d (%s) takes no more jobs: %s", self.pid, self.kind, why, extra=fields)
+
+    def kill(self, why: str, run: Run | None = None) -> None:
+        """Kill it, for the sake of a run or not; the nanny kills what it leaves behind."""
+        if not self._killed:
+            self._keeper.tally.fault(Fault.HOST_KILL)
+            fields = self._facts() | {"fault": Fault.HOST_KILL.value, "why": why}
+            told = "" if run is None else f", with job {run.job.id} ({run.job.task}), attempt {run.job.attempt}"
+            log.warning(
+                *("host %d (%s) is killed%s: %s", self.pid, self.kind, told, why),
+                extra=fields | ({} if run is None else about(run.job)),
+            )
+        self._end_process()
+        self.leave("it is killed")
+
+    def _end_process(self) -> None:
+        self._killed = True
         if self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
                 processes.hurry(self.pid)
-        self.leave()
 
     # --- what the host says ------------------------------------------------------------------------------------
 
@@ -257,8 +288,9 @@ class HostLink(ABC):
     def forked(self, pid: int, pidfd: int) -> None:
         """See `link.Child`."""
         self.pid, self._pidfd = pid, pidfd
+        log.debug("host %d (%s) is spawned", pid, self.kind, extra=self._facts())
         if self.phase is Phase.LEAVING:
-            self.kill()
+            self._end_process()  # it is not needed any more
         self._ready()
 
     def _ready(self) -> None:
@@ -266,6 +298,9 @@ class HostLink(ABC):
         if self._warm and self._pidfd >= 0 and self.phase is Phase.STARTING:
             self.phase = Phase.READY
             self.idle_since = time.monotonic()
+            took = (self.idle_since - self.born) * 1000
+            fields = self._facts() | {"ms": round(took, 1)}
+            log.info("host %d (%s) is ready after %.0f ms", self.pid, self.kind, took, extra=fields)
             self._keeper.host_ready(self)
 
     def not_forked(self, why: str) -> None:
@@ -289,10 +324,31 @@ class HostLink(ABC):
         self.read()
         self._output.drain()
         back = self.take_back()
+        self._tell_end(ending)
         if self.phase is Phase.STARTING:
             self._failed(f"it ended with status {ending.status}: {self._output.tail()}")
         self._judge(ending, back)
         self._release(back)
+
+    def _tell_end(self, ending: Ending) -> None:
+        """Say how it ended; by itself, it counts as a crash."""
+        code = None if ending.status is None else os.waitstatus_to_exitcode(ending.status)
+        how = "nobody could tell how" if code is None else processes.ending(code)
+        fields = self._facts() | {"ending": how, "jobs": self.jobs}
+        if self._killed or self.phase is Phase.STARTING or not (self.running or code):
+            log.debug("host %d (%s) is gone: %s", self.pid, self.kind, how, extra=fields)
+            return
+        self._keeper.tally.fault(Fault.HOST_CRASH)
+        fields["fault"] = Fault.HOST_CRASH.value
+        text = "host %d (%s) died: %s; it had %d jobs"
+        log.warning(text, self.pid, self.kind, how, len(self.running), extra=fields)
+        for run in self.running.values():
+            job = run.job
+            text = "job %s (%s), attempt %d, was in host %d when that died: %s"
+            log.warning(text, job.id, job.task, job.attempt, self.pid, how, extra=fields | about(job))
+
+    def _facts(self) -> dict[str, Any]:
+        return {"host": self.pid, "kind": self.kind}
 
     def _failed(self, why: str) -> None:
         if self.phase is Phase.STARTING:

@@ -7,10 +7,12 @@ import contextlib
 import logging
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from heavylift.core.errors import ConfigError
-from heavylift.core.outcome import Interrupted
+from heavylift.core.outcome import DRAIN, Interrupted
+from heavylift.core.tally import Fault
 from heavylift.executor import StopReason, TaskInfo
 from heavylift.executors.verdicts import Run
 
@@ -42,7 +44,7 @@ class HostPool(ABC):
 
     def __init__(self, nanny: Nanny, settings: Settings) -> None:
         self.tasks: Mapping[str, TaskInfo] = nanny.tasks
-        self.nanny, self._settings = nanny, settings
+        self.nanny, self._settings, self.tally = nanny, settings, nanny.tally
         self._config = {"nice": settings.nice, "max_result": settings.max_result, "max_log": settings.max_log}
         self._temporary: Temporary | None = None
         self._loop = asyncio.get_running_loop()
@@ -56,6 +58,11 @@ class HostPool(ABC):
         self._warm: asyncio.Future[None] | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._changed = asyncio.Event()
+
+    @property
+    def hosts(self) -> dict[str, int]:
+        """See `Executor.hosts`."""
+        return Counter(f"{host.kind}.{host.phase.name.lower()}" for host in self._hosts)
 
     @abstractmethod
     def stop(self, job: str, attempt: int, reason: StopReason, grace: float, *, force: bool = False) -> None:
@@ -80,7 +87,8 @@ class HostPool(ABC):
     def host_failed(self, why: str) -> None:
         """A host could not start."""
         self._failures += 1
-        log.error("a host could not start: %s", why)
+        self.tally.fault(Fault.HOST_START)
+        log.error("a host could not start: %s", why, extra={"fault": Fault.HOST_START.value})
         if self._warm is not None and not self._warm.done():
             self._warm.set_exception(ConfigError(f"A host of the application cannot start: {why}"))
         if self._failures >= FAILURES_BEFORE_PAUSE:
@@ -129,7 +137,7 @@ class HostPool(ABC):
         self._closing = True
         deadline = self._loop.time() + grace
         for run in self._taken_out():
-            self.finish(run, Interrupted("drain"))
+            self.finish(run, Interrupted(DRAIN))
         for host in self._hosts:
             self.take_back(host.take_back())
         share = min(max((run.job.options.grace for run in self._runs.values()), default=0.0), grace / SHARE)
@@ -141,10 +149,10 @@ class HostPool(ABC):
         for timer in self._timers.values():
             timer.cancel()
         for host in list(self._hosts):
-            host.leave()
+            host.leave("the worker stops")
         await self._until(lambda: not self._hosts, self._loop.time() + LEAVE)
         for host in list(self._hosts):
-            host.kill()
+            host.kill("it did not go when the worker stopped")
 
     async def gone(self) -> None:
         """Wait, not for long, until every host is reaped; then remove what their jobs kept."""

@@ -12,7 +12,7 @@ from heavylift.core.job import Progress
 from heavylift.core.outcome import Usage
 from heavylift.executor import Checkpoint, LogLines, Report, StopReason
 from heavylift.executors import processes, verdicts
-from heavylift.executors.host_link import HostLink, Keeper, Phase
+from heavylift.executors.host_link import LEFT_UNFIT, HostLink, Keeper, Phase
 from heavylift.executors.verdicts import Run, Stop
 from heavylift.executors.wire import (
     LAST,
@@ -35,6 +35,8 @@ UNSTARTED_DEATHS = 5
 
 class HostProcess(HostLink):
     """A host that runs one job at a time: the first one of `running`."""
+
+    kind = "exclusive"
 
     def __init__(self, keeper: Keeper, temporary: str) -> None:
         super().__init__(keeper, temporary)
@@ -134,7 +136,7 @@ class HostProcess(HostLink):
             answered = self.read()  # an answer that is there already wins
             if run.number in self.running:
                 run.killed = True
-                self.kill()
+                self.kill(stop.meaning, run)
             if answered:
                 self._keeper.host_free(self)
             return
@@ -152,8 +154,12 @@ class HostProcess(HostLink):
     # --- what the host says ------------------------------------------------------------------------------------
 
     def _answered(self, run: Run, flags: int) -> None:
-        if flags & LAST or self.signalled or run.job.options.fresh:
-            self.leave()
+        if flags & LAST:
+            self.leave(LEFT_UNFIT)
+        elif self.signalled:
+            self.leave("it was asked to stop a job")
+        elif run.job.options.fresh:
+            self.leave("its job wanted it for itself")
         if self.running:
             self._began(next(iter(self.running.values())))
 

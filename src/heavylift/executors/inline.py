@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 from heavylift.core.job import Job
 from heavylift.core.options import Slots
-from heavylift.core.outcome import Interrupted, Outcome
+from heavylift.core.outcome import DRAIN, NOT_STARTED, Interrupted, Outcome
+from heavylift.core.tally import Tally
 from heavylift.core.task import Task
 from heavylift.executor import Ability, Report, StopReason, TaskInfo
 from heavylift.executors import verdicts
@@ -54,6 +55,8 @@ class Inline:
     ) -> None:
         self._application, self._settings, self._place, self._fault = application, settings, place, fault
         self.tasks: Mapping[str, TaskInfo] = {}
+        self.tally = Tally()
+        self.hosts: Mapping[str, int] = {}
         self.escaped: BaseException | None = None
         """What ended the last run and was meant for more than its job, such as a Ctrl-C: its owner may raise it."""
         self._loop = asyncio.get_running_loop()
@@ -83,7 +86,7 @@ class Inline:
     def run(self, job: Job, report: Callable[[Job, Report], None], finished: Callable[[Job, Outcome], None]) -> None:
         """See `Executor.run`."""
         if self._closing:
-            self._loop.call_soon(finished, job, Interrupted("drain"))
+            self._loop.call_soon(finished, job, Interrupted(DRAIN))
             return
         self._numbers += 1
         run = Run(self._numbers, job, report, finished, time.monotonic(), Pace())
@@ -110,7 +113,7 @@ class Inline:
         """See `Executor.close`. What does not end goes on in its thread, and is not heard any more."""
         closed, self._closing = self._closing, True
         while self._waiting:
-            self._finish(self._waiting.popleft(), Interrupted("drain"))
+            self._finish(self._waiting.popleft(), Interrupted(DRAIN))
         if self._current is not None:
             job = self._current.job
             share = min(job.options.grace, grace / 2)
@@ -118,7 +121,7 @@ class Inline:
             self.stop(job.id, job.attempt, StopReason.DRAIN, share)
             await self._idle(share)
         if self._current is not None:
-            self._finish(self._current, Interrupted("drain"))
+            self._finish(self._current, Interrupted(DRAIN))
         elif not closed and self._place is not None:
             await self._called(self._around.close)
 
@@ -138,7 +141,7 @@ class Inline:
     def _hand_back(self, run: Run) -> None:
         if run in self._waiting:
             self._waiting.remove(run)
-            self._finish(run, Interrupted("not started"))
+            self._finish(run, Interrupted(NOT_STARTED))
 
     def _report(self, run: Run, report: Report) -> None:
         if (run.job.id, run.job.attempt) in self._runs:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from heavylift.core.errors import ConfigError
 from heavylift.core.options import from_data
+from heavylift.core.tally import Fault, Tally
 from heavylift.executor import Application, TaskInfo
 from heavylift.executors import processes
 from heavylift.executors.spawned import command
@@ -75,6 +76,8 @@ class Nanny:
         self.forks = True
         """Whether hosts are forked, in milliseconds; else they start afresh, which takes as long as the import."""
         self.ready = False
+        self.tally = Tally()
+        """What its hosts' pools count, and its own deaths."""
         self.pid = 0
         self.on_ready: list[Callable[[], None]] = []
         """Called when a new nanny has taken over."""
@@ -223,7 +226,10 @@ class Nanny:
                 self._spared.discard(known.pid)
                 self._reap(number)
         if was_ready and not self._closing:
-            log.warning("the nanny died (%s); running jobs go on, and a new one is started", status)
+            self.tally.fault(Fault.NANNY_DEATH)
+            fields = {"fault": Fault.NANNY_DEATH.value, "nanny": process.pid}
+            meaning = processes.ending(status)
+            log.warning("the nanny died (%s); running jobs go on, and a new one is started", meaning, extra=fields)
             self._restarting = self._loop.create_task(self._restart())
 
     async def _restart(self) -> None:
@@ -235,6 +241,7 @@ class Nanny:
                 await self._launch()
             except (ConfigError, OSError) as error:
                 log.error("the application cannot be imported any more; trying again: %s", error)  # noqa: TRY400
+        log.info("a new nanny has imported the application", extra={"nanny": self.pid})
         for call in self.on_ready:
             call()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from heavylift.core.job import Error
 from heavylift.core.options import Slots
-from heavylift.core.outcome import Failed, Interrupted, Outcome
+from heavylift.core.outcome import DRAIN, NOT_STARTED, Failed, Interrupted, Outcome
 from heavylift.executor import Ability, Report, StopReason
 from heavylift.executors import processes, verdicts
 from heavylift.executors.host_link import Phase
@@ -90,7 +90,7 @@ class Pool(HostPool):
     def run(self, job: Job, report: Callable[[Job, Report], None], finished: Callable[[Job, Outcome], None]) -> None:
         """See `Executor.run`."""
         if self._closing:
-            self._loop.call_soon(finished, job, Interrupted("drain"))
+            self._loop.call_soon(finished, job, Interrupted(DRAIN))
         elif job.task not in self.tasks:
             message = f"There is no task {job.task!r} in this version of the application."
             self._loop.call_soon(finished, job, Failed(Error("unknown-task", message), retryable=False))
@@ -162,7 +162,7 @@ class Pool(HostPool):
             self._idle.remove(host)
             return host
         if self._living() >= self.size + self._least - 1:
-            self._idle[0].leave()
+            self._idle[0].leave("its place is needed for a new host")
         self._grow(len(self._idle) + 1)
         return None
 
@@ -235,8 +235,8 @@ class Pool(HostPool):
         if host.phase is Phase.READY:
             if not host.running:
                 self._close_depth(host)
-                if self._is_used_up(host):
-                    host.leave()
+                if why := self._used_up(host):
+                    host.leave(why)
                 elif host not in self._idle:
                     self._idle.append(host)
             elif self._has_room(host):
@@ -276,7 +276,7 @@ class Pool(HostPool):
         """Runs that were not started wait again, before all others."""
         if self._closing:
             for run in runs:
-                self.finish(run, Interrupted("drain"))
+                self.finish(run, Interrupted(DRAIN))
         elif runs:
             self._queue.extendleft(reversed(runs))
             self._pump_soon()
@@ -322,13 +322,16 @@ class Pool(HostPool):
             self._grow(self._least)
         self._pump_soon()
 
-    def _is_used_up(self, host: HostProcess) -> bool:
+    def _used_up(self, host: HostProcess) -> str:
+        """Why a host is to be replaced; empty when it is not."""
         settings = self._settings
         if settings.recycle_jobs and host.jobs >= settings.recycle_jobs:
-            return True
+            return f"it has run {host.jobs} jobs"
         if self._loop.time() - host.born > settings.recycle_age:
-            return True
-        return host.last_peak > settings.recycle_memory and processes.resident(host.pid) > settings.recycle_memory
+            return f"it is older than {settings.recycle_age:g} s"
+        if host.last_peak > settings.recycle_memory and processes.resident(host.pid) > settings.recycle_memory:
+            return f"it has more than {settings.recycle_memory:,} bytes in memory"
+        return ""
 
     @property
     def _shrink_pause(self) -> float:
@@ -342,7 +345,7 @@ class Pool(HostPool):
             if self._living() <= self._least:
                 break
             if now - host.idle_since > self._settings.idle:
-                host.leave()
+                host.leave(f"it had nothing to do for {self._settings.idle:g} s")
 
     # --- every 50 ms while there is something to run --------------------------------------------------------------
 
@@ -353,7 +356,7 @@ class Pool(HostPool):
         too_old = self._loop.time() - self._patience
         while self._queue and self._queue[0].accepted_at < too_old:
             self._behind = True
-            self.finish(self._queue.popleft(), Interrupted("not started"))
+            self.finish(self._queue.popleft(), Interrupted(NOT_STARTED))
         if self._queue:
             self._pump_soon()
         if self._runs:

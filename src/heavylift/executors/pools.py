@@ -31,11 +31,17 @@ class Pools:
         self.nanny = nanny
         self.exclusive = Pool(nanny, settings, patience=patience)
         self.shared = SharedPool(nanny, settings, self.exclusive.size)
+        self.tally = nanny.tally
 
     @property
     def tasks(self) -> Mapping[str, TaskInfo]:
         """See `Executor.tasks`."""
         return self.nanny.tasks
+
+    @property
+    def hosts(self) -> Mapping[str, int]:
+        """See `Executor.hosts`."""
+        return {**self.exclusive.hosts, **self.shared.hosts}
 
     @property
     def free(self) -> Slots:

@@ -159,6 +159,16 @@ def exit_meaning(status: int) -> tuple[int | None, str | None]:
     return os.waitstatus_to_exitcode(status), None
 
 
+def ending(code: int) -> str:
+    """An exit code as `subprocess` gives it, in words."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
 def cpus() -> int:
     """How many CPUs this process may use: by its affinity and by its cgroup's quota."""
     allowed = len(os.sched_getaffinity(0))

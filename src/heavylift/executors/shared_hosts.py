@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from heavylift.core import codec
 from heavylift.core.job import Progress
-from heavylift.core.outcome import Interrupted, Usage
+from heavylift.core.outcome import NEIGHBOUR_STOPPED, NOT_ALONE, Interrupted, Usage
 from heavylift.executor import Checkpoint, LogLines, StopReason
 from heavylift.executors import verdicts
-from heavylift.executors.host_link import HostLink, Keeper, Phase
+from heavylift.executors.host_link import LEFT_UNFIT, HostLink, Keeper, Phase
 from heavylift.executors.verdicts import Stop
 from heavylift.executors.wire import LAST, NUMBERED, STACK_SIGNAL, Kind, send_packet, stop_packet
 
@@ -29,6 +29,8 @@ ASK_AGAIN = 0.02
 
 class SharedHostProcess(HostLink):
     """A host that runs many jobs side by side. `alone`: it is one job's, and goes with it."""
+
+    kind = "shared"
 
     def __init__(self, keeper: Keeper, temporary: str, *, alone: bool = False) -> None:
         super().__init__(keeper, temporary)
@@ -50,10 +52,10 @@ class SharedHostProcess(HostLink):
             self._time(run, run.job.options.timeout)
         return True
 
-    def leave(self) -> None:
+    def leave(self, why: str) -> None:
         """See `HostLink.leave`: what it has begun can be stopped as before, so its socket stays open until the end."""
         if self.phase in (Phase.STARTING, Phase.READY):
-            self.phase = Phase.LEAVING
+            self._retire(why)
             back = self.take_back()
             self._close_if_done()
             self._keeper.host_leaving(self)
@@ -118,7 +120,7 @@ class SharedHostProcess(HostLink):
             answered = self.read()  # an answer that is there already wins
             if run.number in self.running:
                 run.killed = True
-                self.kill()
+                self.kill(stop.meaning, run)
             if answered:
                 self._keeper.host_free(self)
             return
@@ -149,7 +151,7 @@ class SharedHostProcess(HostLink):
     def _answered(self, run: Run, flags: int) -> None:
         del self._places[run.number]
         if flags & LAST or self.alone:
-            self.leave()
+            self.leave("it was for one job alone" if self.alone else LEFT_UNFIT)
         self._close_if_done()
 
     def _reported(self, run: Run, kind: int, body: bytes) -> None:
@@ -178,8 +180,8 @@ class SharedHostProcess(HostLink):
                 run.host = None
                 back.append(run)
             elif was_killed:
-                self._keeper.finish(run, Interrupted("a neighbour in its host was stopped", usage=usage))
+                self._keeper.finish(run, Interrupted(NEIGHBOUR_STOPPED, usage=usage))
             elif len(begun) > 1:
-                self._keeper.finish(run, Interrupted("its host died, and it was not alone", suspect=True, usage=usage))
+                self._keeper.finish(run, Interrupted(NOT_ALONE, suspect=True, usage=usage))
             else:
                 self._keeper.finish(run, verdicts.crashed(ending.status, self._output.tail(), usage))

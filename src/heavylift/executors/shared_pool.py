@@ -9,8 +9,10 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 from heavylift.core.errors import ConfigError
+from heavylift.core.log import about
 from heavylift.core.options import RunIn, Slots
-from heavylift.core.outcome import Interrupted, Outcome
+from heavylift.core.outcome import DRAIN, NOT_STARTED, Interrupted, Outcome
+from heavylift.core.tally import Fault
 from heavylift.executor import Report, StopReason
 from heavylift.executors import processes, verdicts
 from heavylift.executors.host_link import Phase
@@ -94,7 +96,7 @@ class SharedPool(HostPool):
     def run(self, job: Job, report: Callable[[Job, Report], None], finished: Callable[[Job, Outcome], None]) -> None:
         """See `Executor.run`; the task is known, and runs here."""
         if self._closing:
-            self._loop.call_soon(finished, job, Interrupted("drain"))
+            self._loop.call_soon(finished, job, Interrupted(DRAIN))
             return
         place = job.options.run_in
         run = self._accept(job, report, finished, self._paces[place])
@@ -119,7 +121,7 @@ class SharedPool(HostPool):
                 queue.remove(run)
         for host in [host for host, given in self._given.items() if given is run]:
             del self._given[host]
-            host.leave()
+            host.leave("the job that it was for is over")
         self.finish(run, verdicts.stopped(run, started=False))
 
     def _taken_out(self) -> list[Run]:
@@ -171,9 +173,9 @@ class SharedPool(HostPool):
             return None
         return SharedHostProcess(self, self._temporary.next(), alone=alone)
 
-    def _set_aside(self, host: SharedHostProcess) -> None:
+    def _set_aside(self, host: SharedHostProcess, why: str) -> None:
         """It ends what it runs, and takes nothing more; another one takes its place."""
-        host.leave()
+        host.leave(why)
         self._ensure_host()
 
     # --- the hosts' news (see host_link.Keeper) ----------------------------------------------------------------
@@ -184,7 +186,7 @@ class SharedPool(HostPool):
         if host.alone:
             run = self._given.pop(host, None)
             if run is None:
-                host.leave()
+                host.leave("the job that it was for is over")
             else:
                 host.send(run)
                 self._sent[run.job.options.run_in] += 1
@@ -195,15 +197,18 @@ class SharedPool(HostPool):
     def host_free(self, host: SharedHostProcess) -> None:
         """A host has answered."""
         self._behind = False
-        if host is self._taking and self._is_used_up(host):
-            self._set_aside(host)
+        if host is self._taking and (why := self._used_up(host)):
+            self._set_aside(host, why)
         self._pump()
 
-    def _is_used_up(self, host: SharedHostProcess) -> bool:
+    def _used_up(self, host: SharedHostProcess) -> str:
+        """Why a host is to be replaced; empty when it is not."""
         settings = self._settings
         if settings.recycle_jobs and host.jobs >= settings.recycle_jobs:
-            return True
-        return self._loop.time() - host.born > settings.recycle_age
+            return f"it has run {host.jobs} jobs"
+        if self._loop.time() - host.born > settings.recycle_age:
+            return f"it is older than {settings.recycle_age:g} s"
+        return ""
 
     def host_leaving(self, host: SharedHostProcess) -> None:
         """A host takes no more runs."""
@@ -230,7 +235,7 @@ class SharedPool(HostPool):
         for run in reversed(runs):
             self._sent[run.job.options.run_in] -= 1
             if self._closing:
-                self.finish(run, Interrupted("drain"))
+                self.finish(run, Interrupted(DRAIN))
             elif run.stop is not None:
                 self.finish(run, verdicts.stopped(run, started=False))
             elif not run.may_share:
@@ -266,15 +271,15 @@ class SharedPool(HostPool):
             if host.phase is Phase.READY and host.silent_for > BLOCKED:
                 host.ask_for_stack()
                 self._loop.call_later(WATCH, self._tell_of_block, host, host.silent_for)
-                self._set_aside(host)
+                self._set_aside(host, "its loop is blocked")
             elif host is self._taking and processes.resident(host.pid) > self._settings.recycle_memory:
-                self._set_aside(host)
+                self._set_aside(host, f"it has more than {self._settings.recycle_memory:,} bytes in memory")
         too_old = time.monotonic() - PATIENCE
         starting = any(host.phase is Phase.STARTING for host in self._hosts)
         for queue in self._queues.values():
             while queue and not starting and queue[0].accepted_at < too_old:
                 self._behind = True
-                self.finish(queue.popleft(), Interrupted("not started"))
+                self.finish(queue.popleft(), Interrupted(NOT_STARTED))
         self._pump()
         if self._runs:
             self._later("watch", WATCH, self._watch)
@@ -298,6 +303,8 @@ class SharedPool(HostPool):
         run = host.stepping
         culprit = "the loop" if run is None else f"job {run.job.id} ({run.job.task})"
         others = len(host.running) - (run is not None)
+        self.tally.fault(Fault.BLOCKED_LOOP)
+        fields = {"fault": Fault.BLOCKED_LOOP.value, "host": host.pid} | ({} if run is None else about(run.job))
         log.warning(
             "%s has blocked a shared host for %.0f s, and %d other jobs in it wait; new ones go to another host."
             " Await what takes long, or run it with run_in='thread' or as a plain function. It is here:\n%s",
@@ -305,4 +312,5 @@ class SharedPool(HostPool):
             seconds,
             others,
             host.stack(),
+            extra=fields,
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, assert_never
 from heavylift.core import codec
 from heavylift.core.job import Error
 from heavylift.core.outcome import (
+    DRAIN,
     Cancelled,
     Crashed,
     Failed,
@@ -43,6 +44,13 @@ class Stop:
     reason: StopReason
     deadline: float
     asked_at: float
+
+    @property
+    def meaning(self) -> str:
+        """Why its host is killed now."""
+        limits = {"cancel": "a cancel", "timeout": "its timeout", "drain": "the worker's stop"}
+        of = limits.get(self.reason, f"its {self.reason} limit")
+        return f"a job did not end after {of}"
 
 
 @dataclass(slots=True, eq=False)
@@ -89,7 +97,7 @@ def stopped(run: Run, *, started: bool, usage: Usage | None = None) -> Outcome:
         case StopReason.CANCEL:
             return Cancelled(started, run.killed, usage)
         case StopReason.DRAIN:
-            return Interrupted("drain", usage=usage)
+            return Interrupted(DRAIN, usage=usage)
         case StopReason.TIMEOUT:
             limit = "its limit" if options.timeout is None else f"its timeout of {options.timeout:g} s"
             return TimedOut(Error("timed-out", f"The attempt ran longer than {limit}."), run.killed, usage)

@@ -131,7 +131,12 @@ CREATE INDEX lane_claimable ON lane(place, served) WHERE ready = 1 AND open = 1;
 CREATE INDEX lane_served ON lane(served);
 """
 
-MIGRATIONS = (FIRST, PLACES)
+TALLY = """
+-- What all workers have counted. `key` is a JSON array: what is counted, and its labels.
+CREATE TABLE tally(key TEXT PRIMARY KEY, amount REAL NOT NULL) WITHOUT ROWID;
+"""
+
+MIGRATIONS = (FIRST, PLACES, TALLY)
 
 
 def version(connection: sqlite3.Connection) -> int:

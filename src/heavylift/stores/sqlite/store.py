@@ -16,6 +16,7 @@ from heavylift.core.event import Event
 from heavylift.core.finding import Finding
 from heavylift.core.job import Change, Job, NewEvent
 from heavylift.core.options import PLACES, Slots
+from heavylift.core.tally import Key
 from heavylift.store import (
     Added,
     Clock,
@@ -30,7 +31,18 @@ from heavylift.store import (
     WorkerRecord,
     WorkerStatus,
 )
-from heavylift.stores.sqlite import adding, claiming, diagnosis, memory, pruning, reading, saving, settings, workers
+from heavylift.stores.sqlite import (
+    adding,
+    claiming,
+    diagnosis,
+    memory,
+    pruning,
+    reading,
+    saving,
+    settings,
+    tallies,
+    workers,
+)
 from heavylift.stores.sqlite.opened import Opened
 from heavylift.stores.sqlite.rows import Held
 from heavylift.stores.sqlite.url import parse
@@ -212,6 +224,16 @@ class SqliteStore:
         """All known workers, by start; dead ones until their jobs are settled."""
         wall, monotonic = self._clock.wall(), self._clock.monotonic()
         return await self._open_now().scan(lambda connection: workers.statuses(connection, wall, monotonic))
+
+    async def count(self, added: Mapping[Key, float]) -> None:
+        """Add to the counts of all workers."""
+        amounts = dict(added)
+        rows = min(len(amounts), LARGEST)
+        await self._open_now().writer.call(lambda transaction: tallies.count(transaction, amounts), rows)
+
+    async def counts(self) -> dict[Key, float]:
+        """What all workers have counted."""
+        return await self._open_now().read(tallies.counts)
 
     async def prune(self, retention: Retention) -> int:
         """Remove up to 200 finished jobs that retention lets go, with events; returns how many."""

@@ -11,6 +11,7 @@ hypothesis.
 from heavylift.testing.stores.adding import Adding
 from heavylift.testing.stores.cases import StoreCases
 from heavylift.testing.stores.claiming import Claiming
+from heavylift.testing.stores.counting import Counting
 from heavylift.testing.stores.hints import Waking
 from heavylift.testing.stores.leases import Leases
 from heavylift.testing.stores.reading import Reading
@@ -20,5 +21,5 @@ from heavylift.testing.stores.saving import Saving
 __all__ = ["StoreCases", "StoreContract"]
 
 
-class StoreContract(Adding, Claiming, Saving, Leases, Reading, Pruning, Waking):
+class StoreContract(Adding, Claiming, Saving, Leases, Reading, Pruning, Waking, Counting):
     """Every case of the contract."""

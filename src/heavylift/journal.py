@@ -1,0 +1,181 @@
+"""What a worker says and counts of the jobs that it runs: how attempts end, what faults there are, who is silent."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from heavylift.core.job import State
+from heavylift.core.lifecycle import OUTCOME_NAMES
+from heavylift.core.log import about
+from heavylift.core.outcome import (
+    DRAIN,
+    NEIGHBOUR_STOPPED,
+    NOT_ALONE,
+    NOT_STARTED,
+    Cancelled,
+    Crashed,
+    Failed,
+    Interrupted,
+    Snoozed,
+    Succeeded,
+    TimedOut,
+)
+from heavylift.core.tally import Fault, Tally, fault_of
+from heavylift.executor import LogLines
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from heavylift.core.job import Change, Job
+    from heavylift.core.outcome import Outcome
+
+log = logging.getLogger("heavylift.worker")
+jobs = logging.getLogger("heavylift.jobs")
+"""Repeats the lines of the jobs' own logs; each keeps the name of the logger that it came from."""
+
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+WARN_OF = (NEIGHBOUR_STOPPED, NOT_ALONE)
+SAID = {
+    DRAIN: "was interrupted, as its worker stops",
+    NOT_STARTED: "was handed back, as no host was free in time",
+    NEIGHBOUR_STOPPED: "was interrupted, as another job in its host had to be killed",
+    NOT_ALONE: "was in a shared host that died, and runs alone from now on",
+}
+"""What the reason of an Interrupted means."""
+
+
+class Journal:
+    """One worker's. `repeats`: the lines of the jobs' logs are log lines of the worker, too."""
+
+    def __init__(self, tally: Tally, *, repeats: bool) -> None:
+        self.tally = tally
+        self._repeats = repeats
+
+    def began(self, job: Job) -> None:
+        """An attempt was claimed."""
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("job %s (%s), attempt %d, begins", job.id, job.task, job.attempt, extra=about(job))
+
+    def ended(self, job: Job, outcome: Outcome, change: Change) -> None:
+        """An attempt is over; `change` is what becomes of its job."""
+        waited = 0.0 if job.started_at is None else max(0.0, job.started_at - job.run_at)
+        self.tally.attempt(job.task, job.queue, OUTCOME_NAMES[type(outcome)], waited, outcome.usage.wall)
+        if type(outcome) is Succeeded and not log.isEnabledFor(logging.DEBUG):
+            return
+        fault = fault_of(outcome)
+        if fault is not None:
+            self.tally.fault(fault)
+        level, said = _said(outcome)
+        if level < logging.WARNING and not log.isEnabledFor(level):
+            return
+        fields = about(job) | {"outcome": OUTCOME_NAMES[type(outcome)], "seconds": round(outcome.usage.wall, 6)}
+        if fault is not None:
+            fields["fault"] = fault.value
+        text = "job %s (%s), attempt %d, %s; %s"
+        log.log(level, text, job.id, job.task, job.attempt, said, _then(change), extra=fields)
+
+    def lost(self, job: Job, change: Change) -> None:
+        """A job of a dead worker was settled."""
+        self.tally.fault(Fault.LOSS)
+        text = "job %s (%s), attempt %d, is lost: worker %s vanished; %s"
+        fields = about(job) | {"fault": Fault.LOSS.value, "lost_worker": job.worker}
+        log.warning(text, job.id, job.task, job.attempt, job.worker, _then(change), extra=fields)
+
+    def stale(self, job: Job, what: str) -> None:
+        """A write of an attempt that is the job's no more was refused."""
+        self.tally.fault(Fault.STALE_WRITE)
+        fields = about(job) | {"fault": Fault.STALE_WRITE.value}
+        log.warning("a stale %s of job %s, attempt %d, was refused", what, job.id, job.attempt, extra=fields)
+
+    def lease_lost(self, lost: Sequence[Job]) -> None:
+        """This worker was declared dead, and stops what it runs."""
+        self.tally.fault(Fault.LEASE_LOST)
+        fields = {"fault": Fault.LEASE_LOST.value}
+        log.error("the lease was lost; what ran is stopped: %d jobs", len(lost), extra=fields)
+        for job in lost:
+            text = "job %s (%s), attempt %d, is stopped, as the lease was lost; another worker runs it"
+            log.warning(text, job.id, job.task, job.attempt, extra=about(job) | fields)
+
+    def away(self, text: str, *values: object) -> None:
+        """A call of the store failed because it was away."""
+        self.tally.fault(Fault.STORE_UNAVAILABLE)
+        log.warning(text, *values, extra={"fault": Fault.STORE_UNAVAILABLE.value})
+
+    def unwritten(self, outcomes: Sequence[Job]) -> None:
+        """The worker ends, and these jobs' outcomes are not in the store."""
+        self.tally.fault(Fault.OUTCOME_UNWRITTEN, len(outcomes))
+        fields = {"fault": Fault.OUTCOME_UNWRITTEN.value}
+        for job in outcomes:
+            text = "the outcome of job %s (%s), attempt %d, could not be written; it runs again"
+            log.error(text, job.id, job.task, job.attempt, extra=about(job) | fields)
+
+    def wrote(self, job: Job, lines: LogLines) -> None:
+        """A job wrote to its log."""
+        if lines.dropped:
+            self.tally.fault(Fault.LOG_DROPPED, lines.dropped)
+            fields = about(job) | {"fault": Fault.LOG_DROPPED.value}
+            log.warning("the log of job %s is full: %d lines were dropped", job.id, lines.dropped, extra=fields)
+        if not self._repeats:
+            return
+        for line in lines.lines:
+            level = LEVELS.get(line["level"], logging.INFO)
+            if jobs.isEnabledFor(level):
+                given = {name: value for name, value in line.get("fields", {}).items() if name not in _RESERVED}
+                jobs.handle(
+                    logging.makeLogRecord(
+                        given
+                        | about(job)
+                        | {
+                            "name": line.get("logger", jobs.name),
+                            "levelno": level,
+                            "levelname": logging.getLevelName(level),
+                            "msg": line["message"],
+                            "created": line["at"],
+                        }
+                    )
+                )
+
+    def stalled(self, job: Job, seconds: float, now: float) -> LogLines:
+        """A running job has reported nothing for so long; the line that goes into its own log."""
+        self.tally.fault(Fault.STALLED)
+        fields = about(job) | {"fault": Fault.STALLED.value}
+        text = "job %s (%s), attempt %d, runs and has reported nothing for %.0f s"
+        log.warning(text, job.id, job.task, job.attempt, seconds, extra=fields)
+        message = f"It has reported nothing for {seconds:.0f} s: no progress, no checkpoint, no line of this log."
+        return LogLines(({"at": now, "level": "warning", "message": message, "logger": log.name},), 0)
+
+
+_RESERVED = frozenset(logging.makeLogRecord({}).__dict__)
+
+
+def _said(outcome: Outcome) -> tuple[int, str]:
+    """How loud the end of an attempt is to be told, and as what."""
+    killed = ", and was killed when its grace was over" if getattr(outcome, "killed", False) else ""
+    match outcome:
+        case Failed(error=error):
+            name = f"{error.exception}: " if error.exception else ""
+            return logging.WARNING, f"failed: {name}{error.message}"
+        case TimedOut(error=error):
+            return logging.WARNING, f"ran out of time: {error.message}{killed}"
+        case Crashed(error=error):
+            return logging.WARNING, f"crashed: {error.message}"
+        case Interrupted(reason=reason):
+            return logging.WARNING if reason in WARN_OF else logging.INFO, SAID.get(
+                reason, f"was interrupted: {reason}"
+            )
+        case Cancelled(started=started):
+            return logging.INFO, f"was cancelled{killed}" if started else "was cancelled before it began"
+        case Snoozed(delay=delay):
+            return logging.INFO, f"asked for a pause of {delay:g} s"
+        case Succeeded(usage=usage):
+            return logging.DEBUG, f"succeeded after {usage.wall:.3f} s"
+
+
+def _then(change: Change) -> str:
+    """What becomes of the job."""
+    state = change.fields.get("state", State.RUNNING)
+    if state is not State.QUEUED:
+        return f"the job is over ({state})"
+    pause = change.fields["run_at"] - change.at
+    return f"it is tried again in {pause:.1f} s" if pause > 0 else "it is tried again at once"
