@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "sources": "core",  # where settings come from
     "settings": "core sources",
     "store": "core",
+    "logs": "core settings",  # what worker and web process write to standard error
     "executors": "core context executor settings",
     "stores": "core settings store",
     "tail": f"core {CONTRACTS}",  # reads events for all who follow jobs
@@ -43,10 +44,10 @@ MAY_IMPORT = {
     "housekeeping": f"core {CONTRACTS} journal",
     "sync": f"core {CONTRACTS} client",
     "worker": f"core {CONTRACTS} housekeeping journal",
-    "process": f"core {CONTRACTS} {ENGINE} {ADAPTERS}",  # the worker's process
+    "process": f"core {CONTRACTS} {ENGINE} {ADAPTERS} logs",  # the worker's process
     "monolith": f"core {CONTRACTS} process",  # starts it beside a web process
     "app": f"core {CONTRACTS} {ENGINE} {ADAPTERS} monolith process",
-    "cli": f"core {CONTRACTS} {ENGINE} sources app http",
+    "cli": f"core {CONTRACTS} {ENGINE} sources logs app http",
     "contrib": f"core {CONTRACTS} {ENGINE} app",
     "http": f"core {CONTRACTS} {ENGINE} app",
     "telemetry": f"core {CONTRACTS} {ENGINE} app",

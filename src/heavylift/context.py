@@ -42,8 +42,8 @@ class Reporter(Protocol):
     def checkpoint(self, value: bytes) -> None:
         """A value to resume from, JSON bytes; delivered before the outcome, in order."""
 
-    def log(self, level: str, message: str) -> None:
-        """One line of the job's log."""
+    def log(self, level: str, message: str, extra: Mapping[str, Any] | None = None) -> None:
+        """One line of the job's log; `extra` as in `core.log.Lines`."""
 
     def cancelled(self) -> bool:
         """Whether the job was asked to stop."""
@@ -384,8 +384,8 @@ class _Recorder:
     def checkpoint(self, value: bytes) -> None:
         self.reports.append(("checkpoint", codec.decode(value)))
 
-    def log(self, level: str, message: str) -> None:
-        self.reports.append(("log", (level, message)))
+    def log(self, level: str, message: str, extra: Mapping[str, Any] | None = None) -> None:
+        self.reports.append(("log", (level, message) if extra is None else (level, message, extra["fields"])))
 
     def cancelled(self) -> bool:
         return False

@@ -74,7 +74,8 @@ class TaskInfo:
 class Application:
     """Where to find the application: a module's name or a file's path, the attribute, and further modules to import.
 
-    `store` is the URL that its jobs submit to; None: the one in its code.
+    `store` is the URL that its jobs submit to; None: the one in its code. `log_json`: what its processes say goes to
+    standard error as JSON.
     """
 
     target: str
@@ -82,6 +83,7 @@ class Application:
     imports: tuple[str, ...] = ()
     path: tuple[str, ...] = ()
     store: str | None = None
+    log_json: bool = False
 
 
 class Executor(Protocol):

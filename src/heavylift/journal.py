@@ -155,11 +155,11 @@ def _said(outcome: Outcome) -> tuple[int, str]:
     match outcome:
         case Failed(error=error):
             name = f"{error.exception}: " if error.exception else ""
-            return logging.WARNING, f"failed: {name}{error.message}"
+            return logging.WARNING, f"failed: {name}{error.message.rstrip('.')}"
         case TimedOut(error=error):
-            return logging.WARNING, f"ran out of time: {error.message}{killed}"
+            return logging.WARNING, f"ran out of time: {error.message.rstrip('.')}{killed}"
         case Crashed(error=error):
-            return logging.WARNING, f"crashed: {error.message}"
+            return logging.WARNING, f"crashed: {error.message.rstrip('.')}"
         case Interrupted(reason=reason):
             return logging.WARNING if reason in WARN_OF else logging.INFO, SAID.get(
                 reason, f"was interrupted: {reason}"

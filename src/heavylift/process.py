@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from heavylift import logs
 from heavylift.core.errors import HeavyliftError
 from heavylift.core.job import new_id
 from heavylift.core.version import VERSION
@@ -46,6 +47,7 @@ def main(argument: str | None = None) -> int:
     config = json.loads(sys.argv[1] if argument is None else argument)
     ready = config.get("ready")
     try:
+        logs.configure(Settings.load(**config["settings"]))
         asyncio.run(_work(config, ready))
     except HeavyliftError as error:
         if ready is not None:
@@ -61,7 +63,8 @@ async def _work(config: dict[str, Any], ready: int | None) -> None:
     asyncio.get_running_loop().set_exception_handler(_broken)
     stops = _Stops(config.get("alive"))
     application = Application(**{name: _tupled(value) for name, value in config["application"].items()})
-    nanny = await Nanny.start(replace(application, store=config["settings"].get("store")))
+    given = {"store": config["settings"].get("store"), "log_json": logs.is_json(Settings.load(**config["settings"]))}
+    nanny = await Nanny.start(replace(application, **given))
     settings = Settings.load(**(nanny.settings | config["settings"]))
     clock = SystemClock()
     store = open_store(settings.store, clock, inline=True)
@@ -69,7 +72,9 @@ async def _work(config: dict[str, Any], ready: int | None) -> None:
     try:
         await store.open()
         await pool.start()
-        worker = Worker(store, pool, settings, _record(settings, config), clock)
+        record = _record(settings, config)
+        logs.bound["worker"] = record.id
+        worker = Worker(store, pool, settings, record, clock)
         stops.listen(worker.drain)
         warm = asyncio.get_running_loop().create_future()
         warm.add_done_callback(lambda _: _tell(ready))
@@ -159,7 +164,6 @@ def _tupled(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     # The default of 5 ms would make the store's thread wait that long behind a busy loop.
     sys.setswitchinterval(0.0005)
     sys.exit(main())

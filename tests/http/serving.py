@@ -62,7 +62,7 @@ class Server:
 def serving(*arguments: str, cwd: Path, app: str = "jobs_app:lift") -> Iterator[Server]:
     """`heavylift serve APP --port 0 …` until the block ends."""
     command = [*HEAVYLIFT, "serve", app, "--port", "0", *arguments]
-    with started(command, cwd=cwd, ready=r"Heavylift serves (\S+)") as server:
+    with started(command, cwd=cwd, ready=r"Heavylift serves (http://[^\s\"]+)") as server:
         yield server
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from heavylift.cli import output
 from heavylift.core import event
 from heavylift.core.job import Progress, State
+from heavylift.http import render
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
@@ -71,7 +72,7 @@ def _show(view: View, item: Event) -> None:
         view.progress(Progress(**{**item.data, "at": item.at}))
     elif item.kind == event.LOG:
         for line in item.data["lines"]:
-            view.say(f"{line['level']}: {line['message']}")
+            view.say(f"{line['level']}: {render.line_text(line)}")
     elif item.kind == event.CANCEL:
         view.say("asked to stop")
 

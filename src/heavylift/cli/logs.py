@@ -50,7 +50,7 @@ def _print(out: Console | None, item: Event) -> None:
     dropped = item.data.get("dropped")
     if out is not None:
         for line in item.data["lines"]:
-            out.print(output.log_line(line["at"], line["level"], line["message"]))
+            out.print(output.log_line(line["at"], line["level"], render.line_text(line)))
         if dropped:
             out.print(f"({dropped} lines dropped: the log was full)")
         return

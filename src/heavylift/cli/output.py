@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from heavylift.core import checkpoint, codec, event
 from heavylift.core.job import State, Stopped
+from heavylift.core.outcome import DRAIN, NEIGHBOUR_STOPPED, NOT_ALONE, NOT_STARTED
 from heavylift.http import render
 
 if TYPE_CHECKING:
@@ -261,7 +262,8 @@ def _line(item: Event) -> str | None:
         case event.CANCEL:
             return "asked to stop" + (", at once" if about.get("force") else "")
         case event.LOG:
-            lines = [f"{line['level']}: {line['message']}" for line in about["lines"]]
+            indented = "\n" + " " * 18
+            lines = [f"{line['level']}: {render.line_text(line)}".replace("\n", indented) for line in about["lines"]]
             if about.get("dropped"):
                 lines.append(f"({about['dropped']} lines dropped)")
             return "\n                ".join(lines)
@@ -272,6 +274,10 @@ def state_line(about: Mapping[str, Any]) -> str:
     """The data of a state event as one line."""
     state, outcome = about["state"], about.get("outcome")
     why = f": {about['error']['message']}" if "error" in about else ""
+    if not why and outcome == "interrupted":
+        why = f": {INTERRUPTED.get(about['reason'], about['reason'])}"
+    if about.get("killed"):
+        why += " It did not end within its grace, and was killed."
     at = f"at {_clock(about['run_at'])}" if "run_at" in about else "at once"
     if state == State.RUNNING:
         return f"attempt {about['attempt']} started"
@@ -282,6 +288,12 @@ def state_line(about: Mapping[str, Any]) -> str:
     return f"attempt {about['attempt']} {ENDED.get(outcome, outcome)}{why}; again {at}"
 
 
+INTERRUPTED = {
+    DRAIN: "its worker was stopped",
+    NOT_STARTED: "handed back unstarted, as no host was free in time",
+    NEIGHBOUR_STOPPED: "another job in its host had to be killed",
+    NOT_ALONE: "its host died, and others ran there; it runs alone from now on, to find out who did it",
+}
 ENDED = {
     "failed": "failed",
     "timed-out": "ran out of time",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from heavylift import logs
 from heavylift.cli import find
 from heavylift.cli.exits import Exit
 from heavylift.core.errors import ConfigError, HeavyliftError
@@ -28,7 +30,7 @@ def serve(name: str, processes: int = 1, **settings: Setting) -> int:
     chosen = lift.settings
     if chosen.role == "worker":
         _become_worker(lift, [])
-    _log_to_stderr()
+    logs.configure(chosen)
     own = chosen.role == "monolith"
 
     def announce(address: str) -> None:
@@ -65,9 +67,9 @@ def child(config: dict[str, Any]) -> int:
     # What a job starts must not keep the socket and the pipes open.
     for descriptor in (config["listener"], config["ready"], config["alive"]):
         os.set_inheritable(descriptor, False)  # noqa: FBT003  its only argument
-    _log_to_stderr()
     try:
         lift = _configured(config["app"], config["settings"])
+        logs.configure(lift.settings)
         listener = socket.socket(fileno=config["listener"])
         return serve_on(lift, listener, _role(lift), lambda _: ready(READY), config["alive"])
     except HeavyliftError as error:
@@ -106,6 +108,10 @@ def _configured(name: str, settings: dict[str, Setting]) -> Heavylift:
 
 
 def _announce(lift: Heavylift, address: str, *, own: bool) -> None:
+    if logs.is_json(lift.settings):
+        facts = {"store": lift.store_url, "tasks": sorted(lift.registry), "role": lift.settings.role}
+        logging.getLogger("heavylift").info("Heavylift serves %s", address, extra=facts)
+        return
     hosts = lift.settings.concurrency or len(os.sched_getaffinity(0))
     where = f"started, up to {hosts} jobs at a time" if own else "elsewhere (heavylift worker APP)"
     tasks = ", ".join(sorted(lift.registry)) or "none: decorate functions with @lift.task"
@@ -119,12 +125,6 @@ def _announce(lift: Heavylift, address: str, *, own: bool) -> None:
     ]
     sys.stderr.write("\n".join(lines) + "\n")
     sys.stderr.flush()
-
-
-def _log_to_stderr() -> None:
-    import logging
-
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Kinds, each with its data:
 
 `state`       the job came into a state: {state, attempt, …}. With a start also {worker}; with an ended attempt
-              {outcome, error, usage, reason}; with a wait {run_at}; with a cancel {stopped, reason}; with a manual
+              {outcome, error, usage, reason, killed}; with a wait {run_at}; with a cancel {stopped, reason}; with a manual
               retry {retry: true}.
 `cancel`      a running job was asked to stop: {grace, force, reason}.
 `checkpoint`  a value was saved from which the next attempt resumes: {attempt, size}.

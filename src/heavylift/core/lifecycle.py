@@ -175,6 +175,8 @@ def _ended(outcome: Outcome) -> dict[str, Any]:
         data["error"] = {name: value for name, value in asdict(error).items() if value is not None}
     if isinstance(outcome, Interrupted):
         data["reason"] = outcome.reason
+    elif isinstance(outcome, TimedOut) and outcome.killed:
+        data["killed"] = True
     wall, cpu, peak_rss = outcome.usage
     if wall:
         data["usage"] = {"wall": wall, "cpu": cpu, "peak_rss": peak_rss}

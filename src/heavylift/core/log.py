@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from heavylift.core import codec
+
 if TYPE_CHECKING:
     from heavylift.core.job import Job
 
@@ -13,34 +15,51 @@ if TYPE_CHECKING:
 class Lines(Protocol):
     """Where lines go."""
 
-    def log(self, level: str, message: str) -> None:
-        """One line."""
+    def log(self, level: str, message: str, extra: Mapping[str, Any] | None = None) -> None:
+        """One line; `extra` has its `fields`, and the name of the `logger` that it came from."""
 
 
 class Log:
-    """The job's own log: its lines are kept with the job and streamed to whoever follows it."""
+    """The job's own log: its lines are kept with the job and streamed to whoever follows it.
+
+    Keywords become fields of the line: `ctx.log.info("uploaded", bucket="eu", size=1024)`.
+    """
 
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
 
-    def debug(self, message: object, *args: object) -> None:
+    def debug(self, message: object, /, *args: object, **fields: object) -> None:
         """A line for whoever looks for a fault; `args` are %-formatted into `message`, as in `logging`."""
-        self._write("debug", message, args)
+        self._write("debug", message, args, fields)
 
-    def info(self, message: object, *args: object) -> None:
+    def info(self, message: object, /, *args: object, **fields: object) -> None:
         """A line that says what happens."""
-        self._write("info", message, args)
+        self._write("info", message, args, fields)
 
-    def warning(self, message: object, *args: object) -> None:
+    def warning(self, message: object, /, *args: object, **fields: object) -> None:
         """A line that somebody should read."""
-        self._write("warning", message, args)
+        self._write("warning", message, args, fields)
 
-    def error(self, message: object, *args: object) -> None:
+    def error(self, message: object, /, *args: object, **fields: object) -> None:
         """A line about what went wrong."""
-        self._write("error", message, args)
+        self._write("error", message, args, fields)
 
-    def _write(self, level: str, message: object, args: tuple[object, ...]) -> None:
-        self._lines.log(level, _clean(_formatted(str(message), args)))
+    def _write(self, level: str, message: object, args: tuple[object, ...], fields: Mapping[str, object]) -> None:
+        extra = {"fields": {key: fitting(value) for key, value in fields.items()}} if fields else None
+        self._lines.log(level, _clean(_formatted(str(message), args)), extra)
+
+
+def fitting(value: Any) -> Any:
+    """A value as JSON can hold it: as it is if that is possible, else as text."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, str):
+        return _clean(value)
+    try:
+        codec.encode(value)
+    except codec.NotJson:
+        return _clean(str(value))
+    return value
 
 
 def _formatted(message: str, args: tuple[object, ...]) -> str:

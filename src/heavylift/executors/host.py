@@ -22,7 +22,7 @@ from heavylift.context import Context
 from heavylift.core import codec
 from heavylift.core.errors import Cancelled
 from heavylift.core.task import Task
-from heavylift.executors import answers, hygiene, processes, providing
+from heavylift.executors import answers, hygiene, processes, providing, task_logging
 from heavylift.executors.answers import Answer
 from heavylift.executors.providing import Kept, Overrides, Scope
 from heavylift.executors.reporting import HostReporter, Wire
@@ -59,6 +59,8 @@ class HostConfig:
     max_log: int
     threads: int = 0
     """Jobs that run at once in threads; 0: this host is no shared one."""
+    job_log_level: str = "info"
+    """From which level on records of `logging` go into the log of their job; "off": none does."""
     temporary: str | None = None
     """The folder for what jobs keep for their own time alone; the worker removes it when the host is gone."""
 
@@ -123,8 +125,9 @@ class Host:
         self._reporter = HostReporter(wire, page, self._guard, config.max_log)
         self._kept = Kept(overrides, self._opened)
         self._baseline: hygiene.Baseline | None = None
+        task_logging.install(config.job_log_level, self._current)
         own = {Host._call.__code__, *providing.OWN_CODE, *context.OWN_CODE, *self._reporter.unstoppable()}
-        self._guard.install(own, self._reporter.protected())
+        self._guard.install(own, self._reporter.protected() | task_logging.protected())
         os.register_at_fork(after_in_child=self._forked)
 
     def serve(self) -> NoReturn:
@@ -174,6 +177,10 @@ class Host:
                     os.write(2, answers.traceback_of(error).encode())
         os._exit(0)
 
+    def _current(self) -> HostReporter | None:
+        """Whose log it is that something goes into now: all threads of this process work for the one job."""
+        return self._reporter if self._reporter.active else None
+
     def _opened(self) -> None:
         """A dependency was opened that the host keeps: what it has started is the host's own."""
         if self._baseline is not None:
@@ -190,14 +197,13 @@ class Host:
             self._leave_fork()
             return answers.unfit(error), 0, None
         ctx = None
+        self._reporter.begin(request.number, request.log_bytes)
         if task.context_parameter is not None or task.plan.providers:
-            self._reporter.begin(request.number, request.log_bytes)
             ctx = self._context(request)
             if task.context_parameter is not None:
                 arguments[task.context_parameter] = ctx
         result = self._call(task, arguments, request, ctx)
-        if ctx is not None:
-            self._reporter.end()
+        self._reporter.end()
         return *result, ctx
 
     def _call(self, task: Task, arguments: dict[str, Any], request: Request, ctx: Context | None) -> tuple[Answer, int]:

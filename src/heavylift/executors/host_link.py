@@ -199,7 +199,8 @@ class HostLink(ABC):
     def _retire(self, why: str) -> None:
         self.phase = Phase.LEAVING
         fields = self._facts() | {"jobs": self.jobs, "why": why}
-        log.info("host %d (%s) takes no more jobs: %s", self.pid, self.kind, why, extra=fields)
+        level = logging.DEBUG if self._killed else logging.INFO  # the kill was told
+        log.log(level, "host %d (%s) takes no more jobs: %s", self.pid, self.kind, why, extra=fields)
 
     def kill(self, why: str, run: Run | None = None) -> None:
         """Kill it, for the sake of a run or not; the nanny kills what it leaves behind."""
@@ -288,6 +289,7 @@ class HostLink(ABC):
     def forked(self, pid: int, pidfd: int) -> None:
         """See `link.Child`."""
         self.pid, self._pidfd = pid, pidfd
+        self._output.pid = pid
         log.debug("host %d (%s) is spawned", pid, self.kind, extra=self._facts())
         if self.phase is Phase.LEAVING:
             self._end_process()  # it is not needed any more
@@ -339,13 +341,12 @@ class HostLink(ABC):
             log.debug("host %d (%s) is gone: %s", self.pid, self.kind, how, extra=fields)
             return
         self._keeper.tally.fault(Fault.HOST_CRASH)
-        fields["fault"] = Fault.HOST_CRASH.value
-        text = "host %d (%s) died: %s; it had %d jobs"
-        log.warning(text, self.pid, self.kind, how, len(self.running), extra=fields)
-        for run in self.running.values():
-            job = run.job
-            text = "job %s (%s), attempt %d, was in host %d when that died: %s"
-            log.warning(text, job.id, job.task, job.attempt, self.pid, how, extra=fields | about(job))
+        jobs = [run.job for run in self.running.values()]
+        fields |= {"fault": Fault.HOST_CRASH.value, "running": [job.id for job in jobs]}
+        if len(jobs) == 1:
+            fields |= about(jobs[0])
+        running = ", ".join(f"{job.id} ({job.task})" for job in jobs) or "no job"
+        log.warning("host %d (%s) died by itself: %s; it ran %s", self.pid, self.kind, how, running, extra=fields)
 
     def _facts(self) -> dict[str, Any]:
         return {"host": self.pid, "kind": self.kind}

@@ -45,7 +45,12 @@ class HostPool(ABC):
     def __init__(self, nanny: Nanny, settings: Settings) -> None:
         self.tasks: Mapping[str, TaskInfo] = nanny.tasks
         self.nanny, self._settings, self.tally = nanny, settings, nanny.tally
-        self._config = {"nice": settings.nice, "max_result": settings.max_result, "max_log": settings.max_log}
+        self._config: dict[str, Any] = {
+            "nice": settings.nice,
+            "max_result": settings.max_result,
+            "max_log": settings.max_log,
+        }
+        self._config["job_log_level"] = settings.job_log_level
         self._temporary: Temporary | None = None
         self._loop = asyncio.get_running_loop()
         self._numbers = 0

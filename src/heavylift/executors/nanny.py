@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from heavylift.core.options import to_data
-from heavylift.executors import host, processes, spawned
+from heavylift.executors import host, processes, spawned, task_logging
 from heavylift.executors.wire import receive_message, send_message
 
 SCRIPT = "__heavylift_main__"
@@ -153,6 +153,8 @@ def main(control: int) -> NoReturn:
     if received is None:
         os._exit(0)
     given, (alive,) = received
+    if given["log_json"]:
+        task_logging.speak_json()
     processes.die_when_closed(alive)  # an import may take for ever, and hear nothing
     sockets = set(open_sockets())
     try:

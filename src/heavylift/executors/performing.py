@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import resource
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from types import CodeType, TracebackType
 from typing import Any
 
@@ -243,9 +243,9 @@ class InlineReporter:
         self._send(Checkpoint(value))
         self._news.settle()
 
-    def log(self, level: str, message: str) -> None:
+    def log(self, level: str, message: str, extra: Mapping[str, Any] | None = None) -> None:
         """See `context.Reporter`."""
-        line = {"at": time.time(), "level": level, "message": message}
+        line = {"at": time.time(), "level": level, "message": message, **(extra or {})}
         size = len(codec.encode(line))
         if size > self._log_left:
             self._log_left = 0  # a shorter line that would still fit must not follow a gap

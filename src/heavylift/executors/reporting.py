@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Mapping
 from types import CodeType
 from typing import Any
 
@@ -55,6 +56,11 @@ class HostReporter:
         self.disabled = False
         self.begin(0, 0)
 
+    @property
+    def active(self) -> bool:
+        """Whether a run is on, and this is the process in which it is."""
+        return self._run != 0 and not self.disabled
+
     def begin(self, run: int, log_bytes: int) -> None:
         """A run begins; its log has taken `log_bytes` in earlier attempts."""
         self._run = run
@@ -78,9 +84,9 @@ class HostReporter:
         if self._guard.pending:
             self._guard.settle()
 
-    def log(self, level: str, message: str) -> None:
+    def log(self, level: str, message: str, extra: Mapping[str, Any] | None = None) -> None:
         """See `context.Reporter`."""
-        self._log(level, message)
+        self._log(level, message, extra)
         if self._guard.pending:
             self._guard.settle()
 
@@ -145,8 +151,8 @@ class HostReporter:
             self._send_progress()
             self._wire.send(self._run, Kind.CHECKPOINT, value)
 
-    def _log(self, level: str, message: str) -> None:
-        line = line_of(level, message)
+    def _log(self, level: str, message: str, extra: Mapping[str, Any] | None = None) -> None:
+        line = line_of(level, message, extra)
         with self._lock:
             if self.disabled or not self._run:
                 return
@@ -185,7 +191,8 @@ class HostReporter:
         self._lines, self._lines_size = [], 0
 
 
-def line_of(level: str, message: str) -> bytes:
+def line_of(level: str, message: str, extra: Mapping[str, Any] | None) -> bytes:
     """A line of a log, as JSON bytes."""
     message = message.encode("utf-8", "backslashreplace").decode()  # a lone surrogate is no JSON
-    return codec.encode({"at": time.time(), "level": level, "message": message})
+    line = {"at": time.time(), "level": level, "message": message}
+    return codec.encode(line if extra is None else {**line, **extra})

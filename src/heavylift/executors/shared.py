@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from heavylift.context import Context
 from heavylift.core import codec
 from heavylift.core.errors import Cancelled
-from heavylift.executors import answers
+from heavylift.executors import answers, task_logging
 from heavylift.executors.providing import Overrides, Scope
 from heavylift.executors.providing_async import AsyncKept, AsyncScope, unbroken
-from heavylift.executors.shared_reporting import Sender, SharedReporter
+from heavylift.executors.shared_reporting import Sender, SharedReporter, current
 from heavylift.executors.shared_runs import LoopRun, ThreadRun, is_own_code
 from heavylift.executors.stopping import was_led_to
 from heavylift.executors.wire import (
@@ -106,6 +106,7 @@ class SharedHost:
         self._leaving = self._beating = False
         self._over = asyncio.Event()
         sys.unraisablehook = self._on_unraisable
+        task_logging.install(config.job_log_level, current.get)
         signal.set_wakeup_fd(-1)
         os.register_at_fork(after_in_child=self._forked)
 
@@ -196,6 +197,7 @@ class SharedHost:
 
     async def _run_coroutine(self, run: LoopRun, arguments: dict[str, Any], ctx: Context) -> None:
         _current.set(run)
+        current.set(run.reporter)
         run.begun = True
         task, limit = run.task, self._config.max_result
         scope = AsyncScope(self._kept, task, ctx, run, run.number)
@@ -205,6 +207,7 @@ class SharedHost:
         except BaseException as error:  # noqa: BLE001  whatever a task raises is its answer
             answer = self._answer_of(run, error)
         _current.set(None)
+        current.set(None)
         for other in list(run.others):
             other.cancel()
         try:
@@ -226,11 +229,13 @@ class SharedHost:
             return
         task, limit = run.task, self._config.max_result
         began = time.thread_time()
+        current.set(run.reporter)
         try:
             scope = Scope(self._kept, task, ctx, run, run.number)
             answer: Answer = scope.run(arguments, lambda value: answers.accepted(task, value, limit), self._leave_fork)
         except BaseException as error:  # noqa: BLE001  whatever a task raises is its answer
             answer = self._answer_of(run, error)
+        current.set(None)
         ctx.close()
         run.cpu = time.thread_time() - began
         run.loop.call_soon_threadsafe(self._finish, run, answer)

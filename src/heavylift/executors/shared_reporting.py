@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
+from contextvars import ContextVar
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,16 @@ from heavylift.executors.reporting import SPACING, Wire, line_of
 from heavylift.executors.wire import NUMBERED, Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from heavylift.executors.shared_runs import LoopRun, ThreadRun
 
 HANDOVER = 0.02
 """Seconds that a report waits at most until it is sent."""
+
+
+current: ContextVar[SharedReporter | None] = ContextVar("heavylift_reporter", default=None)
+"""The reporter of the run whose code runs here."""
 
 
 class Sender:
@@ -75,9 +82,9 @@ class SharedReporter:
         """See `context.Reporter`."""
         self._say(Kind.CHECKPOINT, value)
 
-    def log(self, level: str, message: str) -> None:
+    def log(self, level: str, message: str, extra: Mapping[str, Any] | None = None) -> None:
         """See `context.Reporter`."""
-        line = line_of(level, message)
+        line = line_of(level, message, extra)
         if len(line) > self._log_left:
             self._log_left = 0  # a shorter line that would still fit must not follow a gap
             self._dropped += 1

@@ -163,6 +163,10 @@ def _is_ours(thread: int) -> bool:
 
 
 def is_own_code(frame: FrameType) -> bool:
-    """Whether a frame is of the host's, or of the Context's."""
+    """Whether a frame is of the host's, of the Context's, or of `logging`."""
     name = frame.f_globals.get("__name__", "")
-    return isinstance(name, str) and name.startswith(("heavylift.executors.", "heavylift.context", "heavylift.core."))
+    return isinstance(name, str) and name.startswith(_OWN)
+
+
+# `logging` takes locks that all jobs share: a stop between the taking and the `try` would leave one taken for ever.
+_OWN = ("heavylift.executors.", "heavylift.context", "heavylift.core.", "logging")

@@ -34,9 +34,11 @@ def start(given: Mapping[str, Any], config: Mapping[str, Any], descriptors: Sequ
 
 def main(argument: str) -> NoReturn:
     """Import the application, then be a host."""
-    from heavylift.executors import host, nanny  # noqa: PLC0415  the nanny itself imports this module
+    from heavylift.executors import host, nanny, task_logging  # noqa: PLC0415  the nanny itself imports this module
 
     order = json.loads(argument)
+    if order["given"]["log_json"]:
+        task_logging.speak_json()
     application = nanny.load(order["given"])
     nanny.prepare(application)
     hooks, overrides = application.host_start_hooks, application.dependency_overrides

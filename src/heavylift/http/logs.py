@@ -86,7 +86,7 @@ async def _followed(service: Service, job: Job, after: int) -> AsyncGenerator[by
 
 
 def _text(item: Event) -> bytes:
-    lines = [f"{line['at']} {line['level'].upper():7} {line['message']}\n" for line in render.log_lines(item)]
+    lines = [f"{line['at']} {line['level'].upper():7} {render.line_text(line)}\n" for line in render.log_lines(item)]
     if dropped := item.data.get("dropped"):
         lines.append(f"({dropped} lines dropped: the log was full)\n")
     return "".join(lines).encode()

@@ -173,6 +173,12 @@ def fact(item: Event) -> dict[str, Any]:
     return data | {"at": moment(item.at)}
 
 
+def line_text(line: Mapping[str, Any]) -> str:
+    """The text of a line of a log, with its fields."""
+    fields = "".join(f" {key}={value}" for key, value in line.get("fields", {}).items())
+    return f"{line['message']}{fields}"
+
+
 INSIDE = ("traceback", "stderr")
 
 

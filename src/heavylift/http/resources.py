@@ -129,6 +129,8 @@ class LogLine(TypedDict):
     at: Moment | None
     level: str
     message: str
+    logger: NotRequired[Annotated[str, Field(description="The logger that it came from; absent for `ctx.log`.")]]
+    fields: NotRequired[Annotated[dict[str, Any], Field(description="What the line was given beside its text.")]]
 
 
 class LogPage(TypedDict):

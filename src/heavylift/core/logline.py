@@ -1,0 +1,71 @@
+"""Log records as lines: JSON for machines, or text for people. The fields have the names that structlog gives them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "stack_info"}
+"""What every record has; anything else was given as `extra`."""
+
+
+class JsonFormatter(logging.Formatter):
+    """A JSON object a line: timestamp, level, logger, event, pid, what is bound, and what the record was given."""
+
+    def __init__(self, bound: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self._bound = {} if bound is None else bound  # it may be filled later
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its end."""
+        fields: dict[str, Any] = {
+            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+            "pid": record.process,
+            **self._bound,
+            **extras(record),
+        }
+        exception = exception_text(self, record)
+        if exception:
+            fields["exception"] = exception
+        try:
+            return json.dumps(fields, ensure_ascii=False, allow_nan=False, default=str)
+        except (ValueError, TypeError):  # what is no JSON at all: infinite, circular, keys that are no texts
+            return json.dumps({str(key): str(value) for key, value in fields.items()}, ensure_ascii=False)
+
+
+class ConsoleFormatter(logging.Formatter):
+    """Time, level, logger and text, and then the fields whose values do not stand in the text already."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without its end; a traceback follows on lines of its own."""
+        at = datetime.fromtimestamp(record.created, UTC).astimezone()
+        text = record.getMessage()
+        said = "".join(f"  {key}={value}" for key, value in extras(record).items() if str(value) not in text)
+        line = f"{at:%Y-%m-%d %H:%M:%S}.{int(record.msecs):03d} {record.levelname:<7} {record.name}: {text}{said}"
+        exception = exception_text(self, record)
+        return f"{line}\n{exception}" if exception else line
+
+
+def extras(record: logging.LogRecord) -> dict[str, Any]:
+    """What a record was given beside its text."""
+    return {key: value for key, value in record.__dict__.items() if key not in STANDARD and not key.startswith("_")}
+
+
+def exception_text(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    """The traceback that a record carries, and the stack that it was asked to; empty without."""
+    parts = []
+    if record.exc_info and record.exc_info[0] is not None:
+        parts.append(formatter.formatException(record.exc_info))
+    elif record.exc_text:
+        parts.append(record.exc_text)
+    if record.stack_info:
+        parts.append(record.stack_info)
+    return "\n".join(parts)

@@ -1,0 +1,78 @@
+"""What worker and web process write to standard error: their log records, as lines of one format."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+from typing import TYPE_CHECKING, Any
+
+from heavylift.core.logline import ConsoleFormatter, JsonFormatter
+
+if TYPE_CHECKING:
+    from heavylift.settings import Settings
+
+CHUNK = 4096
+"""Not more than PIPE_BUF: a descriptor that polls writable takes so much without blocking."""
+PATIENCE_MS = 100
+"""Milliseconds that the rest of a long line may wait for its reader."""
+
+bound: dict[str, Any] = {}
+"""Fields of every JSON line of this process, such as the worker's id."""
+
+
+def is_json(settings: Settings) -> bool:
+    """Whether lines are JSON objects: if the settings say so, or leave it open and nobody sits at a terminal."""
+    return settings.log_format == "json" or (settings.log_format == "auto" and not os.isatty(2))
+
+
+def configure(settings: Settings) -> None:
+    """Write the records of this process to standard error, unless its logging is configured already."""
+    root = logging.getLogger()
+    if root.handlers:
+        return
+    handler = Lines(2)
+    handler.setFormatter(JsonFormatter(bound) if is_json(settings) else ConsoleFormatter())
+    root.addHandler(handler)
+    root.setLevel(settings.log_level.upper())
+    # What hosts write to their standard output is a record only where each line has to be JSON.
+    output = logging.getLogger("heavylift.output")
+    output.setLevel(logging.INFO if is_json(settings) else logging.CRITICAL + 1)
+
+
+class Lines(logging.Handler):
+    """Writes lines to a descriptor; drops, and counts, what would have to wait for a reader that does not read."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self.dropped = 0
+        self._descriptor = descriptor
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLOUT)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        try:
+            data = (self.format(record) + "\n").encode("utf-8", "backslashreplace")
+            if not self._poll.poll(0):
+                self.dropped += 1
+                return
+            if self.dropped:
+                dropped, self.dropped = self.dropped, 0
+                lost = logging.makeLogRecord({"name": "heavylift", "levelno": 30, "levelname": "WARNING"})
+                lost.msg = f"{dropped} log lines were dropped, as nobody read them"
+                data = (self.format(lost) + "\n").encode() + data
+            self._write(data)
+        except OSError:
+            self.dropped += 1  # nobody can read any more
+        except Exception:  # noqa: BLE001  a record that cannot be formatted is its writer's fault
+            self.handleError(record)
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            written = os.write(self._descriptor, view[:CHUNK])
+            view = view[written:]
+            if view and not self._poll.poll(PATIENCE_MS):
+                self.dropped += 1
+                return
