@@ -57,7 +57,7 @@ MAY_IMPORT = {
 }
 
 # These may be imported inside functions only: who never asks for the part does not pay for it.
-MAY_IMPORT_LAZILY = {"app": "http"}
+MAY_IMPORT_LAZILY = {"app": "http", "http": "telemetry", "process": "telemetry"}
 
 # The choices behind the two contracts. `app` and `process` name them; the front of each folder, its __init__,
 # may do so when it is asked for one; nobody else does, save a choice's own files.

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heavylift import logs
-from heavylift.core.errors import HeavyliftError
+from heavylift.core.errors import ConfigError, HeavyliftError
 from heavylift.core.job import new_id
 from heavylift.core.version import VERSION
 from heavylift.executor import Application
@@ -31,7 +31,10 @@ from heavylift.stores import open_store
 from heavylift.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from heavylift.executor import Executor
+    from heavylift.store import Store
 
 SAME_SIGNAL = 1.0
 """Signals within so many seconds count as one: a Ctrl-C may reach the process twice."""
@@ -81,10 +84,36 @@ async def _work(config: dict[str, Any], ready: int | None) -> None:
         # Hundreds of records live for some milliseconds each, and nothing of them in cycles: look for those rarely.
         gc.set_threshold(GARBAGE)
         processes.settle_memory()
-        await worker.run(warm)
+        async with _metrics(settings, store, pool):
+            await worker.run(warm)
     finally:
         await pool.close(0.0)
         await store.close()
+
+
+@contextlib.asynccontextmanager
+async def _metrics(settings: Settings, store: Store, pool: Executor) -> AsyncIterator[None]:
+    """Answer /metrics meanwhile, if the settings name a port; raises ConfigError without prometheus_client."""
+    if not settings.metrics_port:
+        yield
+        return
+    try:
+        from heavylift.telemetry import endpoint, metrics  # noqa: PLC0415  4 MiB for those who ask for it
+    except ModuleNotFoundError as error:
+        message = (
+            f"metrics_port needs prometheus_client, and {error.name} is missing: pip install 'heavylift[metrics]'."
+        )
+        raise ConfigError(message) from None
+
+    def snapshot() -> Awaitable[metrics.Snapshot]:
+        return metrics.of_worker(store, pool.tally.total(), pool.hosts)
+
+    answering = asyncio.create_task(endpoint.answer(settings.metrics_host, settings.metrics_port, snapshot))
+    try:
+        yield
+    finally:
+        answering.cancel()
+        await asyncio.wait([answering])
 
 
 def _broken(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -132,6 +132,9 @@ def worker(
         Text, typer.Option(metavar="TIME", help="What running jobs get at a stop, such as 20s or 5m.")
     ] = None,
     store: StoreOption = None,
+    metrics_port: Annotated[
+        Text, typer.Option(metavar="N", help="Answer /metrics for Prometheus on this port of 127.0.0.1.")
+    ] = None,
 ) -> None:
     """Work on jobs, without an API.
 
@@ -139,7 +142,7 @@ def worker(
     """
     from heavylift.cli import run
 
-    run.worker(name, queues, store=store, concurrency=concurrency, drain=drain)
+    run.worker(name, queues, store=store, concurrency=concurrency, drain=drain, metrics_port=metrics_port)
 
 
 @app.command()

@@ -277,7 +277,7 @@ def state_line(about: Mapping[str, Any]) -> str:
     if not why and outcome == "interrupted":
         why = f": {INTERRUPTED.get(about['reason'], about['reason'])}"
     if about.get("killed"):
-        why += " It did not end within its grace, and was killed."
+        why = f"{why.rstrip('.')}, and it was killed when its grace was over"
     at = f"at {_clock(about['run_at'])}" if "run_at" in about else "at once"
     if state == State.RUNNING:
         return f"attempt {about['attempt']} started"

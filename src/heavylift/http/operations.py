@@ -14,7 +14,7 @@ from heavylift.core.job import State
 from heavylift.http import jobs, logs, params, queues, resources, site, sse, tasks
 from heavylift.http.call import Call
 
-JSON = "application/json"
+JSON, METRICS = "application/json", "text/plain"
 NAME = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"}
 DURATION = {"type": "string", "pattern": resources.DURATION}
 LIMIT = {"type": "string", "pattern": resources.LIMIT}
@@ -380,6 +380,16 @@ SITE = (
         tag="service",
         answers={200: Answer("They are.", {JSON: "Readiness"})},
         problems=("unknown-parameter", "draining", "no-worker"),
+    ),
+    Operation(
+        name="metrics",
+        method="GET",
+        path="/metrics",
+        handler=site.metrics,
+        summary="Metrics for Prometheus",
+        tag="service",
+        answers={200: Answer("The metrics of all workers of the store.", {METRICS: {"type": "string"}})},
+        problems=("unknown-parameter", "no-metrics"),
     ),
 )
 """What stands at the root of a service of its own."""

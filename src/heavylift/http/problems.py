@@ -193,6 +193,7 @@ TITLES = {
     "schema-too-new": "The store belongs to a newer version",
     "draining": "The server is stopping",
     "no-worker": "No worker is alive",
+    "no-metrics": "Metrics are not installed",
     "internal-error": "The server failed",
 }
 
@@ -245,6 +246,7 @@ CODES: dict[str, tuple[int, str, dict[str, Any]]] = {
     ),
     "draining": (503, "This server is stopping. Try again: another one, or its successor, will answer.", {}),
     "no-worker": (503, "No worker is alive, so jobs would wait. The log says why it ended.", {}),
+    "no-metrics": (501, "Metrics need prometheus_client, which is missing here.", {}),
     "store-unavailable": (503, "The store cannot be reached.", {}),
 }
 """The problems that the operations document: status, an example of the detail, and further members."""
