@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from heavylift.core.job import State
 from heavylift.core.lifecycle import OUTCOME_NAMES
 from heavylift.core.log import about
+from heavylift.core.logline import JOBS, STANDARD
 from heavylift.core.outcome import (
     DRAIN,
     NEIGHBOUR_STOPPED,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from heavylift.core.outcome import Outcome
 
 log = logging.getLogger("heavylift.worker")
-jobs = logging.getLogger("heavylift.jobs")
+jobs = logging.getLogger(JOBS)
 """Repeats the lines of the jobs' own logs; each keeps the name of the logger that it came from."""
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
@@ -51,17 +52,18 @@ class Journal:
     def __init__(self, tally: Tally, *, repeats: bool) -> None:
         self.tally = tally
         self._repeats = repeats
+        self._tells_all = log.isEnabledFor(logging.DEBUG)
 
     def began(self, job: Job) -> None:
         """An attempt was claimed."""
-        if log.isEnabledFor(logging.DEBUG):
+        if self._tells_all:
             log.debug("job %s (%s), attempt %d, begins", job.id, job.task, job.attempt, extra=about(job))
 
     def ended(self, job: Job, outcome: Outcome, change: Change) -> None:
         """An attempt is over; `change` is what becomes of its job."""
         waited = 0.0 if job.started_at is None else max(0.0, job.started_at - job.run_at)
         self.tally.attempt(job.task, job.queue, OUTCOME_NAMES[type(outcome)], waited, outcome.usage.wall)
-        if type(outcome) is Succeeded and not log.isEnabledFor(logging.DEBUG):
+        if type(outcome) is Succeeded and not self._tells_all:
             return
         fault = fault_of(outcome)
         if fault is not None:
@@ -97,6 +99,11 @@ class Journal:
             text = "job %s (%s), attempt %d, is stopped, as the lease was lost; another worker runs it"
             log.warning(text, job.id, job.task, job.attempt, extra=about(job) | fields)
 
+    def called(self, name: str, seconds: float) -> None:
+        """A call of the store was answered."""
+        self.tally.add("store_calls", name)
+        self.tally.add("store_sum", name, amount=seconds)
+
     def away(self, text: str, *values: object) -> None:
         """A call of the store failed because it was away."""
         self.tally.fault(Fault.STORE_UNAVAILABLE)
@@ -121,7 +128,7 @@ class Journal:
         for line in lines.lines:
             level = LEVELS.get(line["level"], logging.INFO)
             if jobs.isEnabledFor(level):
-                given = {name: value for name, value in line.get("fields", {}).items() if name not in _RESERVED}
+                given = {name: value for name, value in line.get("fields", {}).items() if name not in STANDARD}
                 jobs.handle(
                     logging.makeLogRecord(
                         given
@@ -144,9 +151,6 @@ class Journal:
         log.warning(text, job.id, job.task, job.attempt, seconds, extra=fields)
         message = f"It has reported nothing for {seconds:.0f} s: no progress, no checkpoint, no line of this log."
         return LogLines(({"at": now, "level": "warning", "message": message, "logger": log.name},), 0)
-
-
-_RESERVED = frozenset(logging.makeLogRecord({}).__dict__)
 
 
 def _said(outcome: Outcome) -> tuple[int, str]:

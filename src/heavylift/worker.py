@@ -120,7 +120,7 @@ class Worker:
 
     async def _registered(self) -> bool:
         """The first beat, which gives the right to claim; False when the worker was to drain before it succeeded."""
-        beat = asyncio.create_task(self._until_available("beat", self._beat))
+        beat = asyncio.create_task(self._until_available(None, self._beat))
         drain = asyncio.create_task(self._drain_now.wait())
         await asyncio.wait([beat, drain], return_when="FIRST_COMPLETED")
         drain.cancel()
@@ -272,7 +272,9 @@ class Worker:
             draining=self._drain_now.is_set(),
             hosts=dict(self._executor.hosts),
         )
+        began = self._clock.monotonic()
         mailbox = await self._store.beat(self.record, self._settings.lease)
+        self._journal.called("beat", self._clock.monotonic() - began)
         if self._contact_since is None:
             self._contact_since = self._clock.monotonic()
         if not mailbox.alive:
@@ -333,9 +335,11 @@ class Worker:
                 running.stalled = True
                 self._report(running.job, self._journal.stalled(running.job, silent, self._clock.wall()))
 
-    async def _until_available(self, name: str, call: Callable[[], Awaitable[T]]) -> T:
-        """Try again, with growing pauses, while the store is away: running jobs go on meanwhile."""
-        delay, tally = AWAY[0], self._journal.tally
+    async def _until_available(self, name: str | None, call: Callable[[], Awaitable[T]]) -> T:
+        """Try again, with growing pauses, while the store is away: running jobs go on meanwhile. `name` is the call's,
+        None: it counts itself.
+        """
+        delay = AWAY[0]
         while True:
             began = self._clock.monotonic()
             try:
@@ -344,8 +348,8 @@ class Worker:
                 self._contact_since = None
                 self._journal.away("the store is away, next try in %.1f s: %s", delay, error)
             else:
-                tally.add("store_calls", name)
-                tally.add("store_sum", name, amount=self._clock.monotonic() - began)
+                if name is not None:
+                    self._journal.called(name, self._clock.monotonic() - began)
                 return answer
             await asyncio.sleep(delay)
             delay = min(delay * 2, AWAY[1])

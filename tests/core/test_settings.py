@@ -30,6 +30,13 @@ DOCUMENTED = {
     "keep": 7 * 86400.0,
     "keep_succeeded": 0,
     "keep_failed": 0,
+    "stalled": 300.0,
+    "log_level": "info",
+    "log_format": "auto",
+    "log_jobs": True,
+    "job_log_level": "info",
+    "metrics_port": 0,
+    "metrics_host": "127.0.0.1",
 }
 
 

@@ -45,8 +45,11 @@ class Log:
         self._write("error", message, args, fields)
 
     def _write(self, level: str, message: object, args: tuple[object, ...], fields: Mapping[str, object]) -> None:
-        extra = {"fields": {key: fitting(value) for key, value in fields.items()}} if fields else None
-        self._lines.log(level, _clean(_formatted(str(message), args)), extra)
+        line = _clean(_formatted(str(message), args))
+        if fields:
+            self._lines.log(level, line, {"fields": {key: fitting(value) for key, value in fields.items()}})
+        else:
+            self._lines.log(level, line)
 
 
 def fitting(value: Any) -> Any:

@@ -14,6 +14,10 @@ STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"
 """What every record has; anything else was given as `extra`."""
 
 
+JOBS = "heavylift.jobs"
+"""The logger of the lines that jobs wrote through their Contexts."""
+
+
 class JsonFormatter(logging.Formatter):
     """A JSON object a line: timestamp, level, logger, event, pid, what is bound, and what the record was given."""
 
@@ -42,16 +46,16 @@ class JsonFormatter(logging.Formatter):
 
 
 class ConsoleFormatter(logging.Formatter):
-    """Time, level, logger and text, and then the fields whose values do not stand in the text already."""
+    """Time, level, logger and text, then the fields: not those of our own lines, whose text says all of it."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, without its end; a traceback follows on lines of its own."""
         at = datetime.fromtimestamp(record.created, UTC).astimezone()
-        text = record.getMessage()
-        said = "".join(f"  {key}={value}" for key, value in extras(record).items() if str(value) not in text)
-        line = f"{at:%Y-%m-%d %H:%M:%S}.{int(record.msecs):03d} {record.levelname:<7} {record.name}: {text}{said}"
-        exception = exception_text(self, record)
-        return f"{line}\n{exception}" if exception else line
+        text, _, more = record.getMessage().partition("\n")
+        own = record.name.startswith("heavylift.") and record.name != JOBS
+        said = "" if own else "".join(f"  {key}={value}" for key, value in extras(record).items())
+        line = f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d} {record.levelname:<7} {record.name}: {text}{said}"
+        return "\n".join(part for part in (line, more, exception_text(self, record)) if part)
 
 
 def extras(record: logging.LogRecord) -> dict[str, Any]:

@@ -27,6 +27,8 @@ MOST_NAMES = 200
 """Values of a label that are told apart; further ones count as OTHER. Callers may name queues as they like."""
 OTHER = "other"
 
+_COUNT, _WALL, _WAITED, _WALLS, _WAITS = 0, 1, 2, 3, 3 + len(BUCKET_NAMES)
+
 
 class Fault(StrEnum):
     """What can go wrong around jobs, each with a counter of its own."""
@@ -70,10 +72,12 @@ class Fault(StrEnum):
 
 
 class Tally:
-    """The counts of one worker since its start. To count is an addition to a dict."""
+    """The counts of one worker since its start. To count an attempt are some additions to a list."""
 
     def __init__(self) -> None:
         self._fresh: defaultdict[Key, float] = defaultdict(float)
+        self._attempts: dict[Key, list[float]] = {}
+        """By task, queue and outcome: numbers in the places that are named below."""
         self._unwritten: dict[Key, float] = {}
         self._written: dict[Key, float] = {}
         self._names: dict[str, set[str]] = {"task": set(), "queue": set()}
@@ -90,23 +94,24 @@ class Tally:
         """Count an attempt that ended: the seconds that it was due before it was claimed, and that it ran (0: it never
         began, so there are no times).
         """
-        task, fresh = self._label("task", task), self._fresh
-        fresh["attempts", task, outcome] += 1
+        found = self._attempts.get((task, queue, outcome))
+        if found is None:
+            found = self._attempts[task, queue, outcome] = [0.0] * (_WAITS + len(BUCKET_NAMES))
+        found[_COUNT] += 1
         if wall:
-            queue = self._label("queue", queue)
-            fresh["processing", task, BUCKET_NAMES[bisect_left(BUCKETS, wall)]] += 1
-            fresh["processing_sum", task] += wall
-            fresh["wait", queue, BUCKET_NAMES[bisect_left(BUCKETS, waited)]] += 1
-            fresh["wait_sum", queue] += waited
+            found[_WALL] += wall
+            found[_WAITED] += waited
+            found[_WALLS + bisect_left(BUCKETS, wall)] += 1
+            found[_WAITS + bisect_left(BUCKETS, waited)] += 1
 
     def finished(self, task: str, state: str) -> None:
         """Count a job that is over."""
-        self._fresh["finished", self._label("task", task), state] += 1
+        self._fresh["finished", task, state] += 1
 
     def unwritten(self) -> Mapping[Key, float]:
         """What was counted and is not in the store yet. Say `written` when it is; until then it is told again."""
-        fresh, self._fresh = self._fresh, defaultdict(float)
-        _merge(self._unwritten, fresh)
+        _merge(self._unwritten, self._since())
+        self._fresh, self._attempts = defaultdict(float), {}
         return self._unwritten
 
     def written(self) -> None:
@@ -118,8 +123,26 @@ class Tally:
         """All counts since the start."""
         total = dict(self._written)
         _merge(total, self._unwritten)
-        _merge(total, self._fresh)
+        _merge(total, self._since())
         return total
+
+    def _since(self) -> dict[Key, float]:
+        """What was counted since the last `unwritten`."""
+        found: defaultdict[Key, float] = defaultdict(float)
+        for key, amount in self._fresh.items():
+            if key[0] == "finished":
+                found["finished", self._label("task", key[1]), key[2]] += amount
+            else:
+                found[key] += amount
+        for (task, queue, outcome), numbers in self._attempts.items():
+            task, queue = self._label("task", task), self._label("queue", queue)  # noqa: PLW2901  as they are exported
+            found["attempts", task, outcome] += numbers[_COUNT]
+            found["processing_sum", task] += numbers[_WALL]
+            found["wait_sum", queue] += numbers[_WAITED]
+            for name, walls, waits in zip(BUCKET_NAMES, numbers[_WALLS:_WAITS], numbers[_WAITS:], strict=True):
+                found["processing", task, name] += walls
+                found["wait", queue, name] += waits
+        return {key: amount for key, amount in found.items() if amount}
 
     def _label(self, kind: str, name: str) -> str:
         known = self._names[kind]
