@@ -7,10 +7,12 @@ import os
 import select
 from typing import TYPE_CHECKING, Any
 
-from heavylift.core.logline import ConsoleFormatter, JsonFormatter
+from heavylift.core.errors import ConfigError
+from heavylift.core.logline import ConsoleFormatter, JsonFormatter, json_handler
+from heavylift.settings import Settings
 
 if TYPE_CHECKING:
-    from heavylift.settings import Settings
+    from collections.abc import Mapping
 
 CHUNK = 4096
 """Not more than PIPE_BUF: a descriptor that polls writable takes so much without blocking."""
@@ -38,6 +40,16 @@ def configure(settings: Settings) -> None:
     # What hosts write to their standard output is a record only where each line has to be JSON.
     output = logging.getLogger("heavylift.output")
     output.setLevel(logging.INFO if is_json(settings) else logging.CRITICAL + 1)
+
+
+def before_import(environment: Mapping[str, str] | None = None) -> None:
+    """What an application says while it is imported, before its settings are known, is to have the format, too."""
+    try:
+        chosen = Settings.load(environment)
+    except ConfigError:
+        return  # the application says so in a moment, or has a better value
+    if is_json(chosen):
+        logging.lastResort = json_handler()
 
 
 class Lines(logging.Handler):

@@ -91,7 +91,7 @@ class Worker:
         self._drain_grace = settings.drain
         self._cut = asyncio.Event()
         self._saved = asyncio.Event()
-        self._saving = False
+        self._saving: list[Settled] = []
 
     def drain(self, grace: float | None = None) -> None:
         """Take no more jobs, let the running ones end within `grace` seconds (default: the setting), hand back the
@@ -199,10 +199,9 @@ class Worker:
             self._save_now.clear()
             self._half_done.clear()
             while self._unsaved:
-                batch, self._unsaved = self._unsaved[:BATCH], self._unsaved[BATCH:]
-                self._saving = True
-                await self._save(batch)
-                self._saving = False
+                self._saving, self._unsaved = self._unsaved[:BATCH], self._unsaved[BATCH:]
+                await self._save(self._saving)
+                self._saving = []
             self._saved.set()
 
     async def _save(self, batch: list[Settled]) -> None:
@@ -379,7 +378,7 @@ class Worker:
             async with asyncio.timeout(LAST_WRITES):
                 await self._flushed()
         except TimeoutError:
-            self._journal.unwritten([settled.job for settled in self._unsaved if settled.outcome])
+            self._journal.unwritten([settled.job for settled in (*self._saving, *self._unsaved) if settled.outcome])
         for task in others:
             task.cancel()
         with contextlib.suppress(StoreUnavailable):

@@ -100,6 +100,7 @@ def _become_worker(lift: Heavylift, names: list[str]) -> NoReturn:
 
 
 def _configured(name: str, settings: dict[str, Setting]) -> Heavylift:
+    logs.before_import()
     lift = find.application(name)
     given = {key: value for key, value in settings.items() if value is not None}
     if given:

@@ -58,6 +58,14 @@ class ConsoleFormatter(logging.Formatter):
         return "\n".join(part for part in (line, more, exception_text(self, record)) if part)
 
 
+def json_handler() -> logging.Handler:
+    """In the place of `logging.lastResort`, for what no other handler takes: JSON, from WARNING on as Python has it."""
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(JsonFormatter())
+    return handler
+
+
 def extras(record: logging.LogRecord) -> dict[str, Any]:
     """What a record was given beside its text."""
     return {key: value for key, value in record.__dict__.items() if key not in STANDARD and not key.startswith("_")}

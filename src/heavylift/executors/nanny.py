@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import logging
 import os
 import select
 import signal
@@ -22,8 +23,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
+from heavylift.core.logline import json_handler
 from heavylift.core.options import to_data
-from heavylift.executors import host, processes, spawned, task_logging
+from heavylift.executors import host, processes, spawned
 from heavylift.executors.wire import receive_message, send_message
 
 SCRIPT = "__heavylift_main__"
@@ -154,7 +156,7 @@ def main(control: int) -> NoReturn:
         os._exit(0)
     given, (alive,) = received
     if given["log_json"]:
-        task_logging.speak_json()
+        logging.lastResort = json_handler()
     processes.die_when_closed(alive)  # an import may take for ever, and hear nothing
     sockets = set(open_sockets())
     try:

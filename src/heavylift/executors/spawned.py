@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -34,11 +35,12 @@ def start(given: Mapping[str, Any], config: Mapping[str, Any], descriptors: Sequ
 
 def main(argument: str) -> NoReturn:
     """Import the application, then be a host."""
-    from heavylift.executors import host, nanny, task_logging  # noqa: PLC0415  the nanny itself imports this module
+    from heavylift.core.logline import json_handler  # noqa: PLC0415  as below
+    from heavylift.executors import host, nanny  # noqa: PLC0415  the nanny itself imports this module
 
     order = json.loads(argument)
     if order["given"]["log_json"]:
-        task_logging.speak_json()
+        logging.lastResort = json_handler()
     application = nanny.load(order["given"])
     nanny.prepare(application)
     hooks, overrides = application.host_start_hooks, application.dependency_overrides

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable, Mapping
 from types import CodeType
 from typing import Any, Protocol
 
 from heavylift.core.log import fitting
-from heavylift.core.logline import JsonFormatter, exception_text, extras
+from heavylift.core.logline import exception_text, extras
 
 OFF = "off"
 STRUCTLOG = frozenset({"event", "level", "timestamp", "logger", "exception", "exc_info"})
@@ -79,14 +78,6 @@ def install(level: str, current: Callable[[], Takes | None]) -> None:
     if bare and root.level == logging.WARNING:
         root.setLevel(number)
     root.addHandler(JobHandler(number, current, logging.lastResort if bare else None))
-
-
-def speak_json() -> None:
-    """What no handler takes is written to standard error as JSON."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setLevel(logging.WARNING)
-    handler.setFormatter(JsonFormatter())
-    logging.lastResort = handler
 
 
 def protected() -> set[CodeType]:
