@@ -164,6 +164,9 @@ def test_a_loop_that_is_blocked(server, client):
     line = said(server, fault="blocked_loop", job=job)
     assert "in block" in line["event"]
     assert finished(client, job)["state"] == "succeeded"
+    [told] = client.get(f"/v1/jobs/{job}/logs").json()["items"]
+    assert "It has blocked the loop of its host for 5 s, here:" in told["message"]
+    assert "in block" in told["message"]
     counted(server, "blocked_loop", before)
 
 

@@ -106,7 +106,7 @@ class SharedHost:
         self._leaving = self._beating = False
         self._over = asyncio.Event()
         sys.unraisablehook = self._on_unraisable
-        task_logging.install(config.job_log_level, current.get)
+        task_logging.install(config.job_log_level, _reporter)
         signal.set_wakeup_fd(-1)
         os.register_at_fork(after_in_child=self._forked)
 
@@ -323,6 +323,12 @@ class SharedHost:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGHUP, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _reporter() -> SharedReporter | None:
+    """Whose log it is that something goes into which is said here."""
+    reporter = current.get()
+    return reporter if reporter is not None and reporter.active else None
 
 
 def _track(loop: asyncio.AbstractEventLoop, coroutine: Any, context: Any = None) -> asyncio.Task[Any]:

@@ -13,7 +13,7 @@ from heavylift.core.log import about
 from heavylift.core.options import RunIn, Slots
 from heavylift.core.outcome import DRAIN, NOT_STARTED, Interrupted, Outcome
 from heavylift.core.tally import Fault
-from heavylift.executor import Report, StopReason
+from heavylift.executor import LogLines, Report, StopReason
 from heavylift.executors import processes, verdicts
 from heavylift.executors.host_link import Phase
 from heavylift.executors.host_pool import PATIENCE, HostPool
@@ -314,3 +314,7 @@ class SharedPool(HostPool):
             host.stack(),
             extra=fields,
         )
+        if run is not None and self._runs.get((run.job.id, run.job.attempt)) is run:
+            message = f"It has blocked the loop of its host for {seconds:.0f} s, here:\n{host.stack()}"
+            line = {"at": time.time(), "level": "warning", "message": message, "logger": log.name}
+            run.report(run.job, LogLines([line], 0))

@@ -74,6 +74,11 @@ class SharedReporter:
         self.sent_at = float("-inf")
         self._lines_sent = self._numbers = self._dropped = 0
 
+    @property
+    def active(self) -> bool:
+        """Whether what is said here is heard."""
+        return not self._over
+
     def progress(self, value: dict[str, Any]) -> None:
         """See `context.Reporter`."""
         self._say(Kind.PROGRESS, codec.encode(value))

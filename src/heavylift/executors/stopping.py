@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from opcode import opname
 from types import CodeType, FrameType, FunctionType
@@ -58,7 +59,11 @@ class Guard:
         self._raised_in = self.run
 
     def settle(self) -> None:
-        """Raise what `pending` stands for, if it is still due."""
+        """Raise what `pending` stands for, if it is still due; in the main thread, where the task's code runs. A report
+        of another thread leaves it for the next one, or the next signal.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return
         self.pending = False
         if self.asked and self._raised_in != self.run and not self.shields:
             self._raise()

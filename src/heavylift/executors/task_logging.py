@@ -57,6 +57,8 @@ class JobHandler(logging.Handler):
             fields = {key: value for key, value in record.msg.items() if key not in STRUCTLOG and key[:1] != "_"}
         else:
             message = record.getMessage()
+            if fields.get("level") == record.levelname.lower():
+                del fields["level"]  # structlog says it once more
         exception = exception_text(self._formatter, record)
         if exception:
             message = f"{message}\n{exception}"
