@@ -164,7 +164,7 @@ def _choice(*choices: str) -> Callable[[Any, str], str]:
         chosen = value.strip().lower() if isinstance(value, str) else ""
         if chosen not in choices:
             known = ", ".join(choices)
-            message = f"{name}: {shown(value)} is not one of {known}.{did_you_mean(chosen, choices)}"
+            message = f"{name}: {shown(value)} is not known; give one of {known}.{did_you_mean(chosen, choices)}"
             raise ConfigError(message)
         return chosen
 

@@ -73,6 +73,13 @@ GOOD = {
     "keep": [("1d", 86400.0), ("0s", 0.0)],
     "keep_succeeded": [("5", 5)],
     "keep_failed": [("5", 5)],
+    "stalled": [("10m", 600.0), (0, 0.0)],
+    "log_level": [("WARNING", "warning"), (" debug ", "debug")],
+    "log_format": [("JSON", "json"), ("console", "console")],
+    "log_jobs": [("no", False), ("On", True), (False, False), (1, True)],
+    "job_log_level": [("off", "off"), ("Error", "error")],
+    "metrics_port": [("9100", 9100), (0, 0)],
+    "metrics_host": [("0.0.0.0", "0.0.0.0")],
 }
 
 BAD = {
@@ -99,6 +106,13 @@ BAD = {
     "keep": ["forever"],
     "keep_succeeded": ["all"],
     "keep_failed": ["-5"],
+    "stalled": ["never", -1],
+    "log_level": ["loud", "off", 10, ""],
+    "log_format": ["xml", True],
+    "log_jobs": ["maybe", 2, ""],
+    "job_log_level": ["none", False],
+    "metrics_port": ["65536", -1, "http"],
+    "metrics_host": [""],
 }
 
 
