@@ -59,8 +59,8 @@ class Setting:
         self.go.wait(30)
 
     @contextlib.asynccontextmanager
-    async def working(self):
-        settings = Settings.load({}, beat="50ms", lease="10s", sweep="50ms", poll="50ms", drain="100ms")
+    async def working(self, beat="50ms"):
+        settings = Settings.load({}, beat=beat, lease="10s", sweep="50ms", poll="50ms", drain="100ms")
         self.store = Flaky(open_store(self.url))
         await self.store.open()
         executor = Inline(self.application, settings)
@@ -166,7 +166,7 @@ async def test_an_outcome_that_cannot_be_written_at_the_end(setting, caplog, mon
 
 
 async def test_a_worker_that_ends_brings_its_counts_to_the_store(setting):
-    async with setting.working() as worker:
+    async with setting.working(beat="5s") as worker:
         await setting.submit("a")
         setting.go.set()
         await setting.until(lambda job: job.state == "succeeded", "a")
