@@ -295,7 +295,7 @@ class SharedPool(HostPool):
         if left > 0:
             self._later("retire", left, self._retire)
         else:
-            host.leave()
+            host.leave(f"it had nothing to do for {self._settings.idle:g} s")
 
     def _tell_of_block(self, host: SharedHostProcess, seconds: float) -> None:
         if host.phase is Phase.GONE:
