@@ -59,7 +59,7 @@ async def test_a_host_that_gets_no_descriptors_is_started_when_there_are_some(pl
     for spare in spares:
         pool._not_before = float("inf")
         for host in list(pool._hosts):
-            host.leave()
+            host.leave("the test says so")
         await until(lambda: not pool._hosts)
         with only(spare):  # each time another one is missing
             pool._not_before = 0.0
@@ -78,7 +78,7 @@ async def test_a_host_that_the_worker_cannot_reach_is_gone_and_another_one_start
     pools = await running()
     pool = pools.exclusive
     pool._not_before = float("inf")
-    pool._idle[0].leave()
+    pool._idle[0].leave("the test says so")
     await until(lambda: not pool._hosts)
     pool._not_before = 0.0
     pool._grow(1)

@@ -100,7 +100,9 @@ class HostLink(ABC):
         self._pidfd = self._alive = -1
         self._held = contextlib.ExitStack()
         """Closes what the worker has of it."""
-        self._warm = self._killed = False
+        self._warm = False
+        self._end_is_told = False
+        """It was killed here, or could not start: its end is no crash."""
         self._rest = b""
 
     def start(self, nanny: Nanny, config: Mapping[str, Any]) -> None:
@@ -199,12 +201,12 @@ class HostLink(ABC):
     def _retire(self, why: str) -> None:
         self.phase = Phase.LEAVING
         fields = self._facts() | {"jobs": self.jobs, "why": why}
-        level = logging.DEBUG if self._killed else logging.INFO  # the kill was told
+        level = logging.DEBUG if self._end_is_told else logging.INFO  # the kill was told
         log.log(level, "host %d (%s) takes no more jobs: %s", self.pid, self.kind, why, extra=fields)
 
     def kill(self, why: str, run: Run | None = None) -> None:
         """Kill it, for the sake of a run or not; the nanny kills what it leaves behind."""
-        if not self._killed:
+        if not self._end_is_told:
             self._keeper.tally.fault(Fault.HOST_KILL)
             fields = self._facts() | {"fault": Fault.HOST_KILL.value, "why": why}
             told = "" if run is None else f", with job {run.job.id} ({run.job.task}), attempt {run.job.attempt}"
@@ -216,7 +218,7 @@ class HostLink(ABC):
         self.leave("it is killed")
 
     def _end_process(self) -> None:
-        self._killed = True
+        self._end_is_told = True
         if self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
@@ -337,7 +339,7 @@ class HostLink(ABC):
         code = None if ending.status is None else os.waitstatus_to_exitcode(ending.status)
         how = "nobody could tell how" if code is None else processes.ending(code)
         fields = self._facts() | {"ending": how, "jobs": self.jobs}
-        if self._killed or self.phase is Phase.STARTING or not (self.running or code):
+        if self._end_is_told or self.phase is Phase.STARTING or not (self.running or code):
             log.debug("host %d (%s) is gone: %s", self.pid, self.kind, how, extra=fields)
             return
         self._keeper.tally.fault(Fault.HOST_CRASH)
@@ -354,6 +356,7 @@ class HostLink(ABC):
     def _failed(self, why: str) -> None:
         if self.phase is Phase.STARTING:
             self.phase = Phase.LEAVING
+            self._end_is_told = True
             self._keeper.host_failed(why)
 
     def _release(self, back: list[Run]) -> None:
