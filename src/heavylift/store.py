@@ -279,6 +279,9 @@ class Store(Protocol):
 
         - Dead: with `others`, one whose lease ran out; always, one of this boot and pid namespace whose process is
           gone (same pid with another start time counts as gone). Never `worker` itself.
+        - A `worker` that has not beaten for half of its own lease declares nobody whose process may live: it was away
+          itself (suspended with the others, say), and knows nothing of them.
+        - Cheap while there is nothing to do: workers of one machine look every second.
         - Declaring is one write; a dead epoch's claims, beats and saves are refused from then on (its jobs are
           settled by whoever swept, under the fence).
         - The jobs are returned again by each sweep until somebody settled them.

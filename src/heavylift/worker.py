@@ -41,6 +41,8 @@ LAST_WRITES = 10.0
 """Seconds that a draining worker waits for a store that is away."""
 AWAY = (0.1, 5.0)
 """Seconds between two tries while the store is away: at first, and at most."""
+LOOK = 1.0
+"""Seconds between two looks for workers of this machine whose process is gone, at most."""
 
 log = logging.getLogger("heavylift.worker")
 
@@ -75,6 +77,9 @@ class Worker:
         self._running: dict[str, Running] = {}
         self._unsaved: list[Settled] = []
         self._contact_since: float | None = None
+        self._last_beat = clock.monotonic()
+        self._longest_gap = max(settings.lease / 2, settings.beat + settings.lease / 4)
+        """Seconds between two beats after which this worker was away itself: it was stopped, or so was its machine."""
         self._work = asyncio.Event()
         self._more: dict[RunIn, bool] = dict.fromkeys(PLACES, False)
         """Where the last claim brought all that it asked for. Elsewhere a free slot finds nothing: a hint says when."""
@@ -146,7 +151,7 @@ class Worker:
         try:
             return await self._until_available(lambda: self._store.claim(record.id, record.epoch, slots, record.queues))
         except LeaseLost:
-            await self._begin_new_epoch()
+            self._begin_new_epoch(record.epoch)
             return []
 
     def _start(self, job: Job) -> None:
@@ -160,7 +165,10 @@ class Worker:
     def _finished(self, claimed: Job, outcome: Outcome) -> None:
         running = self._running.get(claimed.id)
         if running is None or running.job.attempt != claimed.attempt:
-            return  # the lease was lost meanwhile: this attempt is not ours to settle
+            # The lease was lost meanwhile. The store refuses the outcome and counts it, unless it is that of our stop.
+            if not isinstance(outcome, Interrupted):
+                self._settle(claimed, outcome)
+            return
         del self._running[claimed.id]
         self._settle(running.job, outcome)
         if self._more[claimed.options.run_in]:
@@ -197,9 +205,12 @@ class Worker:
     async def _save(self, batch: list[Settled]) -> None:
         changes = [settled.change for settled in batch]
         seqs = await self._until_available(lambda: self._store.save(changes))
-        refused = [settled for settled, seq in zip(batch, seqs, strict=True) if seq is None and settled.outcome]
+        refused = [settled for settled, seq in zip(batch, seqs, strict=True) if seq is None]
         if refused:
-            await self._settle_anew(refused)
+            for job, attempt in {(settled.job.id, settled.job.attempt) for settled in refused if not settled.outcome}:
+                log.warning("stale reports of job %s, attempt %d, were refused", job, attempt)
+                self._beat_now.set()  # it runs something that is not its own any more
+            await self._settle_anew([settled for settled in refused if settled.outcome])
 
     async def _settle_anew(self, refused: list[Settled]) -> None:
         """A refused settle is either stale, or it did not know that the job's cancel was requested meanwhile."""
@@ -215,8 +226,9 @@ class Worker:
         """What running code reported becomes a change of its own, in order, and never one that ends the attempt."""
         running = self._running.get(job.id)
         if running is None or running.job.attempt != job.attempt:
-            return
-        running.job, change = reported(running.job, report, self._clock.wall())
+            _, change = reported(job, report, self._clock.wall())  # the lease was lost: the store refuses and counts it
+        else:
+            running.job, change = reported(running.job, report, self._clock.wall())
         self._unsaved.append(Settled(change, job, None))
         self._save_now.set()
 
@@ -244,13 +256,16 @@ class Worker:
 
     async def _beat(self) -> None:
         self.record = replace(self.record, running=len(self._running), draining=self._drain_now.is_set())
+        began, epoch = self._clock.monotonic(), self.record.epoch
         mailbox = await self._store.beat(self.record, self._settings.lease)
-        if self._contact_since is None:
-            self._contact_since = self._clock.monotonic()
-        if not mailbox.alive:
-            await self._begin_new_epoch()
-            return
-        self._deliver(mailbox)
+        now = self._clock.monotonic()
+        if self._contact_since is None or now - self._last_beat > self._longest_gap:
+            self._contact_since = now  # after it was away everybody looks dead, and it is as if it had just come
+        self._last_beat = began
+        if mailbox.alive:
+            self._deliver(mailbox)
+        else:
+            self._begin_new_epoch(epoch)
 
     def _deliver(self, mailbox: Mailbox) -> None:
         for order in mailbox.cancels:
@@ -261,11 +276,14 @@ class Worker:
             grace = running.job.options.grace if order.request.grace is None else order.request.grace
             self._executor.stop(order.job, order.attempt, StopReason.CANCEL, grace, force=order.request.force)
 
-    async def _begin_new_epoch(self) -> None:
-        """Others may run by now what this worker ran: stop all of it, and settle none of it."""
+    def _begin_new_epoch(self, dead: int) -> None:
+        """An epoch was declared dead: others may run by now what this worker ran. Stop all of it, settle none of it."""
+        if self.record.epoch != dead:
+            return  # a beat and a claim were told so, one after the other
         lost = list(self._running.values())
         self._running.clear()
-        log.error("the lease was lost; what ran is stopped: %d jobs", len(lost))
+        names = ", ".join(running.job.id for running in lost)
+        log.error("the lease was lost; what ran is stopped: %d jobs (%s)", len(lost), names)
         for running in lost:
             self._executor.stop(running.job.id, running.job.attempt, StopReason.DRAIN, 0.0, force=True)
         self.record = replace(self.record, epoch=self.record.epoch + 1)
@@ -273,15 +291,28 @@ class Worker:
         self._beat_now.set()
 
     async def _housekeeping_loop(self) -> None:
+        due = self._clock.monotonic()
         while True:
+            now = self._clock.monotonic()
             try:
-                # Other workers' leases only after a whole lease of contact: after an outage everybody looks dead.
-                since = self._contact_since
-                others = since is not None and self._clock.monotonic() - since > self._settings.lease
-                await housekeeping.keep_house(self._store, self.record.id, self._settings, self._clock, others=others)
+                if now >= due:
+                    due = now + self._settings.sweep
+                    others = self._may_sweep_others(now)
+                    await housekeeping.keep_house(
+                        self._store, self.record.id, self._settings, self._clock, others=others
+                    )
+                else:
+                    await housekeeping.sweep(self._store, self.record.id, self._clock, others=False)
             except StoreUnavailable as error:
                 log.warning("no housekeeping while the store is away: %s", error)
-            await asyncio.sleep(self._settings.sweep)
+            await asyncio.sleep(min(LOOK, self._settings.sweep))
+
+    def _may_sweep_others(self, now: float) -> bool:
+        """Only after a whole lease of unbroken contact with the store, which an outage ends, and a suspend."""
+        since = self._contact_since
+        if since is None or now - self._last_beat > self._longest_gap:
+            return False
+        return now - since > self._settings.lease
 
     async def _until_available(self, call: Callable[[], Awaitable[T]]) -> T:
         """Try again, with growing pauses, while the store is away: running jobs go on meanwhile."""
@@ -341,8 +372,8 @@ def reported(job: Job, report: Report, now: float) -> tuple[Job, Change]:
             fields = {"progress": report}
             fact = NewEvent(event.PROGRESS, _progress_data(report))
         case Checkpoint(value):
-            fields = {"checkpoint": value}
-            job = replace(job, checkpoint=value)
+            fields = lifecycle.checkpoint(job, value)
+            job = replace(job, **fields)
             fact = NewEvent(event.CHECKPOINT, {"attempt": job.attempt, "size": len(value)})
         case LogLines(lines, size, dropped):
             job = replace(job, log_bytes=job.log_bytes + size)

@@ -28,7 +28,6 @@ outcomes = st.one_of(
     st.builds(Interrupted, st.just("the worker stops")),
     st.builds(Snoozed, seconds),
 )
-LOST = Interrupted("its worker vanished", lost=True)
 requests = st.builds(CancelRequest, st.just(0.0), st.none() | seconds, st.booleans(), st.none() | st.just("enough"))
 options = st.builds(
     Options,
@@ -109,6 +108,7 @@ class Histories(RuleBasedStateMachine):
         self.store = MemoryStore()
         self.now = 1000.0
         self.checkpoints: dict[str, bytes | None] = {}
+        self.forgiven: dict[str, int] = {}  # losses before the last new checkpoint of this life
         self.seen: dict[str, Job] = {}  # as the worker knew the job when it claimed it
 
     def running(self):
@@ -151,7 +151,9 @@ class Histories(RuleBasedStateMachine):
     def lose(self, data, random):
         """The worker vanished; whoever keeps house settles what it held."""
         name = data.draw(st.sampled_from(self.running()))
-        assert self.write_outcome(self.store.jobs[name], LOST, random)
+        [(_, outcome)] = lifecycle.lose([self.store.jobs[name]])
+        assert outcome.lost, "who is lost by itself is charged"
+        assert self.write_outcome(self.store.jobs[name], outcome, random)
 
     def write_outcome(self, job: Job, outcome: Outcome, random):
         before = self.store.jobs[job.id]
@@ -159,7 +161,8 @@ class Histories(RuleBasedStateMachine):
         if not self.store.save(change):
             return False
         after = self.store.jobs[job.id]
-        if after.state is State.QUEUED and not (isinstance(outcome, Interrupted) and not outcome.lost):
+        waits = not isinstance(outcome, Interrupted) or (outcome.lost and after.losses > lifecycle.FREE_LOSSES)
+        if after.state is State.QUEUED and waits:
             assert after.run_at >= self.now
         if isinstance(outcome, Snoozed) or (isinstance(outcome, Interrupted) and not outcome.lost):
             assert (after.failures, after.crashes, after.losses) == (before.failures, before.crashes, before.losses)
@@ -194,6 +197,7 @@ class Histories(RuleBasedStateMachine):
             return
         assert job.state in FINAL
         assert self.store.save(change)
+        self.forgiven.pop(name, None)
 
     @precondition(lambda self: self.running())
     @rule(data=st.data(), value=st.binary(min_size=1, max_size=2))
@@ -201,7 +205,9 @@ class Histories(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(self.running()))
         job = self.store.jobs[name]
         fact = NewEvent(event.CHECKPOINT, {"attempt": job.attempt, "size": len(value)})
-        written = {"checkpoint": value, "progress": Progress(1)}
+        written = lifecycle.checkpoint(job, value) | {"progress": Progress(1)}
+        if written["checkpoint"] != job.checkpoint:
+            self.forgiven[name] = job.losses + self.forgiven.get(name, 0)
         assert self.store.save(Change(name, State.RUNNING, job.attempt, written, (fact,), self.now, knows_cancel=True))
         self.checkpoints[name] = value
 
@@ -260,7 +266,8 @@ class Histories(RuleBasedStateMachine):
             }
             for counter, kinds in COUNTERS.items():
                 count = getattr(job, counter)
-                assert count == sum(name in kinds for name in names)
+                forgiven = self.forgiven.get(job.id, 0) if counter == "losses" else 0
+                assert count == sum(name in kinds for name in names) - forgiven
                 assert count <= limits[counter]
                 assert count < limits[counter] or job.state in FINAL, "a start is left for whoever may start"
 

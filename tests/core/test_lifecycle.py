@@ -127,13 +127,13 @@ BUDGETS = [
     ("failures", FAILED, 3),
     ("failures", TIMED_OUT, 3),
     ("crashes", CRASHED, 3),
-    ("losses", LOST, 20),
+    ("losses", LOST, 60),
 ]
 
 
 @pytest.mark.parametrize(("budget", "outcome", "starts"), BUDGETS, ids=["failed", "timed-out", "crashed", "lost"])
 def test_a_job_is_started_as_often_as_its_budget_says(budget, outcome, starts):
-    """By default three, three, three and twenty starts; then it failed, with the last error."""
+    """By default three, three, three and sixty starts; then it failed, with the last error."""
     job, now = submitted(), NOW
     for number in range(1, starts + 1):
         job = claimed(job, now)
@@ -219,31 +219,6 @@ def test_a_delay_that_the_task_asked_for_wins():
     assert settled(job, Failed(BOOM, delay=7.0)).run_at == NOW + 7
     assert settled(job, Failed(BOOM, delay=0.0)).run_at == NOW
     assert settled(job, FAILED).run_at == NOW + 100
-
-
-def test_the_first_two_losses_wait_for_nothing_and_later_ones_longer_and_longer():
-    """A restart of the worker must not delay what it ran; a poison job must not take down one after the other."""
-    job = running()
-    waits = [settled(replace(job, losses=losses), LOST, NOW, 0.999999).run_at - NOW for losses in range(19)]
-    assert waits[:5] == pytest.approx([0, 0, 5, 10, 20], rel=1e-4)
-    assert waits == sorted(waits)
-    assert waits[-1] == pytest.approx(300, rel=1e-4)
-
-
-def test_a_job_is_alone_from_the_third_loss_on():
-    """Whoever kills workers does so alone."""
-    job = submitted()
-    alone = []
-    for _ in range(4):
-        job = settled(claimed(job), LOST)
-        alone.append(job.alone)
-    assert alone == [False, False, True, True]
-
-
-def test_a_lost_job_ends_with_the_reason():
-    """Its error has the code of a loss."""
-    job = settled(running(losses=1), LOST)
-    assert job.error == Error("lost", "its worker vanished")
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES.values(), ids=OUTCOMES)
@@ -521,12 +496,11 @@ def test_who_may_have_killed_a_shared_host_goes_back_at_no_cost_and_runs_alone()
     job = settled(running(), Interrupted("its host died", suspect=True))
     assert (job.state, job.failures, job.crashes, job.losses) == (State.QUEUED, 0, 0, 0)
     assert job.suspected
-    assert job.alone
     again = settled(claimed(job), Interrupted("drain"))
-    assert again.alone
+    assert again.suspected
     over = settled(claimed(again), Succeeded(b"1"))
-    assert not lifecycle.retry(over, NOW).apply(over).alone
+    assert not lifecycle.retry(over, NOW).apply(over).suspected
 
 
 def test_the_neighbour_of_one_that_was_stopped_is_not_suspected():
-    assert not settled(running(), Interrupted("a neighbour in its host was stopped")).alone
+    assert not settled(running(), Interrupted("a neighbour in its host was stopped")).suspected

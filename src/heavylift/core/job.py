@@ -92,7 +92,8 @@ class Job:
     """One request to run a task. Times are Unix seconds; `args`, `result` and `checkpoint` are JSON bytes.
 
     `attempt` grows at every claim and is the fence of every write; `failures`, `crashes` and `losses` are the three
-    budgets. `suspected`: a host that it shared with others died, and nobody knows by whom. (`worker`, `epoch`) holds
+    budgets. `suspected`: a host that it shared with others died, and nobody knows by whom; it is alone in its host
+    from then on. (`worker`, `epoch`) holds
     the job while it runs. `seq` is the number of its last event. `cancel` stands from the request on; `stopped` says
     how a cancelled job ended. `log_bytes` counts what its log has taken.
     """
@@ -127,15 +128,6 @@ class Job:
         """The queue that it stands in."""
         return self.options.queue
 
-    @property
-    def alone(self) -> bool:
-        """Whether it is to be alone in its host: its worker vanished under it three times, or it may have
-        killed a host that it shared.
-        """
-        return self.suspected or self.losses >= ALONE_AFTER
-
-
-ALONE_AFTER = 3
 
 Draft: Any = make_dataclass(
     "Draft", [(item.name, Any, field(default=item.default)) for item in fields(Job)], slots=True, eq=False

@@ -41,9 +41,9 @@ class Options:
 
     `run_at` wins over `delay`. `timeout` is per attempt; `grace` is what task code gets to clean up in before it is
     killed. `crashes` and `losses` are budgets like `retry.attempts`: starts that end with a dead host, and with a
-    dead worker. `memory` bounds the resident set of the host, `cpu_time` the CPU seconds of one attempt. `run_in`
-    "thread" is for code that waits (for a network, say); coroutines run in a "loop". `fresh`: each attempt gets a new
-    host, and nobody gets it after that.
+    dead worker, in a row and without a new checkpoint. `memory` bounds the resident set of the host, `cpu_time` the
+    CPU seconds of one attempt. `run_in` "thread" is for code that waits (for a network, say); coroutines run in a
+    "loop". `fresh`: each attempt gets a new host, and nobody gets it after that.
     """
 
     queue: str = "default"
@@ -54,7 +54,7 @@ class Options:
     grace: float = 5.0
     retry: Retry = field(default_factory=Retry)
     crashes: int = 3
-    losses: int = 20
+    losses: int = 60
     unique: str | None = None
     on_conflict: str = "existing"
     labels: Mapping[str, str] = field(default_factory=dict)

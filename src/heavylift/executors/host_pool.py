@@ -94,7 +94,7 @@ class HostPool(ABC):
         pace: Pace,
     ) -> Run:
         self._numbers += 1
-        shares = not (job.alone or job.options.fresh)
+        shares = not (job.suspected or job.options.fresh)
         run = Run(self._numbers, job, report, finished, time.monotonic(), pace, shares)
         self._runs[job.id, job.attempt] = run
         return run

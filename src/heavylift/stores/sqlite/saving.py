@@ -160,11 +160,13 @@ def _refused(change: Change, job: Current, dead: set[tuple[str, int]], mine: Map
 
 def _is_dead(job: Current, dead: set[tuple[str, int]], mine: Mapping[str, Mapping[str, int]]) -> bool:
     """Whether it is this process that lost the job: it beats as the worker that holds it (`mine["beats"]`: worker to
-    epoch), was declared dead, and did not get the job back from a sweep of its own (`mine["swept"]`: job to attempt).
+    epoch), this epoch was declared dead or another followed it, and no sweep of its own (`mine["swept"]`: job to
+    attempt) gave it the job back.
     """
-    if job.worker is None or job.epoch is None or (job.worker, job.epoch) not in dead:
+    epoch = None if job.worker is None else mine["beats"].get(job.worker)
+    if job.worker is None or job.epoch is None or epoch is None or mine["swept"].get(job.id) == job.attempt:
         return False
-    return mine["beats"].get(job.worker) == job.epoch and mine["swept"].get(job.id) != job.attempt
+    return epoch > job.epoch or (epoch == job.epoch and (job.worker, job.epoch) in dead)
 
 
 def _write(transaction: Transaction, job: Current, change: Change) -> None:

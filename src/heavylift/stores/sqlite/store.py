@@ -135,6 +135,8 @@ class SqliteStore:
         """Renew the worker's lease for `lease` seconds and bring back its mailbox."""
         mailbox = await self._open_now().writer.call(lambda transaction: workers.beat(transaction, worker, lease))
         if mailbox.alive:
+            if self._mine["beats"].get(worker.id, worker.epoch) != worker.epoch:
+                self._held.clear()  # what the epoch before claimed is not this one's
             self._mine["beats"][worker.id] = worker.epoch
         return mailbox
 
@@ -144,9 +146,11 @@ class SqliteStore:
 
     async def sweep(self, worker: str, *, others: bool) -> list[Job]:
         """Declare workers dead, and return up to 200 running jobs whose worker is dead or unknown."""
-        found = await self._open_now().writer.call(
-            lambda transaction: workers.sweep(transaction, worker, others=others)
-        )
+        opened, now = self._open_now(), self._clock.monotonic()
+        # A look first, which takes no turn: nearly always there is nothing to do.
+        if not await opened.read(lambda connection: workers.is_to_sweep(connection, worker, now, others=others)):
+            return []
+        found = await opened.writer.call(lambda transaction: workers.sweep(transaction, worker, others=others))
         self._mine["swept"] = {job.id: job.attempt for job in found}
         return found
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from heavylift.core.outcome import Crashed, Failed, Interrupted, Outcome, Succeeded
+from heavylift.core.outcome import Crashed, Failed, Outcome, Succeeded
 from heavylift.executor import Ability, Executor
 from heavylift.testing.executors.cases import ExecutorSuite, own_processes, until
 
@@ -109,15 +109,6 @@ class HarmCases(ExecutorSuite):
             await until(lambda: len(own_processes()) <= at_rest)
             assert executor.free.process >= 3
             assert isinstance(await self.give(executor, "give").outcome(), Succeeded)
-
-    async def test_a_job_that_lost_its_worker_thrice_is_alone_in_its_host(self) -> None:
-        async with self.running(Ability.KILL, concurrency=1) as executor:
-            for _ in range(50):
-                await self.give(executor, "give").outcome()
-            attempts = [self.give(executor, "give", job={"losses": 3 * (number % 2)}) for number in range(10)]
-            for attempt in attempts:
-                outcome = await attempt.outcome()
-                assert isinstance(outcome, Succeeded | Interrupted)
 
     async def test_an_attempt_of_each_kind_at_once(self) -> None:
         async with self.running(Ability.KILL, concurrency=2) as executor:

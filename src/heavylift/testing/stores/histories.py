@@ -27,7 +27,6 @@ from heavylift.testing.stores.cases import LEASE, StoreCases
 from heavylift.testing.stores.saving import checkpoint, report
 
 WORKERS = ("w0", "w1", "w2")
-LOST = Interrupted("lost", lost=True)
 ERROR = Error("failed", "it broke")
 OUTCOMES: tuple[Outcome, ...] = (
     Succeeded(b"1"),
@@ -77,6 +76,8 @@ class World:
     epochs: dict[str, int] = field(default_factory=lambda: dict.fromkeys(WORKERS, 0))
     deadlines: dict[str, float] = field(default_factory=dict)
     """Until when a living worker's lease lasts."""
+    beats: dict[str, float] = field(default_factory=dict)
+    """When each beat last."""
     paused: bool = False
     concurrency: int = 0
 
@@ -174,6 +175,7 @@ class World:
             self.epochs[worker] += 1
         mailbox = await self.store.beat(self.cases.worker(worker, epoch=self.epochs[worker]), LEASE)
         assert mailbox.alive
+        self.beats[worker] = self.clock.monotonic()
         self.deadlines[worker] = self.clock.monotonic() + LEASE
         expected = {
             (job.id, job.attempt, job.cancel)
@@ -184,9 +186,10 @@ class World:
 
     async def sweep(self, worker: str) -> None:
         got = await self.store.sweep(worker, others=True)
-        for name, deadline in list(self.deadlines.items()):
-            if name != worker and deadline < self.clock.monotonic():
-                del self.deadlines[name]
+        if self.beats[worker] + LEASE / 2 >= self.clock.monotonic():  # else it was away itself
+            for name, deadline in list(self.deadlines.items()):
+                if name != worker and deadline < self.clock.monotonic():
+                    del self.deadlines[name]
         orphans = {
             job.id: job
             for job in self.jobs.values()
@@ -194,7 +197,7 @@ class World:
             and not (job.worker in self.deadlines and self.epochs[job.worker] == job.epoch)
         }
         assert {job.id: job for job in got} == orphans
-        await self.save(*[lifecycle.settle(job, LOST, self.clock.wall()) for job in got])
+        await self.save(*[lifecycle.settle(job, outcome, self.clock.wall()) for job, outcome in lifecycle.lose(got)])
 
     async def pause(self, paused: bool) -> None:  # noqa: FBT001  drawn
         self.paused = paused
