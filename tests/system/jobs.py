@@ -165,3 +165,59 @@ def hold(ctx: Context, *, held: Annotated[str, Provide(open_marked)] = provided)
     mark("start", ctx.job_id, ctx.tempdir, held)
     while True:
         time.sleep(0.01)
+
+
+@lift.task(retry=Retry(1))
+def talk(ctx: Context, folder: str) -> int:
+    """When the file named by its attempt is there, it reports one thing of each kind and ends."""
+    mark("start", ctx.job_id, ctx.attempt)
+    while not Path(folder, str(ctx.attempt)).exists():
+        time.sleep(0.005)
+    ctx.progress(ctx.attempt, 10)
+    ctx.checkpoint(ctx.attempt)
+    ctx.log.info("attempt %d", ctx.attempt)
+    mark("said", ctx.job_id, ctx.attempt)
+    return ctx.attempt
+
+
+@lift.task(retry=Retry(1))
+async def talk_awaiting(ctx: Context, folder: str) -> int:
+    """The same on a loop."""
+    mark("start", ctx.job_id, ctx.attempt)
+    while not Path(folder, str(ctx.attempt)).exists():
+        await asyncio.sleep(0.005)
+    mark("said", ctx.job_id, ctx.attempt)
+    return ctx.attempt
+
+
+@lift.task(retry=Retry(1))
+def hold_the_interpreter(ctx: Context) -> int:
+    """One call into C that lets no other thread of its process run, for longer than anybody waits."""
+    mark("start", ctx.job_id, ctx.attempt)
+    return sum(range(2**62))
+
+
+@lift.task(retry=Retry(1), losses=4)
+def kill_the_worker(ctx: Context, pid_file: str) -> None:
+    """A job that means harm."""
+    mark("start", ctx.job_id, ctx.attempt)
+    os.kill(int(Path(pid_file).read_text()), signal.SIGKILL)
+    time.sleep(60)
+
+
+@lift.task(retry=Retry(1))
+def rest(ctx: Context, seconds: float) -> int:
+    """Takes its time, and no CPU's."""
+    mark("start", ctx.job_id, ctx.attempt)
+    time.sleep(seconds)
+    mark("end", ctx.job_id, ctx.attempt)
+    return ctx.attempt
+
+
+@lift.task(retry=Retry(1))
+async def rest_awaiting(ctx: Context, seconds: float) -> int:
+    """The same on a loop."""
+    mark("start", ctx.job_id, ctx.attempt)
+    await asyncio.sleep(seconds)
+    mark("end", ctx.job_id, ctx.attempt)
+    return ctx.attempt
