@@ -197,10 +197,12 @@ def hold_the_interpreter(ctx: Context) -> int:
     return sum(range(2**62))
 
 
-@lift.task(retry=Retry(1), losses=4)
+@lift.task(retry=Retry(1), losses=3)
 def kill_the_worker(ctx: Context, pid_file: str) -> None:
     """A job that means harm."""
     mark("start", ctx.job_id, ctx.attempt)
+    while not Path(pid_file).exists():
+        time.sleep(0.01)
     os.kill(int(Path(pid_file).read_text()), signal.SIGKILL)
     time.sleep(60)
 

@@ -5,14 +5,14 @@ The time of leases is the tests' own: it passes when they say so, and however sl
 """
 
 import asyncio
-import itertools
 import os
+import random
 import time
 
 import psutil
 import pytest
 from tests.system.service import until
-from tests.system.workers import alive, machine, stopped
+from tests.system.workers import SWEEP, alive, machine, stopped
 
 from heavylift import State
 
@@ -22,14 +22,13 @@ ALONE = {"lease": 3600, "beat": 600, "sweep": 600, "poll": 600}
 """Settings under which nothing but the look for dead processes can find what a dead worker left."""
 
 
-async def rounds_of_housekeeping(count: int = 4) -> None:
-    """Time for whoever would wrongly sweep: nothing tells of a sweep that finds nothing."""
+async def time_passes(seconds: float) -> None:
+    """For whoever would wrongly do something meanwhile, which nothing tells of."""
     began = time.monotonic()
-    await until(lambda: time.monotonic() - began > count * 0.3, 60)
+    await until(lambda: time.monotonic() - began > seconds, seconds + 60)
 
 
-@pytest.mark.parametrize("order", list(itertools.permutations(range(2))), ids=str)
-async def test_a_suspend_of_all_workers_costs_nothing(tmp_path, order):
+async def test_a_suspend_of_all_workers_costs_nothing(tmp_path):
     async with machine(tmp_path, lease=LEASE) as found:
         workers = [await found.worker(), await found.worker()]
         names = ["talk", "talk", "talk_awaiting", "talk", "talk_awaiting", "talk"]
@@ -39,10 +38,10 @@ async def test_a_suspend_of_all_workers_costs_nothing(tmp_path, order):
         await found.lease_passes(LEASE * 1.5, *workers)  # each of them may sweep the other
         async with stopped(found, *workers):
             found.clock.shift(lease=3 * LEASE)
-            for number in order:
-                workers[number].go_on()
-                await found.beaten(workers[number])
-                await rounds_of_housekeeping()
+            for worker in random.sample(workers, 2):
+                worker.go_on()
+                await found.beaten(worker)
+                await time_passes(4 * SWEEP)
         await found.beaten(*workers)
         (tmp_path / "1").touch()
         assert [await handle.result(timeout=40) for handle in handles] == [1] * len(names)
@@ -54,7 +53,7 @@ async def test_a_suspend_of_all_workers_costs_nothing(tmp_path, order):
         await found.lease_passes(LEASE * 1.5, *workers)
         async with stopped(found, workers[0]):
             await found.lease_passes(LEASE * 1.5, workers[1])
-            await rounds_of_housekeeping()
+            await time_passes(4 * SWEEP)
         await until(lambda: workers[0].said("lease was lost"))
 
 
@@ -102,40 +101,42 @@ async def test_what_a_worker_says_after_it_was_declared_dead_is_refused_and_it_b
         assert [found.starts(handle.id) for handle in (talking, silent)] == [[1, 2], [1, 2]]
 
 
-@pytest.mark.parametrize("place", ["process", "thread"])
-async def test_a_job_that_holds_the_interpreter_for_many_leases_starts_once(tmp_path, place):
-    async with machine(tmp_path, lease=LEASE, threads=1) as found:
+async def test_jobs_that_hold_the_interpreter_for_many_leases_start_once(tmp_path):
+    async with machine(tmp_path, lease=LEASE) as found:
         workers = [await found.worker(), await found.worker()]
-        handle = await found.task("hold_the_interpreter").using(run_in=place, grace=0.2).submit()
-        await found.marked("start", handle.id)
+        holding = found.task("hold_the_interpreter").using(grace=0.2)
+        handles = [await holding.using(run_in=place).submit() for place in ("process", "thread")]
+        for handle in handles:
+            await found.marked("start", handle.id)
         await found.lease_passes(LEASES * LEASE, *workers)
-        job = await handle.refresh()
-        assert (job.state, job.attempt, job.losses) == (State.RUNNING, 1, 0)
-        receipt = await handle.cancel(force=True)
-        assert receipt.state == State.CANCELLED
-        assert found.starts(handle.id) == [1]
+        for handle in handles:
+            job = await handle.refresh()
+            assert (job.state, job.attempt, job.losses) == (State.RUNNING, 1, 0)
+            receipt = await handle.cancel(force=True)
+            assert receipt.state == State.CANCELLED
+            assert found.starts(handle.id) == [1]
 
 
-@pytest.mark.parametrize("hours", [1, -1], ids=["forward", "back"])
-async def test_the_wall_clock_is_for_run_at_alone(tmp_path, hours):
+async def test_the_wall_clock_is_for_run_at_alone(tmp_path):
     async with machine(tmp_path, lease=LEASE) as found:
         workers = [await found.worker(), await found.worker()]
         limited = found.task("talk").using(timeout="30m")
         handles = [await limited.submit(str(tmp_path)), await found.task("talk_awaiting").submit(str(tmp_path))]
         for handle in handles:
             await found.marked("start", handle.id)
-        waiting = await found.task("rest").using(delay="30m").submit(0.0)
+        soon, later = [await found.task("rest").using(delay=delay).submit(0.0) for delay in ("30m", "90m")]
         await found.lease_passes(LEASE * 1.5, *workers)
 
-        found.clock.shift(wall=hours * 3600)
-        await found.lease_passes(LEASE * 1.5, *workers)
-        await rounds_of_housekeeping()
-        now = await found.task("rest").submit(0.0)
-        assert await now.result(timeout=40) == 1
-        if hours > 0:
-            assert await waiting.result(timeout=40) == 1  # its time has come
-        else:
-            assert (await waiting.refresh()).state is State.QUEUED
+        for hours in (1, -2):
+            async with stopped(found, workers[0]):  # the other one alone has beaten by the new time
+                found.clock.shift(wall=hours * 3600)
+                await found.beaten(workers[1])
+                await time_passes(4 * SWEEP)
+            await found.beaten(*workers)
+            now = await found.task("rest").submit(0.0)
+            assert await now.result(timeout=40) == 1
+            assert await soon.result(timeout=40) == 1  # its time came with the first hour
+        assert (await later.refresh()).state is State.QUEUED
         (tmp_path / "1").touch()
         assert [await handle.result(timeout=40) for handle in handles] == [1, 1]
         for handle in handles:
@@ -145,6 +146,45 @@ async def test_the_wall_clock_is_for_run_at_alone(tmp_path, hours):
 
 
 # --- dead processes of the same machine ---------------------------------------------------------------------------
+
+
+KILLS = int(os.environ.get("WORKER_KILLS", "3"))
+
+
+async def test_jobs_outlive_their_workers_however_often_those_are_killed(tmp_path, capsys):
+    async with machine(tmp_path) as found:
+        names = [("rest", 2.0), ("rest_awaiting", 3.0)] * 4
+        handles = [await found.task(name).submit(seconds) for name, seconds in names]
+        for _ in range(KILLS):
+            worker = await found.worker()
+            await until(lambda: len(found.marks()) > 0)
+            await time_passes(random.uniform(0, 2.5))  # to somewhere in the middle of what it runs
+            worker.kill()
+        await found.worker()
+        for handle in handles:
+            assert await handle.result(timeout=330) == handle.job.attempt
+            assert found.starts(handle.id)[-1] == handle.job.attempt
+        counts = {handle.job.id[-4:]: (handle.job.attempt, handle.job.losses) for handle in handles}
+    with capsys.disabled():
+        print(f"\n{KILLS} kills, attempts and losses of each job: {list(counts.values())}")
+
+
+async def test_a_job_that_kills_its_workers_is_given_up_with_the_reason_and_its_neighbours_are_not(tmp_path):
+    async with machine(tmp_path) as found:
+        pid_file = tmp_path / "pid"
+        poison = await found.task("kill_the_worker").submit(str(pid_file))
+        neighbours = [await found.task(name).submit(2.0) for name in ("rest", "rest_awaiting")]
+        while not (job := await poison.refresh()).state.final:
+            worker = await found.worker()
+            pid_file.write_text(str(worker.pid))
+            while worker.process.poll() is None and not (await poison.refresh()).state.final:
+                await asyncio.sleep(0.05)
+        assert (job.state, job.losses, job.attempt) == (State.FAILED, 3, 3)
+        assert job.error is not None
+        assert (job.error.code, job.error.message) == ("lost", "its worker vanished")
+        assert found.starts(poison.id) == [1, 2, 3]
+        for handle in neighbours:
+            assert await handle.result(timeout=40) == handle.job.attempt
 
 
 async def gone(processes: list[psutil.Process]) -> float:
@@ -171,6 +211,7 @@ async def test_what_a_dead_process_left_is_found_without_a_lease_running_out(tmp
         dying = asyncio.create_task(gone(tree))
         if who == "its successor":
             await found.worker()
+        warm_at = time.monotonic()
         for handle in (*families, awaiting):
             await found.marked("start", handle.id, 2)
         again_at = max(int(line[3]) / 1e9 for line in found.marks() if line[0] == "start" and line[2] == "2")
@@ -180,4 +221,5 @@ async def test_what_a_dead_process_left_is_found_without_a_lease_running_out(tmp
         for handle in families:
             await handle.cancel(force=True)
     with capsys.disabled():
-        print(f"\n{who}: all gone {died_at - killed_at:.2f} s, all started again {again_at - killed_at:.2f} s after")
+        times = f"all gone {died_at - killed_at:.2f} s, warm {warm_at - killed_at:.2f} s"
+        print(f"\n{who}: {times}, all started again {again_at - killed_at:.2f} s after the kill")

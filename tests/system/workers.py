@@ -25,7 +25,9 @@ from heavylift.client import Client
 from heavylift.store import WorkerStatus
 from heavylift.stores import open_store
 
-BEAT = 0.2
+BEAT, SWEEP = 0.1, 0.3
+STEP = 5.0
+"""Seconds of leases that pass at once: less than half a lease, which no worker may miss."""
 
 
 class Clock:
@@ -59,7 +61,7 @@ class Machine:
         self.clock = Clock(folder / "clock")
         self.client = Client(open_store(self.url, self.clock), self.clock)
         self.workers: list[Worker] = []
-        self.settings = {"store": self.url, "concurrency": 2, "beat": BEAT, "sweep": 0.3, "drain": 1.0} | settings
+        self.settings = {"store": self.url, "concurrency": 2, "beat": BEAT, "sweep": SWEEP, "drain": 1.0} | settings
 
     def task(self, name: str) -> BoundTask[..., ..., Any, Any]:
         return BoundTask(jobs.lift.registry[name], lambda: self.client)
@@ -98,14 +100,14 @@ class Machine:
                 while (status := await self.status(worker)) is None or not (
                     status.beat_age < self.clock.monotonic() - began
                 ):
-                    await asyncio.sleep(BEAT / 4)
+                    await asyncio.sleep(BEAT / 10)
 
     async def lease_passes(self, seconds: float, *workers: "Worker") -> None:
         """Let so many seconds of leases pass; these workers beat all the time, and so keep their contact."""
         while seconds > 0:
             await self.beaten(*workers)
-            self.clock.shift(lease=min(seconds, 3.0))
-            seconds -= 3.0
+            self.clock.shift(lease=min(seconds, STEP))
+            seconds -= STEP
         await self.beaten(*workers)
 
 
