@@ -1,10 +1,14 @@
 """What becomes of jobs and processes when the worker, the nanny, or both are killed."""
 
+import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from heavylift.core.outcome import Cancelled, Crashed, Succeeded
 from heavylift.executor import Application, StopReason
@@ -150,3 +154,30 @@ def test_a_worker_imports_neither_pydantic_nor_the_application():
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "pydantic" not in found.stdout.split(), found.stdout
     assert Path(__file__).exists()
+
+
+@pytest.mark.parametrize(("size", "outcome"), [(10, Succeeded), (5_000_000, Crashed)], ids=["behind it", "within it"])
+async def test_a_host_that_dies_while_it_answers(tmp_path, size, outcome):
+    """An answer that is there whole counts, whatever became of its host; half of one is none."""
+    pool = await running_pool(concurrency=1, max_result="10MiB")
+    attempt = give(pool, "wait_for", path=str(tmp_path / "go"), size=size)
+    await attempt.begun()
+    [host] = pool._hosts
+    loop = asyncio.get_running_loop()
+    loop.remove_reader(host._stream)  # as if the worker had something else to do
+    (tmp_path / "go").touch()
+    await until(lambda: unread(host._stream) >= min(size, 50_000))
+    os.kill(host.pid, signal.SIGKILL)
+    ended = await attempt.outcome()
+    assert isinstance(ended, outcome), ended
+    assert len(attempt.reports) == 1, "it ran once"
+    assert isinstance(await give(pool, "give").outcome(), Succeeded)
+    await pool.close(0.0)
+
+
+def unread(stream):
+    """How many bytes wait to be read."""
+    try:
+        return len(stream.recv(1_000_000, socket.MSG_PEEK))
+    except BlockingIOError:
+        return 0

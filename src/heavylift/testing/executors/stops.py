@@ -13,7 +13,7 @@ from heavylift.core.outcome import Cancelled, Failed, Interrupted, Succeeded, Ti
 from heavylift.executor import Ability, StopReason
 from heavylift.testing.executors.cases import Attempt, ExecutorSuite, alive, until
 
-SOFT = ["spin", "spin in a line", "sleep", "report", "swallow"]
+SOFT = ["spin", "spin in a line", "sleep", "report", "swallow", "callback", "thread", "import"]
 HARD = ["stubborn", "native"]
 
 
