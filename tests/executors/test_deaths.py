@@ -12,6 +12,7 @@ import pytest
 
 from heavylift.core.outcome import Cancelled, Crashed, Succeeded
 from heavylift.executor import Application, StopReason
+from heavylift.executors import processes
 from heavylift.executors.link import Nanny
 from heavylift.executors.pool import Pool
 from heavylift.settings import Settings
@@ -61,6 +62,18 @@ def started_worker(folder):
 
 async def test_nothing_outlives_a_killed_worker(tmp_path):
     worker, nanny, hosts, children = started_worker(tmp_path)
+    worker.kill()
+    await until(lambda: not any(alive(pid) for pid in (nanny, *hosts, *children)))
+    worker.communicate()
+
+
+async def test_nothing_outlives_a_worker_that_was_killed_before_it_had_read_all_of_its_nannys_news(tmp_path):
+    worker, nanny, hosts, children = started_worker(tmp_path)
+    worker.send_signal(signal.SIGSTOP)
+    childless = next(pid for pid in hosts if not processes.children(pid))
+    os.kill(childless, signal.SIGKILL)
+    # Reaped by its nanny, which says so and then sleeps again.
+    await until(lambda: not Path(f"/proc/{childless}").exists() and state(nanny) == "S")
     worker.kill()
     await until(lambda: not any(alive(pid) for pid in (nanny, *hosts, *children)))
     worker.communicate()
@@ -181,3 +194,8 @@ def unread(stream):
         return len(stream.recv(1_000_000, socket.MSG_PEEK))
     except BlockingIOError:
         return 0
+
+
+def state(pid):
+    """The state of a process as proc_pid_stat(5) has it."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

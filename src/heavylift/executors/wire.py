@@ -153,7 +153,10 @@ def send_packet(to: socket.socket, packet: bytes, descriptors: tuple[int, ...] =
 
 def receive_packet(source: socket.socket) -> tuple[bytes, list[int]] | None:
     """A packet and its descriptors, which are the caller's to close; None at the end of file."""
-    packet, ancillary, _, _ = source.recvmsg(INLINE, 128, socket.MSG_CMSG_CLOEXEC)
+    try:
+        packet, ancillary, _, _ = source.recvmsg(INLINE, 128, socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:
+        return None  # the other side died before it had read all that it was sent
     if not packet:
         return None
     descriptors = _descriptors(ancillary) if ancillary else []

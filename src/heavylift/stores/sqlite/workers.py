@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,7 @@ def _lives(connection: sqlite3.Connection, worker: str, epoch: int) -> bool:
     return found is not None
 
 
+@cache
 def boot_id() -> str:
     """The kernel's name of this boot."""
     with suppress(OSError):
@@ -152,6 +154,7 @@ def boot_id() -> str:
     return ""
 
 
+@cache
 def pid_namespace() -> str:
     """The kernel's name of the space in which this process's pid counts."""
     with suppress(OSError):
