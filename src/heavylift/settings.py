@@ -58,7 +58,8 @@ class Settings:
     beat: float = 5.0
     """How often a worker renews its lease."""
     sweep: float = 5.0
-    """How often a worker looks for dead workers, and what else there is to keep tidy."""
+    """How often a worker looks for workers whose lease ran out, and what else there is to keep tidy; for dead processes
+    of its machine at least once a second."""
     poll: float = 1.0
     """How often a worker looks for jobs when no hint came."""
     drain: float = 20.0

@@ -29,12 +29,13 @@ def _in_finalizers(ctx: Context, path: Path) -> None:
         path.write_text("cleaned up")
 
 
-def _in_callbacks(ctx: Context, path: Path) -> None:
-    @ctypes.CFUNCTYPE(None)
-    def called_by_c() -> None:
-        for _ in range(2000):
-            pass
+def _work() -> None:
+    for _ in range(2000):
+        pass
 
+
+def _in_callbacks(ctx: Context, path: Path) -> None:
+    called_by_c = ctypes.CFUNCTYPE(None)(_work)
     try:
         ctx.progress(message="begun")
         while True:
