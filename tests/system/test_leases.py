@@ -151,6 +151,7 @@ async def test_the_wall_clock_is_for_run_at_alone(tmp_path):
 KILLS = int(os.environ.get("WORKER_KILLS", "3"))
 
 
+@pytest.mark.timeout(max(120, 20 * KILLS))
 async def test_jobs_outlive_their_workers_however_often_those_are_killed(tmp_path, capsys):
     async with machine(tmp_path) as found:
         names = [("rest", 2.0), ("rest_awaiting", 3.0)] * 4
@@ -175,8 +176,10 @@ async def test_a_job_that_kills_its_workers_is_given_up_with_the_reason_and_its_
         poison = await found.task("kill_the_worker").submit(str(pid_file))
         neighbours = [await found.task(name).submit(2.0) for name in ("rest", "rest_awaiting")]
         while not (job := await poison.refresh()).state.final:
+            pid_file.unlink(missing_ok=True)
             worker = await found.worker()
-            pid_file.write_text(str(worker.pid))
+            (tmp_path / "unfinished").write_text(str(worker.pid))
+            (tmp_path / "unfinished").rename(pid_file)
             while worker.process.poll() is None and not (await poison.refresh()).state.final:
                 await asyncio.sleep(0.05)
         assert (job.state, job.losses, job.attempt) == (State.FAILED, 3, 3)
