@@ -91,9 +91,9 @@ def main(
         from heavylift.executors.shared import SharedHost  # noqa: PLC0415  most hosts need no event loop
 
         host = SharedHost(registry, socket_of_requests, wire, page, settings, overrides)
-        faulthandler.register(STACK_SIGNAL, stacks, chain=False)
     else:
         host = Host(registry, socket_of_requests, wire, page, settings, overrides)
+    faulthandler.register(STACK_SIGNAL, stacks, chain=False)
     _reseed()
     try:
         for hook in hooks:

@@ -25,7 +25,7 @@ from heavylift.core.job import Job
 STOP_SIGNAL = signal.SIGRTMIN + 3
 """Asks a host to look at its page: is the run that it runs to be stopped?"""
 STACK_SIGNAL = signal.SIGRTMIN + 4
-"""Asks a shared host to write the stacks of its threads."""
+"""Asks a host to write the stacks of its threads."""
 HIGH_DESCRIPTORS = 64
 """A host keeps its own descriptors from here on, out of the way of code that closes what it did not open."""
 CLOSED_BY_TASK = 97
