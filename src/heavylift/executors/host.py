@@ -93,6 +93,7 @@ def main(
         host = SharedHost(registry, socket_of_requests, wire, page, settings, overrides)
     else:
         host = Host(registry, socket_of_requests, wire, page, settings, overrides)
+    faulthandler.enable(stacks)
     faulthandler.register(STACK_SIGNAL, stacks, chain=False)
     _reseed()
     try:
@@ -219,7 +220,7 @@ class Host:
             if page.stop == number and was_led_to(error, Cancelled):
                 if not isinstance(error, Cancelled):
                     self._reporter.log("error", f"Raised while it was stopped: {answers.traceback_of(error)}")
-                return (Kind.CANCELLED, b""), 0
+                return (Kind.CANCELLED, answers.traceback_of(error).encode() if page.tells else b""), 0
             return answers.raised(task, error, request.failures + 1), 0
         finally:
             guard.forget()
@@ -295,7 +296,6 @@ def _redirect(output: int) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # an application may have replaced it
             stream.reconfigure(line_buffering=True)
-    faulthandler.enable(output)
 
 
 def _reseed() -> None:

@@ -12,14 +12,24 @@ from abc import ABC, abstractmethod
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from heavylift.executors import processes, verdicts
+from heavylift.executors import processes, stacks, verdicts
 from heavylift.executors.output import Output
-from heavylift.executors.wire import HEADER, NUMBER_SIZE, STOP_PACKET, Kind, Page, number_of, pack_request, send_packet
+from heavylift.executors.wire import (
+    HEADER,
+    NUMBER_SIZE,
+    STACK_SIGNAL,
+    STOP_PACKET,
+    Kind,
+    Page,
+    number_of,
+    pack_request,
+    send_packet,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from heavylift.core.outcome import Outcome
+    from heavylift.core.outcome import Outcome, Usage
     from heavylift.executor import StopReason
     from heavylift.executors.link import Ending, Nanny
     from heavylift.executors.verdicts import Run
@@ -165,6 +175,19 @@ class HostLink(ABC):
                 processes.hurry(self.pid)
         self.leave()
 
+    def ask_for_stack(self) -> None:
+        """Have it write where each of its threads is: soon, whatever it is busy with, native code included."""
+        stacks.clear(self._stacks)
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, STACK_SIGNAL)
+
+    def _crashed(self, ending: Ending, usage: Usage) -> Outcome:
+        return verdicts.crashed(ending.status, self._output.tail(), usage, self._stack_of_death())
+
+    def _stack_of_death(self) -> str | None:
+        # A fault that the interpreter finds itself is told on standard error.
+        return stacks.of_death(stacks.written(self._stacks)) or stacks.of_death(self._output.tail())
+
     # --- what the host says ------------------------------------------------------------------------------------
 
     def _readable(self) -> None:
@@ -254,7 +277,7 @@ class HostLink(ABC):
         self._output.drain()
         back = self.take_back()
         if self.phase is Phase.STARTING:
-            self._failed(f"it ended with status {ending.status}: {self._output.tail()}")
+            self._failed(f"it ended with status {ending.status}: {self._output.tail()}{self._stack_of_death() or ''}")
         self._judge(ending, back)
         self._release(back)
 

@@ -11,7 +11,7 @@ from heavylift.core import codec
 from heavylift.core.job import Progress
 from heavylift.core.outcome import Usage
 from heavylift.executor import Checkpoint, LogLines, Report, StopReason
-from heavylift.executors import processes, verdicts
+from heavylift.executors import processes, stacks, verdicts
 from heavylift.executors.host_link import HostLink, Keeper, Phase
 from heavylift.executors.verdicts import Run, Stop
 from heavylift.executors.wire import (
@@ -29,6 +29,8 @@ CHUNK = 256 * 1024
 ASK_AGAIN = 0.02
 """Seconds between two stop signals: one may come at a moment when nothing can be raised."""
 ASK_SLOWLY_AFTER, ASK_SLOWLY = 1.0, 0.1
+LAST_WORDS, LOOK_AGAIN = 0.5, 0.01
+"""Seconds that a host has to say where it is before it is killed, and between two looks whether it has."""
 UNSTARTED_DEATHS = 5
 """So many hosts may die with a run taken and not begun; then the run is to blame after all."""
 
@@ -81,6 +83,7 @@ class HostProcess(HostLink):
         answered = self.read()
         if run.number in self.running:
             self.signalled = True
+            self._page.tells = reason not in (StopReason.CANCEL, StopReason.DRAIN)
             self._page.stop = run.number
             self._ask(run)
         if answered:
@@ -132,7 +135,9 @@ class HostProcess(HostLink):
             return
         if now >= stop.deadline:
             answered = self.read()  # an answer that is there already wins
-            if run.number in self.running:
+            if run.number in self.running and not self._has_told(stop):
+                run.timer = self._loop.call_later(LOOK_AGAIN, self._ask, run)
+            elif run.number in self.running:
                 run.killed = True
                 self.kill()
             if answered:
@@ -142,6 +147,17 @@ class HostProcess(HostLink):
             signal.pidfd_send_signal(self._pidfd, STOP_SIGNAL)
         pause = ASK_AGAIN if now - stop.asked_at < ASK_SLOWLY_AFTER else ASK_SLOWLY
         run.timer = self._loop.call_at(min(now + pause, stop.deadline), self._ask, run)
+
+    def _has_told(self, stop: Stop) -> bool:
+        """Whether the host has said where it is, before it is killed; if that is part of a failure, it is asked."""
+        if stop.reason in (StopReason.CANCEL, StopReason.DRAIN):
+            return True
+        if stop.told_by is None:
+            stop.told_by = self._loop.time() + LAST_WORDS
+            self.ask_for_stack()
+            return False
+        told, stop.told = stop.told, stacks.size(self._stacks)
+        return self._loop.time() >= stop.told_by or 0 < stop.told == told
 
     def _cpu_now(self) -> float:
         try:
@@ -213,9 +229,11 @@ class HostProcess(HostLink):
             max(0.0, time.monotonic() - page.started_at), max(0.0, ending.cpu - page.cpu_at_start), ending.peak or None
         )
         if run.killed:
-            self._keeper.finish(run, verdicts.stopped(run, started=True, usage=usage))
+            asked = run.stop is not None and run.stop.told_by is not None
+            stack = stacks.written(self._stacks) if asked else None
+            self._keeper.finish(run, verdicts.stopped(run, started=True, usage=usage, stack=stack))
         else:
-            self._keeper.finish(run, verdicts.crashed(ending.status, self._output.tail(), usage))
+            self._keeper.finish(run, self._crashed(ending, usage))
 
     def _died_taken(self, run: Run, ending: Ending, back: list[Run]) -> None:
         run.deaths += 1
@@ -223,4 +241,4 @@ class HostProcess(HostLink):
         if run.deaths < UNSTARTED_DEATHS:
             back.append(run)
         else:
-            self._keeper.finish(run, verdicts.crashed(ending.status, self._output.tail(), Usage()))
+            self._keeper.finish(run, self._crashed(ending, Usage()))

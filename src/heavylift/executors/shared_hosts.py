@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
-import signal
 import time
 from typing import TYPE_CHECKING
 
@@ -16,7 +14,7 @@ from heavylift.executor import Checkpoint, LogLines, StopReason
 from heavylift.executors import verdicts
 from heavylift.executors.host_link import HostLink, Keeper, Phase
 from heavylift.executors.verdicts import Stop
-from heavylift.executors.wire import LAST, NUMBERED, STACK_SIGNAL, Kind, send_packet, stop_packet
+from heavylift.executors.wire import LAST, NUMBERED, Kind, send_packet, stop_packet
 
 if TYPE_CHECKING:
     from heavylift.executors.link import Ending
@@ -93,13 +91,6 @@ class SharedHostProcess(HostLink):
     def stepping(self) -> Run | None:
         """The run that keeps the loop busy now, as far as it is known."""
         return self.running.get(self._page.stepping)
-
-    def ask_for_stack(self) -> None:
-        """Have it write where each of its threads is; `stack` has it a moment later, whatever the host is busy with."""
-        os.ftruncate(self._stacks, 0)
-        os.lseek(self._stacks, 0, os.SEEK_SET)
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._pidfd, STACK_SIGNAL)
 
     def stack(self) -> str:
         """Where the loop was when it was asked for, the most recent call first, without the host's own code."""
@@ -182,4 +173,4 @@ class SharedHostProcess(HostLink):
             elif len(begun) > 1:
                 self._keeper.finish(run, Interrupted("its host died, and it was not alone", suspect=True, usage=usage))
             else:
-                self._keeper.finish(run, verdicts.crashed(ending.status, self._output.tail(), usage))
+                self._keeper.finish(run, self._crashed(ending, usage))

@@ -204,6 +204,7 @@ class Page:
     _STARTED, _STOP, _DROPPED = 0, 1, 2
     _STARTED_AT, _CPU_AT_START = 3, 4
     _RECEIVED, _BEAT_AT, _STEPPING = 5, 6, 7
+    _TELLS, _CPU_BELOW = 12, 13
     _PROGRESS, _LINES = 8, 16  # where the heads of the two areas begin, in words
     _PROGRESS_DATA, _LINES_DATA = 256, 4096  # where their data begin, in bytes
     PROGRESS_ROOM, LINES_ROOM = 3 * 1024, 4 * 4096
@@ -235,6 +236,15 @@ class Page:
         self._words[self._STOP] = number
 
     @property
+    def tells(self) -> bool:
+        """Whether the run that is to stop tells where it was: its stop is a failure."""
+        return bool(self._words[self._TELLS])
+
+    @tells.setter
+    def tells(self, wanted: bool) -> None:
+        self._words[self._TELLS] = wanted
+
+    @property
     def dropped(self) -> int:
         """Lines of the started run's log that were beyond its limit."""
         return self._words[self._DROPPED]
@@ -252,6 +262,15 @@ class Page:
     def cpu_at_start(self) -> float:
         """The CPU time that the host had taken then."""
         return self._floats[self._CPU_AT_START]
+
+    @property
+    def cpu_below(self) -> float:
+        """CPU seconds of the host's children that were over before the started run."""
+        return self._floats[self._CPU_BELOW]
+
+    @cpu_below.setter
+    def cpu_below(self, seconds: float) -> None:
+        self._floats[self._CPU_BELOW] = seconds
 
     @property
     def received(self) -> int:

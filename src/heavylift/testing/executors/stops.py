@@ -109,6 +109,8 @@ class StopCases(ExecutorSuite):
             assert (outcome.killed, outcome.error.code) == (killed, "timed-out")
             assert "0.3 s" in outcome.error.message
             assert outcome.usage.wall >= 0.3
+            if Ability.KILL not in executor.lacks:
+                assert f"in _{how}" in (outcome.error.traceback or "")
 
     async def test_a_timeout_counts_from_the_start(self) -> None:
         async with self.running(concurrency=1) as executor:
