@@ -29,14 +29,15 @@ class StopReason(StrEnum):
     DRAIN = "drain"
     MEMORY = "memory"
     CPU = "cpu"
+    PROCESSES = "processes"
 
 
 class Ability(StrEnum):
     """What not every executor can do. The suite leaves out the cases of what one lacks."""
 
     KILL = "kill"
-    """Runs code in processes of its own: ends what does not listen, with all that it started, keeps it within limits
-    of memory and CPU time, and survives whatever it does to its process.
+    """Runs code in processes of its own: ends what does not listen, with all that it started, keeps it within its
+    limits, and survives whatever it does to its process.
     """
     PARALLEL = "parallel"
     """Runs more than one attempt at a time."""

@@ -36,9 +36,10 @@ class Error:
     """Why an attempt, or the job, did not succeed.
 
     `code` is one of failed, gave-up, unserialisable-result, result-too-large, timed-out, crashed, lost, cancelled,
-    unknown-task, invalid-arguments, memory-limit, cpu-limit. `exception` is the qualified class name. `traceback` is
-    text, shown to permitted readers only. `exit_code` and `signal` (its name, such as SIGSEGV) say how the host died;
-    `stderr` is the tail of what it wrote there.
+    unknown-task, invalid-arguments, memory-limit, cpu-limit, process-limit, open-files-limit. `exception` is the
+    qualified class name. `traceback` is text, shown to permitted readers only; where a process was killed, or died by
+    a signal, it is the stack of that moment, the most recent call first. `exit_code` and `signal` (its name, such as
+    SIGSEGV) say how the host died; `stderr` is the tail of what it wrote there.
     """
 
     code: str

@@ -21,9 +21,11 @@ from heavylift import context
 from heavylift.context import Context
 from heavylift.core import codec
 from heavylift.core.errors import Cancelled
+from heavylift.core.job import Error
 from heavylift.core.task import Task
 from heavylift.executors import answers, hygiene, processes, providing
 from heavylift.executors.answers import Answer
+from heavylift.executors.limits import Imposed
 from heavylift.executors.providing import Kept, Overrides, Scope
 from heavylift.executors.reporting import HostReporter, Wire
 from heavylift.executors.stopping import Guard, was_led_to
@@ -124,6 +126,8 @@ class Host:
         self._reporter = HostReporter(wire, page, self._guard, config.max_log)
         self._kept = Kept(overrides, self._opened)
         self._baseline: hygiene.Baseline | None = None
+        self._worn = False
+        """A job's limit could not be lifted again."""
         own = {Host._call.__code__, *providing.OWN_CODE, *context.OWN_CODE, *self._reporter.unstoppable()}
         self._guard.install(own, self._reporter.protected())
         os.register_at_fork(after_in_child=self._forked)
@@ -149,11 +153,11 @@ class Host:
         (kind, body), flags, ctx = self._attempt(request)
         wall, cpu = time.monotonic() - started_at, time.process_time() - cpu_at_start
         if wall > SHORT:
-            before, self._cpu_of_children = self._cpu_of_children, _cpu_of_children()
-            cpu += self._cpu_of_children - before
-        fit = baseline.quick_look()
+            cpu += self._cpu_of_new_children()
+        fit = baseline.quick_look() and not self._worn
         if not fit:
             processes.kill_children(PATIENCE, spare=baseline.children)
+            cpu += self._cpu_of_new_children()
         if ctx is not None:
             ctx.close()  # what is in its folder is not in use any more
         peak = hygiene.peak_resident() if wall > SHORT else 0
@@ -162,6 +166,12 @@ class Host:
         # The rest keeps nobody waiting. A request that comes meanwhile is not taken before it is done, or goes back.
         if not fit or (wall > SHORT and not baseline.still_fits(peak)):
             self._leave()
+
+    def _cpu_of_new_children(self) -> float:
+        """CPU seconds of the children that were reaped since this was asked for last."""
+        before, self._cpu_of_children = self._cpu_of_children, _cpu_of_children()
+        self._page.cpu_below = self._cpu_of_children
+        return self._cpu_of_children - before
 
     def _leave(self) -> NoReturn:
         """Clean up what the host kept, and go."""
@@ -196,12 +206,22 @@ class Host:
             ctx = self._context(request)
             if task.context_parameter is not None:
                 arguments[task.context_parameter] = ctx
-        result = self._call(task, arguments, request, ctx)
+        if request.limits is None:
+            result = self._call(task, arguments, request, ctx)
+        else:
+            result = self._limited(task, arguments, request, ctx, Imposed(request.limits))
         if ctx is not None:
             self._reporter.end()
         return *result, ctx
 
-    def _call(self, task: Task, arguments: dict[str, Any], request: Request, ctx: Context | None) -> tuple[Answer, int]:
+    def _call(
+        self,
+        task: Task,
+        arguments: dict[str, Any],
+        request: Request,
+        ctx: Context | None,
+        imposed: Imposed | None = None,
+    ) -> tuple[Answer, int]:
         """Run the task's code. While this frame is the innermost one, the guard raises nothing."""
         guard, page, number = self._guard, self._page, request.number
         if page.stop == number:
@@ -217,15 +237,29 @@ class Host:
         except BaseException as error:  # noqa: BLE001  whatever a task raises is its answer
             guard.run = 0
             self._leave_fork()
+            met = None if imposed is None else imposed.met_by(error)
             if page.stop == number and was_led_to(error, Cancelled):
                 if not isinstance(error, Cancelled):
                     self._reporter.log("error", f"Raised while it was stopped: {answers.traceback_of(error)}")
                 return (Kind.CANCELLED, answers.traceback_of(error).encode() if page.tells else b""), 0
-            return answers.raised(task, error, request.failures + 1), 0
+            return answers.raised(task, error, request.failures + 1, met), 0
         finally:
             guard.forget()
         self._leave_fork()
         return answers.returned(task, value, self._config.max_result), 0
+
+    def _limited(
+        self, task: Task, arguments: dict[str, Any], request: Request, ctx: Context | None, imposed: Imposed
+    ) -> tuple[Answer, int]:
+        """Like `_call`, within limits."""
+        refused = imposed.impose()
+        if refused is not None:
+            return answers.failed(Error(*refused), retryable=False), 0
+        try:
+            return self._call(task, arguments, request, ctx, imposed)
+        finally:
+            imposed.lift()
+            self._worn = imposed.worn
 
     def _scoped(self, task: Task, arguments: dict[str, Any], number: int, ctx: Context) -> Answer:
         """The answer of a task that has a Context, or dependencies, with all that is done at its end."""

@@ -167,12 +167,14 @@ class HostLink(ABC):
             self._keeper.host_leaving(self)
             self._keeper.take_back(back)
 
-    def kill(self) -> None:
-        """Kill it; the nanny kills what it leaves behind."""
+    def kill(self, *, trees: bool = False) -> None:
+        """Kill it; the nanny kills what it leaves behind (`trees`: what there is of that already now)."""
         if self._pidfd >= 0:
+            below = processes.children(self.pid) if trees else ()
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
                 processes.hurry(self.pid)
+            processes.kill_trees(below)
         self.leave()
 
     def ask_for_stack(self) -> None:

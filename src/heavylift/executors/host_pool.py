@@ -94,7 +94,8 @@ class HostPool(ABC):
         pace: Pace,
     ) -> Run:
         self._numbers += 1
-        shares = not (job.alone or job.options.fresh)
+        # What it takes below its host can be told from an earlier job's only if it begins in an idle one.
+        shares = not (job.alone or job.options.fresh or job.options.cpu_time is not None)
         run = Run(self._numbers, job, report, finished, time.monotonic(), pace, shares)
         self._runs[job.id, job.attempt] = run
         return run

@@ -13,6 +13,7 @@ from heavylift.core.outcome import Usage
 from heavylift.executor import Checkpoint, LogLines, Report, StopReason
 from heavylift.executors import processes, stacks, verdicts
 from heavylift.executors.host_link import HostLink, Keeper, Phase
+from heavylift.executors.meter import Meter
 from heavylift.executors.verdicts import Run, Stop
 from heavylift.executors.wire import (
     LAST,
@@ -31,6 +32,8 @@ ASK_AGAIN = 0.02
 ASK_SLOWLY_AFTER, ASK_SLOWLY = 1.0, 0.1
 LAST_WORDS, LOOK_AGAIN = 0.5, 0.01
 """Seconds that a host has to say where it is before it is killed, and between two looks whether it has."""
+JUST_BEGUN = 0.01
+"""A run of less seconds is not looked at yet."""
 UNSTARTED_DEATHS = 5
 """So many hosts may die with a run taken and not begun; then the run is to blame after all."""
 
@@ -38,8 +41,9 @@ UNSTARTED_DEATHS = 5
 class HostProcess(HostLink):
     """A host that runs one job at a time: the first one of `running`."""
 
-    def __init__(self, keeper: Keeper, temporary: str) -> None:
+    def __init__(self, keeper: Keeper, temporary: str, most_processes: int) -> None:
         super().__init__(keeper, temporary)
+        self._meter = Meter(most_processes)
         self.signalled = False
         """It was asked to stop a run, so it is not used again."""
         self.depth = 1
@@ -50,6 +54,8 @@ class HostProcess(HostLink):
 
     def send(self, run: Run) -> bool:
         """Give it a run; False when its socket is full."""
+        if not self.running:
+            self._meter.begin(self.pid, run.job.options)
         sent = super().send(run)
         if sent and len(self.running) == 1:
             self._began(run)
@@ -95,13 +101,18 @@ class HostProcess(HostLink):
         if run is None:
             return
         self._fetch_page(run)
-        options = run.job.options
-        if run.stop is not None or self._page.started != run.number:
+        if self._page.started != run.number or time.monotonic() - self._page.started_at < JUST_BEGUN:
             return
-        if options.memory is not None and processes.resident(self.pid) > options.memory:
-            self._keeper.stop_run(run, StopReason.MEMORY, options.grace)
-        elif options.cpu_time is not None and self._cpu_now() - self._page.cpu_at_start > options.cpu_time:
-            self._keeper.stop_run(run, StopReason.CPU, options.grace)
+        options = run.job.options
+        cpu = 0.0 if options.cpu_time is None else max(0.0, self._cpu_now() - self._page.cpu_at_start)
+        excess = self._meter.excess(self.pid, options, cpu)
+        if excess is None:
+            return
+        run.excess = excess
+        if run.stop is None:
+            self._keeper.stop_run(run, excess.reason, options.grace)
+        if excess.far and run.number in self.running:
+            self.stop(run, excess.reason, 0.0, force=True)
 
     def _first(self) -> Run | None:
         return next(iter(self.running.values()), None)
@@ -135,11 +146,11 @@ class HostProcess(HostLink):
             return
         if now >= stop.deadline:
             answered = self.read()  # an answer that is there already wins
-            if run.number in self.running and not self._has_told(stop):
+            if run.number in self.running and not self._has_told(run, stop):
                 run.timer = self._loop.call_later(LOOK_AGAIN, self._ask, run)
             elif run.number in self.running:
                 run.killed = True
-                self.kill()
+                self.kill(trees=run.excess is not None)
             if answered:
                 self._keeper.host_free(self)
             return
@@ -148,12 +159,13 @@ class HostProcess(HostLink):
         pause = ASK_AGAIN if now - stop.asked_at < ASK_SLOWLY_AFTER else ASK_SLOWLY
         run.timer = self._loop.call_at(min(now + pause, stop.deadline), self._ask, run)
 
-    def _has_told(self, stop: Stop) -> bool:
+    def _has_told(self, run: Run, stop: Stop) -> bool:
         """Whether the host has said where it is, before it is killed; if that is part of a failure, it is asked."""
-        if stop.reason in (StopReason.CANCEL, StopReason.DRAIN):
+        far = run.excess is not None and run.excess.far
+        if stop.reason in (StopReason.CANCEL, StopReason.DRAIN) or (far and stop.reason is StopReason.PROCESSES):
             return True
         if stop.told_by is None:
-            stop.told_by = self._loop.time() + LAST_WORDS
+            stop.told_by = self._loop.time() + (LAST_WORDS / 10 if far else LAST_WORDS)
             self.ask_for_stack()
             return False
         told, stop.told = stop.told, stacks.size(self._stacks)
@@ -225,9 +237,9 @@ class HostProcess(HostLink):
         self._fetch_page(run)
         if page.dropped:
             self._report(run, LogLines([], 0, page.dropped))
-        usage = Usage(
-            max(0.0, time.monotonic() - page.started_at), max(0.0, ending.cpu - page.cpu_at_start), ending.peak or None
-        )
+        cpu = max(0.0, ending.cpu - page.cpu_at_start - page.cpu_below, self._meter.cpu)
+        peak = max(ending.peak, self._meter.memory) or None
+        usage = Usage(max(0.0, time.monotonic() - page.started_at), cpu, peak)
         if run.killed:
             asked = run.stop is not None and run.stop.told_by is not None
             stack = stacks.written(self._stacks) if asked else None

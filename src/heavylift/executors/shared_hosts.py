@@ -11,8 +11,9 @@ from heavylift.core import codec
 from heavylift.core.job import Progress
 from heavylift.core.outcome import Interrupted, Usage
 from heavylift.executor import Checkpoint, LogLines, StopReason
-from heavylift.executors import verdicts
+from heavylift.executors import processes, verdicts
 from heavylift.executors.host_link import HostLink, Keeper, Phase
+from heavylift.executors.meter import FAR, Excess
 from heavylift.executors.verdicts import Stop
 from heavylift.executors.wire import LAST, NUMBERED, Kind, send_packet, stop_packet
 
@@ -92,6 +93,22 @@ class SharedHostProcess(HostLink):
         """The run that keeps the loop busy now, as far as it is known."""
         return self.running.get(self._page.stepping)
 
+    def count_processes(self, most: int) -> None:
+        """See whether more processes are below it than may be. A run that is not alone in it may be innocent."""
+        below = processes.descendants(self.pid, FAR * most + 1)
+        if len(below) <= most or (count := processes.living(below)) <= most:
+            return
+        begun = self._begun()
+        if len(begun) != 1:
+            self.kill(trees=True)
+            return
+        excess = begun[0].excess = Excess(StopReason.PROCESSES, count, most)
+        self.stop(begun[0], excess.reason, begun[0].job.options.grace, force=excess.far)
+
+    def _begun(self) -> list[Run]:
+        """The runs that the host has received."""
+        return [run for run in self.running.values() if self._places[run.number] <= self._page.received]
+
     def stack(self) -> str:
         """Where the loop was when it was asked for, the most recent call first, without the host's own code."""
         threads = os.pread(self._stacks, LONGEST_STACK, 0).decode(errors="replace").split("\n\n")
@@ -109,7 +126,7 @@ class SharedHostProcess(HostLink):
             answered = self.read()  # an answer that is there already wins
             if run.number in self.running:
                 run.killed = True
-                self.kill()
+                self.kill(trees=run.excess is not None)
             if answered:
                 self._keeper.host_free(self)
             return
@@ -158,8 +175,7 @@ class SharedHostProcess(HostLink):
         """One that was killed for a stop is over. Of the others nobody knows who killed the host, if nobody here did:
         only one that was alone in it is charged.
         """
-        received = self._page.received
-        begun = {run.number for run in self.running.values() if self._places[run.number] <= received}
+        begun = {run.number for run in self._begun()}
         was_killed = any(run.killed for run in self.running.values())
         for run in list(self.running.values()):
             usage = Usage(wall=max(0.0, time.monotonic() - run.accepted_at))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from heavylift.core.job import Job
     from heavylift.executors.host_link import HostLink
+    from heavylift.executors.meter import Excess
 
 # Looked up once: this is done for every run.
 _usage, _USAGE_SIZE, _SUCCEEDED = USAGE.unpack_from, USAGE.size, int(Kind.SUCCEEDED)
@@ -61,6 +62,8 @@ class Run:
     host: HostLink | None = None
     stop: Stop | None = None
     killed: bool = False
+    excess: Excess | None = None
+    """The limit for which it was stopped."""
     deaths: int = 0
     """Hosts that died when they had taken it and not begun it."""
     timer: TimerHandle | None = None
@@ -88,26 +91,37 @@ def stopped(run: Run, *, started: bool, usage: Usage | None = None, stack: str |
     """
     usage = usage or Usage()
     reason = StopReason.CANCEL if run.stop is None else run.stop.reason
-    options = run.job.options
     match reason:
         case StopReason.CANCEL:
             return Cancelled(started, run.killed, usage)
         case StopReason.DRAIN:
             return Interrupted("drain", usage=usage)
         case StopReason.TIMEOUT:
-            limit = "its limit" if options.timeout is None else f"its timeout of {options.timeout:g} s"
-            return TimedOut(
-                Error("timed-out", f"The attempt ran longer than {limit}.", traceback=stack), run.killed, usage
-            )
-        case StopReason.MEMORY:
-            limit = "its limit" if options.memory is None else f"its limit of {options.memory:,} bytes"
-            return Failed(
-                Error("memory-limit", f"The host took more memory than {limit}.", traceback=stack), usage=usage
-            )
-        case StopReason.CPU:
-            limit = "its limit" if options.cpu_time is None else f"its limit of {options.cpu_time:g} CPU seconds"
-            return Failed(Error("cpu-limit", f"The attempt took more than {limit}.", traceback=stack), usage=usage)
+            timeout = run.job.options.timeout
+            limit = "its limit" if timeout is None else f"its timeout of {timeout:g} s"
+            error = Error("timed-out", f"The attempt ran longer than {limit}.", traceback=stack)
+            return TimedOut(error, run.killed, usage)
+        case StopReason.MEMORY | StopReason.CPU | StopReason.PROCESSES:
+            return Failed(_beyond(run.excess, reason, stack), usage=usage)
     assert_never(reason)
+
+
+_CODES = {StopReason.MEMORY: "memory-limit", StopReason.CPU: "cpu-limit", StopReason.PROCESSES: "process-limit"}
+
+
+def _beyond(excess: Excess | None, reason: StopReason, stack: str | None) -> Error:
+    """The error of a run that took more than it may."""
+    if excess is None:
+        return Error(_CODES[reason], "The attempt took more than its limit.", traceback=stack)
+    used, limit = excess.used, excess.limit
+    match reason:
+        case StopReason.MEMORY:
+            text = f"took {used:,.0f} bytes of memory; its limit is {limit:,.0f} (memory)"
+        case StopReason.CPU:
+            text = f"took {used:.1f} CPU seconds; its limit is {limit:g} (cpu_time)"
+        case _:
+            text = f"had {used:,.0f} processes at a time; the limit is {limit:,.0f} (processes)"
+    return Error(_CODES[reason], f"The attempt, with all that it had started, {text}.", traceback=stack)
 
 
 def crashed(status: int | None, output: str, usage: Usage, stack: str | None) -> Crashed:

@@ -69,7 +69,15 @@ NOT_STARTED = 2
 
 _NUMBER = struct.Struct("<BQ")
 NUMBER_SIZE = _NUMBER.size
-_REQUEST = struct.Struct("<BQIIQHHIiI")
+_REQUEST = struct.Struct("<BQIIQHHIiIQIB")
+
+
+class Limits(NamedTuple):
+    """What the kernel limits for one job; 0: nothing. `nice` is added."""
+
+    address_space: int
+    open_files: int
+    nice: int
 
 
 class Request(NamedTuple):
@@ -85,16 +93,19 @@ class Request(NamedTuple):
     checkpoint: bytes | None
     labels: bytes
     """As JSON; empty when there are none."""
+    limits: Limits | None
 
 
 def pack_request(number: int, job: Job) -> bytes:
     """A claimed job as the bytes of a request."""
     name, task, checkpoint = job.id.encode(), job.task.encode(), job.checkpoint
     args, kept = job.args, -1 if checkpoint is None else len(checkpoint)
-    labels = codec.encode(dict(job.options.labels)) if job.options.labels else b""
+    options = job.options
+    labels = codec.encode(dict(options.labels)) if options.labels else b""
     header = _REQUEST.pack(
         *(_PLAIN, number, job.attempt, job.failures, job.log_bytes),
         *(len(name), len(task), len(args), kept, len(labels)),
+        *(options.address_space or 0, options.open_files or 0, options.nice),
     )
     return b"".join((header, name, task, args, labels, checkpoint or b""))
 
@@ -112,7 +123,8 @@ def number_of(packet: bytes) -> int:
 
 def unpack_request(data: bytes) -> Request:
     """The inverse of `pack_request`."""
-    _, number, attempt, failures, log_bytes, name, task, args, checkpoint, labels = _REQUEST.unpack_from(data)
+    header = _REQUEST.unpack_from(data)
+    _, number, attempt, failures, log_bytes, name, task, args, checkpoint, labels, *limits = header
     at_name = _REQUEST.size
     at_task = at_name + name
     at_args = at_task + task
@@ -128,6 +140,7 @@ def unpack_request(data: bytes) -> Request:
         data[at_args:at_labels],
         None if checkpoint < 0 else data[at_checkpoint : at_checkpoint + checkpoint],
         data[at_labels:at_checkpoint],
+        Limits(*limits) if any(limits) else None,
     )
 
 

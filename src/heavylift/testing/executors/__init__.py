@@ -8,12 +8,13 @@ from __future__ import annotations
 from heavylift.testing.executors.cases import ExecutorSuite
 from heavylift.testing.executors.ends import EndsCases
 from heavylift.testing.executors.harm import HarmCases
+from heavylift.testing.executors.limits import LimitCases
 from heavylift.testing.executors.providing import ProvidingCases
 from heavylift.testing.executors.shared import LoopCases, ThreadCases
 from heavylift.testing.executors.stops import StopCases
 
 
-class ExecutorContract(EndsCases, StopCases, HarmCases, ProvidingCases):
+class ExecutorContract(EndsCases, StopCases, HarmCases, LimitCases, ProvidingCases):
     """Subclass it as `TestMine` and define `make`: an executor, not started, that runs the application of
     `heavylift.testing.executor_tasks` under the given settings.
     """

@@ -126,6 +126,30 @@ class StopCases(ExecutorSuite):
             assert isinstance(outcome, Failed)
             assert (outcome.error.code, outcome.retryable) == ("memory-limit", True)
 
+    async def test_what_it_has_started_counts_too(self) -> None:
+        async with self.running(Ability.KILL, concurrency=1) as executor:
+            options = {"memory": 256 << 20, "grace": 0.5}
+            given = {"size": 64 << 20, "count": 6}
+            # Forked six times over, these bytes are still there but once.
+            shared = self.give(executor, "allocate_in_children", **given, then_wait=False, job=options)
+            outcome = await shared.outcome()
+            assert isinstance(outcome, Succeeded), outcome
+            own = self.give(executor, "allocate_in_children", **given, then_wait=True, job=options)
+            outcome = await own.outcome()
+            assert isinstance(outcome, Failed)
+            assert outcome.error.code == "memory-limit"
+            assert (outcome.usage.peak_rss or 0) > 256 << 20
+
+    async def test_too_much_cpu_time_of_a_process_that_still_runs_fails_the_attempt(self) -> None:
+        async with self.running(Ability.KILL, concurrency=1) as executor:
+            attempt = self.give(executor, "burn_in_child", job={"cpu_time": 0.3, "grace": 0.2})
+            outcome = await attempt.outcome()
+            assert isinstance(outcome, Failed)
+            assert outcome.error.code == "cpu-limit"
+            assert outcome.usage.cpu >= 0.3
+            fits = self.give(executor, "burn", seconds=0.1, job={"cpu_time": 60})
+            assert isinstance(await fits.outcome(), Succeeded)
+
     async def test_too_much_cpu_time_fails_the_attempt(self, tmp_path: Path) -> None:
         async with self.running(Ability.KILL) as executor:
             attempt = self.give(

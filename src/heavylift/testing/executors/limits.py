@@ -1,0 +1,118 @@
+"""ExecutorContract: the limits of single attempts, and that the next one has none of them."""
+
+# ruff: noqa: D102  a test is named by its sentence, asserts, and compares with the very number
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from heavylift.core.outcome import Crashed, Failed, Outcome, Succeeded
+from heavylift.executor import Ability
+from heavylift.testing.executors.cases import ExecutorSuite, own_processes, until
+
+ROUNDS = 9
+"""Of a fork bomb: 512 processes, if nobody stopped it."""
+
+
+class LimitCases(ExecutorSuite):
+    """Address space, open files, niceness, processes."""
+
+    @pytest.mark.parametrize(("task", "said"), [("take_address_space", ""), ("fail_to_allocate", "the table is")])
+    async def test_too_much_address_space_is_told_as_that(self, task: str, said: str) -> None:
+        async with self.running(Ability.KILL, concurrency=1) as executor:
+            options = {"address_space": 2 << 30}
+            outcome = await self.give(executor, task, size=4 << 30, job=options).outcome()
+            assert isinstance(outcome, Failed)
+            assert (outcome.error.code, outcome.retryable) == ("memory-limit", True)
+            assert said in outcome.error.message
+            assert "its address_space of 2,147,483,648 bytes" in outcome.error.message
+            assert task in (outcome.error.traceback or "")
+            assert isinstance(await self.give(executor, "take_address_space", size=4 << 30).outcome(), Succeeded)
+
+    async def test_an_address_space_that_the_host_itself_exceeds_is_refused(self) -> None:
+        async with self.running(Ability.KILL, concurrency=1) as executor:
+            outcome = await self.give(executor, "give", job={"address_space": 1 << 20}).outcome()
+            assert isinstance(outcome, Failed)
+            assert (outcome.error.code, outcome.retryable) == ("memory-limit", False)
+            assert "before the job begins" in outcome.error.message
+
+    async def test_too_many_open_files_are_told_as_that(self) -> None:
+        async with self.running(Ability.KILL, concurrency=1) as executor:
+            outcome = await self.give(executor, "exhaust", what="descriptors", job={"open_files": 50}).outcome()
+            assert isinstance(outcome, Failed)
+            assert (outcome.error.code, outcome.error.exception) == ("open-files-limit", "OSError")
+            assert "its limit of 50 open_files" in outcome.error.message
+            assert isinstance(await self.give(executor, "give").outcome(), Succeeded)
+
+    async def test_more_open_files_than_the_machine_allows_are_refused(self) -> None:
+        async with self.running(Ability.KILL, concurrency=1) as executor:
+            outcome = await self.give(executor, "give", job={"open_files": 1 << 20}).outcome()
+            if isinstance(outcome, Succeeded):
+                pytest.skip("this machine allows a process that many")
+            assert isinstance(outcome, Failed)
+            assert "this machine allows" in outcome.error.message
+
+    async def test_limits_are_there_for_one_attempt(self) -> None:
+        async with self.running(Ability.KILL, concurrency=1) as executor:
+            before = value(await self.give(executor, "limits").outcome())
+            options = {"address_space": "8GiB", "open_files": 100}
+            assert value(await self.give(executor, "limits", job=options).outcome()) == [8 << 30, 100]
+            assert value(await self.give(executor, "limits").outcome()) == before
+
+    async def test_a_nicer_attempt_makes_no_other_one_nicer(self) -> None:
+        async with self.running(Ability.KILL, concurrency=1, nice=3) as executor:
+            _, usual = value(await self.give(executor, "niceness").outcome())
+            _, nicer = value(await self.give(executor, "niceness", job={"nice": 5}).outcome())
+            assert nicer == usual + 5
+            assert value(await self.give(executor, "niceness").outcome())[1] == usual
+
+    async def test_what_runs_out_of_descriptors_leaves_them_to_others(self) -> None:
+        async with self.running(Ability.KILL, concurrency=1) as executor:
+            outcome = await self.give(executor, "exhaust", what="descriptors").outcome()
+            assert isinstance(outcome, Failed)
+            assert "Too many open files" in outcome.error.message
+            first = value(await self.give(executor, "open_files", count=20).outcome())
+            assert value(await self.give(executor, "open_files", count=20).outcome()) == first
+
+    async def test_a_stack_that_is_used_up_is_a_crash_with_its_stack(self) -> None:
+        async with self.running(Ability.KILL, concurrency=1) as executor:
+            outcome = await self.give(executor, "exhaust", what="stack").outcome()
+            assert isinstance(outcome, Crashed)
+            assert outcome.error.signal == "SIGSEGV"
+            assert "the stack was used up" in outcome.error.message
+            assert "in deeper" in (outcome.error.traceback or "")
+
+    @pytest.mark.parametrize("how", ["group", "sessions"])
+    async def test_a_fork_bomb_ends_with_its_job(self, tmp_path: Path, how: str) -> None:
+        async with self.running(Ability.KILL, concurrency=1) as executor:
+            path = tmp_path / "survived"
+            await self.give(executor, "give").outcome()
+            at_rest = own_processes()
+            given = {"path": str(path), "how": how, "rounds": ROUNDS}
+            outcome = await self.give(executor, "bomb", **given, job={"processes": 20, "grace": 0.2}).outcome()
+            assert isinstance(outcome, Failed), outcome
+            assert outcome.error.code == "process-limit"
+            assert "the limit is 20" in outcome.error.message
+            await until(lambda: len(own_processes()) <= len(at_rest))
+            assert not path.exists()
+            assert isinstance(await self.give(executor, "give").outcome(), Succeeded)
+
+    async def test_a_fork_bomb_without_a_limit_of_its_own_meets_the_worker_s(self, tmp_path: Path) -> None:
+        async with self.running(Ability.KILL, concurrency=1, processes=30) as executor:
+            path = tmp_path / "survived"
+            given = {"path": str(path), "how": "group", "rounds": ROUNDS}
+            outcome = await self.give(executor, "bomb", **given, job={"grace": 0.2}).outcome()
+            assert isinstance(outcome, Failed)
+            assert outcome.error.code == "process-limit"
+            assert isinstance(await self.give(executor, "give").outcome(), Succeeded)
+            assert not path.exists()
+
+
+def value(outcome: Outcome) -> Any:
+    """The value of an attempt that succeeded."""
+    assert isinstance(outcome, Succeeded), outcome
+    return json.loads(outcome.result)

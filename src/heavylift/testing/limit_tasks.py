@@ -1,0 +1,111 @@
+"""The tasks of ExecutorContract that meet limits: those of their own, and those of their machine."""
+
+# ruff: noqa: EM101, TRY003  hostile code, on purpose
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def allocate_in_children(size: int, count: int, then_wait: bool) -> int:  # noqa: FBT001  given by name
+    """Start processes that take memory, and together as much as is given."""
+    share = bytearray(b"x") * size  # forked, it is every child's and counts once
+    for _ in range(count):
+        if os.fork() == 0:
+            time.sleep(1000)
+    time.sleep(0.5)
+    while then_wait:
+        own = [bytearray(b"x") * size for _ in range(count)]
+        time.sleep(1000)
+        del own
+    return len(share)
+
+
+def burn_in_child() -> None:
+    """Have a process that is never waited for take CPU time."""
+    if os.fork() == 0:
+        while True:
+            pass
+    time.sleep(1000)
+
+
+def take_address_space(size: int) -> int:
+    """Map so many bytes, in which nothing is ever written."""
+    return len(mmap.mmap(-1, size))
+
+
+def fail_to_allocate(size: int) -> None:
+    """Say in one's own words that there is not enough memory."""
+    try:
+        bytearray(size)
+    except MemoryError as error:
+        raise RuntimeError("the table is too large") from error
+
+
+def open_files(count: int) -> int:
+    """Open so many descriptors, and keep them."""
+    _kept_open.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(count))
+    return os.getpid()
+
+
+_kept_open: list[int] = []
+
+
+def niceness() -> list[int]:
+    """The process, and its niceness."""
+    return [os.getpid(), os.getpriority(os.PRIO_PROCESS, 0)]
+
+
+def limits() -> list[int]:
+    """The soft limits of address space and open files."""
+    return [resource.getrlimit(which)[0] for which in (resource.RLIMIT_AS, resource.RLIMIT_NOFILE)]
+
+
+def bomb(path: str, how: str, rounds: int) -> None:
+    """Fork, and have each fork do so after twenty milliseconds, for so many rounds: then there are 2 ** rounds of them.
+    Whoever is not killed says so in the file at `path`.
+    """
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        rounds -= 1
+        if rounds >= 0 and os.fork() == 0 and how == "sessions":
+            os.setsid()
+        time.sleep(0.02)
+    Path(path).write_text("survived")
+    os._exit(0)
+
+
+def exhaust(what: str) -> None:
+    """Use up what there is of descriptors, or of the stack."""
+    if what == "descriptors":
+        while True:
+            _kept_open.append(os.open(os.devnull, os.O_RDONLY))
+    sys.setrecursionlimit(2**31 - 1)
+
+    deeper()
+
+
+def deeper() -> None:
+    """Call itself through C, each time with a stack frame of C's."""
+    ctypes.CFUNCTYPE(None)(deeper)()
+
+
+TASKS: tuple[Callable[..., Any], ...] = (
+    allocate_in_children,
+    burn_in_child,
+    take_address_space,
+    fail_to_allocate,
+    open_files,
+    niceness,
+    limits,
+    bomb,
+    exhaust,
+)
