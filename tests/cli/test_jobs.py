@@ -80,6 +80,8 @@ WRONG = {
     "twice": (["add", "a=1", "a=2"], 2, "given twice"),
     "an option's value": (["add", "a=1", "--priority", "11"], 2, "from 0 to 9"),
     "an option": (["add", "a=1", "--priorty", "1"], 2, "--priority"),
+    "a limit": (["add", "a=1", "--limit", "memry=1GiB"], 2, "Did you mean 'memory'?"),
+    "a limit's value": (["add", "a=1", "--limit", "nice=20"], 2, "from 0 to 19"),
     "a label": (["add", "a=1", "--label", "x"], 2, "NAME=VALUE"),
 }
 
@@ -91,6 +93,11 @@ def test_what_is_wrong_is_said_and_nothing_is_queued(working, arguments, code, s
     assert said in ended.stderr
     assert "Traceback" not in ended.stderr
     assert working("jobs", "--queue", "wrong").stdout == ""
+
+
+def test_a_limit_holds_for_its_job(working):
+    ended = working("submit", "bounds", "--wait", "--limit", "open_files=77", "--limit", "memory=1GiB")
+    assert 77 <= json.loads(ended.stdout)["open_files"] < 120
 
 
 def test_a_list_when_piped_is_tab_separated_and_newest_first(working):

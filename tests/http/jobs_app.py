@@ -1,6 +1,7 @@
 """The application that the tests serve: tasks that end, wait, burn, fail and die when they are told to."""
 
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -95,6 +96,13 @@ def spin(ctx: Context, *, stubborn: bool = False) -> None:
 def broken() -> None:
     message = "no luck today"
     raise ValueError(message)
+
+
+@lift.task
+def bounds() -> dict[str, int]:
+    """What limits the process that it runs in."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return {"open_files": files, "nice": os.getpriority(os.PRIO_PROCESS, 0)}
 
 
 @lift.task

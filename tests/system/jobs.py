@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated
 
 from heavylift import Cancelled, Context, Heavylift, Provide, Retry, fixed, provided
+from heavylift.testing import poison
 
 lift = Heavylift()
 
@@ -134,6 +135,13 @@ def brief(table: str, row: int, seconds: float) -> int:
         finally:
             cells.release()
     return row
+
+
+@lift.task(retry=Retry(3, fixed(0.02)), crashes=3, **poison.LIMITS)
+def poisoned(ctx: Context, kind: str, survived: str) -> None:
+    """Harms whoever runs it."""
+    mark("poisoned", ctx.job_id, ctx.attempt, kind)
+    poison.take(kind, survived)
 
 
 @lift.task(retry=Retry(1))

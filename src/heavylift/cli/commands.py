@@ -179,6 +179,10 @@ def submit(  # noqa: PLR0917
     unique: Annotated[
         Text, typer.Option(metavar="KEY", help="While a job with this key is not over, return that one.")
     ] = None,
+    limit: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(metavar="NAME=VALUE", help="memory, cpu_time, processes, address_space, open_files, nice."),
+    ] = None,
     label: Annotated[Optional[list[str]], typer.Option(metavar="NAME=TEXT", help="A label; may be repeated.")] = None,  # noqa: UP045
     as_json: JsonOption = False,
 ) -> None:
@@ -195,6 +199,7 @@ def submit(  # noqa: PLR0917
         "max_attempts": max_attempts,
         "unique": unique,
         "labels": jobs.pairs(label or [], "--label"),
+        **jobs.limits(limit or []),
     }
     given = {name: value for name, value in options.items() if value}
     raise typer.Exit(jobs.submit(application, store, task, arguments or [], given, wait=wait, as_json=as_json))

@@ -12,6 +12,7 @@ from heavylift.client import job_error
 from heavylift.core import codec
 from heavylift.core.errors import ConfigError, InvalidArguments, JobNotFinished, JobNotFound, did_you_mean
 from heavylift.core.job import State
+from heavylift.core.options import LIMITS
 from heavylift.store import Query
 
 if TYPE_CHECKING:
@@ -185,6 +186,17 @@ def pairs(texts: Sequence[str], what: str) -> dict[str, str]:
             message = f"{what} {name!r} is given twice."
             raise ConfigError(message)
         found[name] = value
+    return found
+
+
+def limits(texts: Sequence[str]) -> dict[str, str]:
+    """NAME=VALUE texts as options that limit the job; raises ConfigError."""
+    found = pairs(texts, "--limit")
+    for name in found:
+        if name not in LIMITS:
+            hint = f"{did_you_mean(name, LIMITS)} (limits: {', '.join(LIMITS)})"
+            message = f"--limit {name!r}: there is no such limit.{hint}"
+            raise ConfigError(message)
     return found
 
 

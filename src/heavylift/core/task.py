@@ -348,8 +348,8 @@ def check_place(task: Task, options: Options) -> None:
     for name in LIMITS:
         if place != "process" and getattr(options, name):
             message = (
-                f"Task {task.name!r}: {name} limits a process, which this task shares with others (run_in={place!r});"
-                " leave it out, or define the task with `def` and without run_in."
+                f"{name}: it limits a process, which task {task.name!r} shares with others (run_in={place!r}); leave"
+                " it out, or define the task with `def` and without run_in."
             )
             raise ConfigError(message)
 

@@ -145,6 +145,12 @@ def traceback_of(error: BaseException) -> str:
     return _clean(text, TRACEBACK_LIMIT)
 
 
+def stack_of(error: BaseException) -> str:
+    """Where the task was when this was raised in it, without the frames that are the host's own."""
+    frames = [one for one in traceback.extract_tb(error.__traceback__) if not one.filename.startswith(_OWN_FOLDER)]
+    return _clean("Traceback (most recent call last):\n" + "".join(traceback.format_list(frames)), TRACEBACK_LIMIT)
+
+
 def _clean(text: str, limit: int) -> str:
     """Text that JSON can hold, with its middle cut out if it is longer than `limit`."""
     if len(text) > limit:

@@ -241,7 +241,7 @@ class Host:
             if page.stop == number and was_led_to(error, Cancelled):
                 if not isinstance(error, Cancelled):
                     self._reporter.log("error", f"Raised while it was stopped: {answers.traceback_of(error)}")
-                return (Kind.CANCELLED, answers.traceback_of(error).encode() if page.tells else b""), 0
+                return (Kind.CANCELLED, answers.stack_of(error).encode() if page.tells else b""), 0
             return answers.raised(task, error, request.failures + 1, met), 0
         finally:
             guard.forget()

@@ -93,6 +93,8 @@ class HostLink(ABC):
         self._pidfd = -1
         self._warm = False
         self._rest = b""
+        self._output_before = 0
+        """Bytes of output that came before the run that it runs, if it runs one at a time."""
 
     def start(self, nanny: Nanny, config: Mapping[str, Any]) -> None:
         """Ask the nanny for the process."""
@@ -184,7 +186,7 @@ class HostLink(ABC):
             signal.pidfd_send_signal(self._pidfd, STACK_SIGNAL)
 
     def _crashed(self, ending: Ending, usage: Usage) -> Outcome:
-        return verdicts.crashed(ending.status, self._output.tail(), usage, self._stack_of_death())
+        return verdicts.crashed(ending.status, self._output.tail(self._output_before), usage, self._stack_of_death())
 
     def _stack_of_death(self) -> str | None:
         # A fault that the interpreter finds itself is told on standard error.

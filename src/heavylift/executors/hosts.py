@@ -119,6 +119,7 @@ class HostProcess(HostLink):
 
     def _began(self, run: Run) -> None:
         """The run is the first one now: the host takes it in a moment."""
+        self._output_before = self._output.total
         if run.job.options.timeout is not None:
             self._time(run, run.job.options.timeout)
 

@@ -40,12 +40,13 @@ class Imposed:
                 " job begins. Give more, or limit `memory`, which counts what is in use."
             )
             return Met("memory-limit", text)
+        files = _with_free(limits.open_files) if limits.open_files else 0
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if most != resource.RLIM_INFINITY and limits.open_files > most:
+        if most != resource.RLIM_INFINITY and files > most:
             text = f"Its open_files is {limits.open_files:,}, and this machine allows a process {most:,} at most."
             return Met("open-files-limit", text)
         self._bound(resource.RLIMIT_AS, limits.address_space)
-        self._bound(resource.RLIMIT_NOFILE, limits.open_files)
+        self._bound(resource.RLIMIT_NOFILE, files)
         if limits.nice:
             self._niceness = os.getpriority(os.PRIO_PROCESS, 0)
             processes.be_nice(limits.nice)
@@ -77,3 +78,13 @@ class Imposed:
             self._before[which] = before = resource.getrlimit(which)
             most = before[1]
             resource.setrlimit(which, (limit if most == resource.RLIM_INFINITY else min(limit, most), most))
+
+
+def _with_free(count: int) -> int:
+    """The limit below which so many descriptors are free: those that are open already are nobody's fault."""
+    limit = count
+    for descriptor in sorted(processes.descriptors()):
+        if descriptor >= limit:
+            break
+        limit += 1
+    return limit

@@ -218,6 +218,11 @@ def address_space() -> int:
     return int(Path("/proc/self/statm").read_bytes().split()[0]) * _PAGE_SIZE
 
 
+def descriptors() -> list[int]:
+    """The descriptors that this process has open (and one that was open while they were listed)."""
+    return [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]
+
+
 def exit_meaning(status: int) -> tuple[int | None, str | None]:
     """(exit code, name of the signal) of a wait status; one of them is None."""
     if os.WIFSIGNALED(status):

@@ -118,7 +118,7 @@ def _beyond(excess: Excess | None, reason: StopReason, stack: str | None) -> Err
         case StopReason.MEMORY:
             text = f"took {used:,.0f} bytes of memory; its limit is {limit:,.0f} (memory)"
         case StopReason.CPU:
-            text = f"took {used:.1f} CPU seconds; its limit is {limit:g} (cpu_time)"
+            text = f"took {used:.2f} CPU seconds; its limit is {limit:g} (cpu_time)"
         case _:
             text = f"had {used:,.0f} processes at a time; the limit is {limit:,.0f} (processes)"
     return Error(_CODES[reason], f"The attempt, with all that it had started, {text}.", traceback=stack)

@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 from heavylift.core import codec
 from heavylift.core.errors import ConfigError, Problem, did_you_mean
 from heavylift.core.job import State
+from heavylift.core.options import LIMITS
 from heavylift.core.units import seconds
 from heavylift.http.problems import Refused, invalid
 from heavylift.store import Query
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 OPTIONS = (
     *("queue", "priority", "delay", "run_at", "timeout", "grace"),
     *("max_attempts", "unique", "on_conflict"),
+    *LIMITS,
 )
 FILTERS = ("state", "task", "queue", "page_size", "page_token")
 LABEL = "label."

@@ -48,6 +48,13 @@ class LimitCases(ExecutorSuite):
             assert "its limit of 50 open_files" in outcome.error.message
             assert isinstance(await self.give(executor, "give").outcome(), Succeeded)
 
+    async def test_what_others_left_open_does_not_count(self) -> None:
+        async with self.running(Ability.KILL, concurrency=1) as executor:
+            first = value(await self.give(executor, "open_files", count=80).outcome())
+            for _ in range(3):
+                attempt = self.give(executor, "open_files", count=80, job={"open_files": 90})
+                assert value(await attempt.outcome()) == first
+
     async def test_more_open_files_than_the_machine_allows_are_refused(self) -> None:
         async with self.running(Ability.KILL, concurrency=1) as executor:
             outcome = await self.give(executor, "give", job={"open_files": 1 << 20}).outcome()
@@ -60,7 +67,9 @@ class LimitCases(ExecutorSuite):
         async with self.running(Ability.KILL, concurrency=1) as executor:
             before = value(await self.give(executor, "limits").outcome())
             options = {"address_space": "8GiB", "open_files": 100}
-            assert value(await self.give(executor, "limits", job=options).outcome()) == [8 << 30, 100]
+            space, files = value(await self.give(executor, "limits", job=options).outcome())
+            assert space == 8 << 30
+            assert 100 < files < 200  # it may open so many; some are open in any case
             assert value(await self.give(executor, "limits").outcome()) == before
 
     async def test_a_nicer_attempt_makes_no_other_one_nicer(self) -> None:

@@ -111,6 +111,7 @@ class StopCases(ExecutorSuite):
             assert outcome.usage.wall >= 0.3
             if Ability.KILL not in executor.lacks:
                 assert f"in _{how}" in (outcome.error.traceback or "")
+                assert "stopping.py" not in (outcome.error.traceback or "")
 
     async def test_a_timeout_counts_from_the_start(self) -> None:
         async with self.running(concurrency=1) as executor:
