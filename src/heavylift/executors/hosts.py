@@ -18,6 +18,7 @@ from heavylift.executors.verdicts import Run, Stop
 from heavylift.executors.wire import (
     LAST,
     NUMBERED,
+    SPACING,
     STOP_SIGNAL,
     Kind,
 )
@@ -25,8 +26,6 @@ from heavylift.executors.wire import (
 if TYPE_CHECKING:
     from heavylift.executors.link import Ending
 
-_FIRST_ANSWER = int(Kind.SUCCEEDED)
-CHUNK = 256 * 1024
 ASK_AGAIN = 0.02
 """Seconds between two stop signals: one may come at a moment when nothing can be raised."""
 ASK_SLOWLY_AFTER, ASK_SLOWLY = 1.0, 0.1
@@ -51,6 +50,7 @@ class HostProcess(HostLink):
         self.open = False
         """The pool's note: it may get more runs although it has one."""
         self._progress_seen = self._lines_seen = 0
+        self._progress_at = 0.0
 
     def send(self, run: Run) -> bool:
         """Give it a run; False when its socket is full."""
@@ -196,17 +196,19 @@ class HostProcess(HostLink):
             lines = body[2 * NUMBERED.size :]
             self._lines(run, NUMBERED.unpack_from(body)[0], lines, dropped)
 
-    def _fetch_page(self, run: Run) -> None:
-        """What the running code reported and the host did not send: it spares frames."""
+    def _fetch_page(self, run: Run, quiet: float = 2 * SPACING) -> None:
+        """What the running code reported and the host did not send: it spares frames. Progress only if none was heard
+        of for so many seconds: frames bring it every SPACING, and both together were more than that.
+        """
         lines, progress = self._page.read_lines(), self._page.read_progress()
         if lines is not None and lines[0] == run.number:
             self._lines(run, lines[1], lines[2], 0)
-        if progress is not None and progress[0] == run.number:
+        if progress is not None and progress[0] == run.number and self._loop.time() - self._progress_at >= quiet:
             self._progress(run, progress[1], progress[2])
 
     def _progress(self, run: Run, number: int, data: bytes) -> None:
         if number > self._progress_seen:
-            self._progress_seen = number
+            self._progress_seen, self._progress_at = number, self._loop.time()
             self._report(run, Progress(**codec.decode(data)))
 
     def _lines(self, run: Run, first: int, data: bytes, dropped: int) -> None:
@@ -235,7 +237,7 @@ class HostProcess(HostLink):
 
     def _died_running(self, run: Run, ending: Ending) -> None:
         page = self._page
-        self._fetch_page(run)
+        self._fetch_page(run, quiet=0.0)
         if page.dropped:
             self._report(run, LogLines([], 0, page.dropped))
         cpu = max(0.0, ending.cpu - page.cpu_at_start - page.cpu_below, self._meter.cpu)

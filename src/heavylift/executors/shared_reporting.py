@@ -11,8 +11,8 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from heavylift.core import codec
-from heavylift.executors.reporting import SPACING, Wire, line_of
-from heavylift.executors.wire import NUMBERED, Kind
+from heavylift.executors.reporting import Wire, line_of
+from heavylift.executors.wire import NUMBERED, SPACING, Kind
 
 if TYPE_CHECKING:
     from heavylift.executors.shared_runs import LoopRun, ThreadRun

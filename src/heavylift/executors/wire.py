@@ -33,6 +33,8 @@ CLOSED_BY_TASK = 97
 COULD_NOT_START = 98
 """Exit code of a host whose start hooks failed."""
 
+SPACING = 0.05
+"""Seconds between two frames of a run's progress, or of its lines; in between the page holds what is new."""
 INLINE = 60 * 1024
 """Larger messages travel beside the packet, in a memfd: a socket's buffer would refuse them."""
 _PLAIN, _BESIDE, STOP_PACKET = 0, 1, 2

@@ -398,7 +398,7 @@ _CHANGES: dict[str, Callable[[], Any]] = {
     "mask": lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1]),
     "output": lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 1),
     "stop signal": lambda: signal.signal(signal.SIGRTMIN + 3, signal.SIG_IGN),
-    "thread": threading.Thread(target=time.sleep, args=(1000,), daemon=True).start,
+    "thread": threading.Thread(target=time.sleep, args=(1000,)).start,
     "trace": lambda: sys.settrace(lambda *_: None),
     "umask": lambda: os.umask(0o11),
 }

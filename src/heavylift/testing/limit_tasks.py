@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from heavylift.context import Context
+
 
 def allocate_in_children(size: int, count: int, then_wait: bool) -> int:  # noqa: FBT001  given by name
     """Start processes that take memory, and together as much as is given."""
@@ -98,6 +100,32 @@ def deeper() -> None:
     ctypes.CFUNCTYPE(None)(deeper)()
 
 
+def raise_large(size: int) -> None:
+    """Raise an exception whose text is as long as that."""
+    raise ValueError("x" * size)
+
+
+def flood(ctx: Context, what: str, calls: int, size: int = 100) -> None:
+    """Report progress, write to the log, or to standard output, as fast as it goes."""
+    text = "x" * size
+    for number in range(1, calls + 1):
+        match what:
+            case "progress":
+                ctx.progress(number, calls)
+            case "log":
+                ctx.log.info(text)
+            case "output":
+                print(text)  # noqa: T201  it is looked for
+    if what == "output":
+        print("last words", flush=True)  # noqa: T201
+        os._exit(3)
+
+
+def say(text: str) -> None:
+    """Print."""
+    print(text)  # noqa: T201  it is looked for
+
+
 TASKS: tuple[Callable[..., Any], ...] = (
     allocate_in_children,
     burn_in_child,
@@ -108,4 +136,7 @@ TASKS: tuple[Callable[..., Any], ...] = (
     limits,
     bomb,
     exhaust,
+    raise_large,
+    flood,
+    say,
 )

@@ -25,39 +25,38 @@ class LimitCases(ExecutorSuite):
     async def test_too_much_address_space_is_told_as_that(self, task: str, said: str) -> None:
         async with self.running(Ability.KILL, concurrency=1) as executor:
             options = {"address_space": 2 << 30}
-            outcome = await self.give(executor, task, size=4 << 30, job=options).outcome()
+            outcome = await self.ended(executor, task, size=4 << 30, job=options)
             assert isinstance(outcome, Failed)
             assert (outcome.error.code, outcome.retryable) == ("memory-limit", True)
             assert said in outcome.error.message
             assert "its address_space of 2,147,483,648 bytes" in outcome.error.message
             assert task in (outcome.error.traceback or "")
-            assert isinstance(await self.give(executor, "take_address_space", size=4 << 30).outcome(), Succeeded)
+            assert isinstance(await self.ended(executor, "take_address_space", size=4 << 30), Succeeded)
 
     async def test_an_address_space_that_the_host_itself_exceeds_is_refused(self) -> None:
         async with self.running(Ability.KILL, concurrency=1) as executor:
-            outcome = await self.give(executor, "give", job={"address_space": 1 << 20}).outcome()
+            outcome = await self.ended(executor, "give", job={"address_space": 1 << 20})
             assert isinstance(outcome, Failed)
             assert (outcome.error.code, outcome.retryable) == ("memory-limit", False)
             assert "before the job begins" in outcome.error.message
 
     async def test_too_many_open_files_are_told_as_that(self) -> None:
         async with self.running(Ability.KILL, concurrency=1) as executor:
-            outcome = await self.give(executor, "exhaust", what="descriptors", job={"open_files": 50}).outcome()
+            outcome = await self.ended(executor, "exhaust", what="descriptors", job={"open_files": 50})
             assert isinstance(outcome, Failed)
             assert (outcome.error.code, outcome.error.exception) == ("open-files-limit", "OSError")
             assert "its limit of 50 open_files" in outcome.error.message
-            assert isinstance(await self.give(executor, "give").outcome(), Succeeded)
+            assert isinstance(await self.ended(executor, "give"), Succeeded)
 
     async def test_what_others_left_open_does_not_count(self) -> None:
         async with self.running(Ability.KILL, concurrency=1) as executor:
-            first = value(await self.give(executor, "open_files", count=80).outcome())
+            first = value(await self.ended(executor, "open_files", count=80))
             for _ in range(3):
-                attempt = self.give(executor, "open_files", count=80, job={"open_files": 90})
-                assert value(await attempt.outcome()) == first
+                assert value(await self.ended(executor, "open_files", count=80, job={"open_files": 90})) == first
 
     async def test_more_open_files_than_the_machine_allows_are_refused(self) -> None:
         async with self.running(Ability.KILL, concurrency=1) as executor:
-            outcome = await self.give(executor, "give", job={"open_files": 1 << 20}).outcome()
+            outcome = await self.ended(executor, "give", job={"open_files": 1 << 20})
             if isinstance(outcome, Succeeded):
                 pytest.skip("this machine allows a process that many")
             assert isinstance(outcome, Failed)
@@ -65,31 +64,31 @@ class LimitCases(ExecutorSuite):
 
     async def test_limits_are_there_for_one_attempt(self) -> None:
         async with self.running(Ability.KILL, concurrency=1) as executor:
-            before = value(await self.give(executor, "limits").outcome())
+            before = value(await self.ended(executor, "limits"))
             options = {"address_space": "8GiB", "open_files": 100}
-            space, files = value(await self.give(executor, "limits", job=options).outcome())
+            space, files = value(await self.ended(executor, "limits", job=options))
             assert space == 8 << 30
             assert 100 < files < 200  # it may open so many; some are open in any case
-            assert value(await self.give(executor, "limits").outcome()) == before
+            assert value(await self.ended(executor, "limits")) == before
 
     async def test_a_nicer_attempt_makes_no_other_one_nicer(self) -> None:
         async with self.running(Ability.KILL, concurrency=1, nice=3) as executor:
-            _, usual = value(await self.give(executor, "niceness").outcome())
-            _, nicer = value(await self.give(executor, "niceness", job={"nice": 5}).outcome())
+            _, usual = value(await self.ended(executor, "niceness"))
+            _, nicer = value(await self.ended(executor, "niceness", job={"nice": 5}))
             assert nicer == usual + 5
-            assert value(await self.give(executor, "niceness").outcome())[1] == usual
+            assert value(await self.ended(executor, "niceness"))[1] == usual
 
     async def test_what_runs_out_of_descriptors_leaves_them_to_others(self) -> None:
         async with self.running(Ability.KILL, concurrency=1) as executor:
-            outcome = await self.give(executor, "exhaust", what="descriptors").outcome()
+            outcome = await self.ended(executor, "exhaust", what="descriptors")
             assert isinstance(outcome, Failed)
             assert "Too many open files" in outcome.error.message
-            first = value(await self.give(executor, "open_files", count=20).outcome())
-            assert value(await self.give(executor, "open_files", count=20).outcome()) == first
+            first = value(await self.ended(executor, "open_files", count=20))
+            assert value(await self.ended(executor, "open_files", count=20)) == first
 
     async def test_a_stack_that_is_used_up_is_a_crash_with_its_stack(self) -> None:
         async with self.running(Ability.KILL, concurrency=1) as executor:
-            outcome = await self.give(executor, "exhaust", what="stack").outcome()
+            outcome = await self.ended(executor, "exhaust", what="stack")
             assert isinstance(outcome, Crashed)
             assert outcome.error.signal == "SIGSEGV"
             assert "the stack was used up" in outcome.error.message
@@ -99,25 +98,25 @@ class LimitCases(ExecutorSuite):
     async def test_a_fork_bomb_ends_with_its_job(self, tmp_path: Path, how: str) -> None:
         async with self.running(Ability.KILL, concurrency=1) as executor:
             path = tmp_path / "survived"
-            await self.give(executor, "give").outcome()
+            await self.ended(executor, "give")
             at_rest = own_processes()
             given = {"path": str(path), "how": how, "rounds": ROUNDS}
-            outcome = await self.give(executor, "bomb", **given, job={"processes": 20, "grace": 0.2}).outcome()
+            outcome = await self.ended(executor, "bomb", **given, job={"processes": 20, "grace": 0.2})
             assert isinstance(outcome, Failed), outcome
             assert outcome.error.code == "process-limit"
             assert "the limit is 20" in outcome.error.message
             await until(lambda: len(own_processes()) <= len(at_rest))
             assert not path.exists()
-            assert isinstance(await self.give(executor, "give").outcome(), Succeeded)
+            assert isinstance(await self.ended(executor, "give"), Succeeded)
 
     async def test_a_fork_bomb_without_a_limit_of_its_own_meets_the_worker_s(self, tmp_path: Path) -> None:
         async with self.running(Ability.KILL, concurrency=1, processes=30) as executor:
             path = tmp_path / "survived"
             given = {"path": str(path), "how": "group", "rounds": ROUNDS}
-            outcome = await self.give(executor, "bomb", **given, job={"grace": 0.2}).outcome()
+            outcome = await self.ended(executor, "bomb", **given, job={"grace": 0.2})
             assert isinstance(outcome, Failed)
             assert outcome.error.code == "process-limit"
-            assert isinstance(await self.give(executor, "give").outcome(), Succeeded)
+            assert isinstance(await self.ended(executor, "give"), Succeeded)
             assert not path.exists()
 
 
