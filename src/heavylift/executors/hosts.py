@@ -240,9 +240,8 @@ class HostProcess(HostLink):
         self._fetch_page(run, quiet=0.0)
         if page.dropped:
             self._report(run, LogLines([], 0, page.dropped))
-        cpu = max(0.0, ending.cpu - page.cpu_at_start - page.cpu_below, self._meter.cpu)
-        peak = max(ending.peak, self._meter.memory) or None
-        usage = Usage(max(0.0, time.monotonic() - page.started_at), cpu, peak)
+        cpu = max(0.0, ending.cpu - page.cpu_at_start - page.cpu_below)
+        usage = Usage(max(0.0, time.monotonic() - page.started_at), cpu, ending.peak or None)
         if run.killed:
             asked = run.stop is not None and run.stop.told_by is not None
             stack = stacks.written(self._stacks) if asked else None

@@ -37,10 +37,6 @@ class Meter:
     """Looks at one host and the processes below it. `processes` may be there at a time, unless the job says else."""
 
     def __init__(self, most_processes: int) -> None:
-        self.cpu = 0.0
-        """CPU seconds that the run has taken, as far as it was looked at."""
-        self.memory = 0
-        """The most bytes that were seen."""
         self._most_processes = most_processes
         self._cpu_before = 0.0
         self._exact: asyncio.Future[tuple[int, float]] | None = None
@@ -48,7 +44,7 @@ class Meter:
 
     def begin(self, host: int, options: Options) -> None:
         """A run is about to begin in an idle host."""
-        self.cpu, self.memory, self._exact = 0.0, 0, None
+        self._exact = None
         if options.cpu_time is not None:
             self._cpu_before = processes.cpu_below(host, processes.descendants(host))
 
@@ -60,13 +56,12 @@ class Meter:
             return Excess(StopReason.PROCESSES, count, most)
         if options.memory is not None:
             taken = self._memory_of(host, below, options.memory)
-            self.memory = max(self.memory, taken)
             if taken > options.memory:
                 return Excess(StopReason.MEMORY, taken, options.memory)
         if options.cpu_time is not None:
-            self.cpu = cpu_of_host + max(0.0, processes.cpu_below(host, below) - self._cpu_before)
-            if self.cpu > options.cpu_time:
-                return Excess(StopReason.CPU, self.cpu, options.cpu_time)
+            cpu = cpu_of_host + max(0.0, processes.cpu_below(host, below) - self._cpu_before)
+            if cpu > options.cpu_time:
+                return Excess(StopReason.CPU, cpu, options.cpu_time)
         return None
 
     def _memory_of(self, host: int, below: Collection[int], limit: int) -> int:

@@ -117,16 +117,11 @@ class Nanny:
     def _reap(self) -> None:
         while True:
             try:
-                dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
                 break
-            if dead is None:
+            if pid == 0:
                 break
-            if dead.si_pid in self._hosts:
-                # All at once, so that none can fork meanwhile; while it is not reaped, its number is nobody else's.
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(dead.si_pid, signal.SIGKILL)
-            pid, status, usage = os.wait4(dead.si_pid, 0)
             number = self._hosts.pop(pid, None)
             if number is not None:
                 cpu, peak = usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024

@@ -102,11 +102,20 @@ def stopped(run: Run, *, started: bool, usage: Usage | None = None, stack: str |
             error = Error("timed-out", f"The attempt ran longer than {limit}.", traceback=stack)
             return TimedOut(error, run.killed, usage)
         case StopReason.MEMORY | StopReason.CPU | StopReason.PROCESSES:
-            return Failed(_beyond(run.excess, reason, stack), usage=usage)
+            return Failed(_beyond(run.excess, reason, stack), usage=_with(usage, run.excess))
     assert_never(reason)
 
 
 _CODES = {StopReason.MEMORY: "memory-limit", StopReason.CPU: "cpu-limit", StopReason.PROCESSES: "process-limit"}
+
+
+def _with(usage: Usage, excess: Excess | None) -> Usage:
+    """What it took includes what was seen of the processes that it had started, and that were killed."""
+    if excess is not None and excess.reason is StopReason.MEMORY:
+        return usage._replace(peak_rss=max(usage.peak_rss or 0, int(excess.used)))
+    if excess is not None and excess.reason is StopReason.CPU:
+        return usage._replace(cpu=max(usage.cpu, excess.used))
+    return usage
 
 
 def _beyond(excess: Excess | None, reason: StopReason, stack: str | None) -> Error:

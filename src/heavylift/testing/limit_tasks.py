@@ -17,18 +17,15 @@ from typing import Any
 from heavylift.context import Context
 
 
-def allocate_in_children(size: int, count: int, then_wait: bool) -> int:  # noqa: FBT001  given by name
-    """Start processes that take memory, and together as much as is given."""
-    share = bytearray(b"x") * size  # forked, it is every child's and counts once
+def allocate_in_children(size: int, count: int, shared: bool) -> int:  # noqa: FBT001  given by name
+    """Start processes that have so much memory each: `shared` with this one, or of their own."""
+    memory = bytearray(b"x") * (size if shared else 1)
     for _ in range(count):
         if os.fork() == 0:
+            memory = memory if shared else memory * size
             time.sleep(1000)
-    time.sleep(0.5)
-    while then_wait:
-        own = [bytearray(b"x") * size for _ in range(count)]
-        time.sleep(1000)
-        del own
-    return len(share)
+    time.sleep(0.5 if shared else 1000)
+    return len(memory)
 
 
 def burn_in_child() -> None:
@@ -73,12 +70,15 @@ def limits() -> list[int]:
 
 def bomb(path: str, how: str, rounds: int) -> None:
     """Fork, and have each fork do so after twenty milliseconds, for so many rounds: then there are 2 ** rounds of them.
-    Whoever is not killed says so in the file at `path`.
+    Whoever is not killed says so in the file at `path`. In "sessions" each leaves its group; in "orphans" this process
+    is gone when they begin.
     """
     end = time.monotonic() + 10
+    if how == "orphans" and os.fork():
+        os._exit(4)
     while time.monotonic() < end:
         rounds -= 1
-        if rounds >= 0 and os.fork() == 0 and how == "sessions":
+        if rounds >= 0 and os.fork() == 0 and how != "group":
             os.setsid()
         time.sleep(0.02)
     Path(path).write_text("survived")

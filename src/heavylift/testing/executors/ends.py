@@ -227,6 +227,14 @@ class EndsCases(ExecutorSuite):
                 assert len(attempt.progress) <= 20 * outcome.usage.wall + 3, outcome
             assert attempt.progress[-1] == FLOOD
 
+    async def test_steady_progress_is_not_told_more_often_than_that(self) -> None:
+        async with self.running(concurrency=1) as executor:
+            attempt = self.give(executor, "count", to=150, pause=0.01)
+            outcome = await attempt.outcome()
+            if Ability.KILL not in executor.lacks:
+                assert len(attempt.progress) <= 20 * outcome.usage.wall + 3, outcome
+            assert attempt.progress[-1] == 150
+
     async def test_a_flood_of_lines_is_as_much_as_the_limit_and_a_count(self) -> None:
         async with self.running(concurrency=1) as executor:
             attempt = self.give(executor, "flood", what="log", calls=20_000, size=1000)

@@ -109,6 +109,17 @@ class LimitCases(ExecutorSuite):
             assert not path.exists()
             assert isinstance(await self.ended(executor, "give"), Succeeded)
 
+    async def test_a_fork_bomb_that_outlives_its_host_ends_too(self, tmp_path: Path) -> None:
+        async with self.running(Ability.KILL, concurrency=1) as executor:
+            path = tmp_path / "survived"
+            await self.ended(executor, "give")
+            at_rest = own_processes()
+            outcome = await self.ended(executor, "bomb", path=str(path), how="orphans", rounds=ROUNDS)
+            assert isinstance(outcome, Crashed)
+            assert outcome.error.exit_code == 4
+            await until(lambda: len(own_processes()) <= len(at_rest))
+            assert not path.exists()
+
     async def test_a_fork_bomb_without_a_limit_of_its_own_meets_the_worker_s(self, tmp_path: Path) -> None:
         async with self.running(Ability.KILL, concurrency=1, processes=30) as executor:
             path = tmp_path / "survived"

@@ -132,10 +132,10 @@ class StopCases(ExecutorSuite):
             options = {"memory": 256 << 20, "grace": 0.5}
             given = {"size": 64 << 20, "count": 6}
             # Forked six times over, these bytes are still there but once.
-            shared = self.give(executor, "allocate_in_children", **given, then_wait=False, job=options)
+            shared = self.give(executor, "allocate_in_children", **given, shared=True, job=options)
             outcome = await shared.outcome()
             assert isinstance(outcome, Succeeded), outcome
-            own = self.give(executor, "allocate_in_children", **given, then_wait=True, job=options)
+            own = self.give(executor, "allocate_in_children", **given, shared=False, job=options)
             outcome = await own.outcome()
             assert isinstance(outcome, Failed)
             assert outcome.error.code == "memory-limit"
