@@ -292,6 +292,7 @@ class Host:
         """In a child that task code forked: it is no host, and TERM ends it as it would any process."""
         self._reporter.disabled = True
         self._guard.run = 0
+        faulthandler.enable(2)  # its faults are not those of the host
         with contextlib.suppress(ValueError):
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -186,11 +186,16 @@ class HostLink(ABC):
             signal.pidfd_send_signal(self._pidfd, STACK_SIGNAL)
 
     def _crashed(self, ending: Ending, usage: Usage) -> Outcome:
-        return verdicts.crashed(ending.status, self._output.tail(self._output_before), usage, self._stack_of_death())
+        output, stack = self._output.tail(self._output_before), self._stack_of_death(ending.status)
+        return verdicts.crashed(ending.status, output, usage, stack)
 
-    def _stack_of_death(self) -> str | None:
-        # A fault that the interpreter finds itself is told on standard error.
-        return stacks.of_death(stacks.written(self._stacks)) or stacks.of_death(self._output.tail())
+    def _stack_of_death(self, status: int | None) -> str | None:
+        if status is None or not os.WIFSIGNALED(status):
+            return None
+        stack = stacks.of_death(stacks.written(self._stacks))
+        if stack is None and os.WTERMSIG(status) == signal.SIGABRT:  # a fault that the interpreter itself has found
+            return stacks.of_death(self._output.tail(self._output_before))
+        return stack
 
     # --- what the host says ------------------------------------------------------------------------------------
 
@@ -281,7 +286,8 @@ class HostLink(ABC):
         self._output.drain()
         back = self.take_back()
         if self.phase is Phase.STARTING:
-            self._failed(f"it ended with status {ending.status}: {self._output.tail()}{self._stack_of_death() or ''}")
+            stack = self._stack_of_death(ending.status) or ""
+            self._failed(f"it ended with status {ending.status}: {self._output.tail()}{stack}")
         self._judge(ending, back)
         self._release(back)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import os
 import signal
 import socket
@@ -314,6 +315,7 @@ class SharedHost:
         for run in self._running.values():
             if run.reporter is not None:
                 run.reporter.abandon()
+        faulthandler.enable(2)
         with contextlib.suppress(ValueError):
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGHUP, signal.SIG_DFL)

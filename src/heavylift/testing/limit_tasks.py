@@ -126,6 +126,15 @@ def say(text: str) -> None:
     print(text)  # noqa: T201  it is looked for
 
 
+def lose_child() -> None:
+    """Have a fork that dies by a fault, and end in another way."""
+    child = os.fork()
+    if child == 0:
+        ctypes.string_at(0)
+    os.waitpid(child, 0)
+    os._exit(3)
+
+
 TASKS: tuple[Callable[..., Any], ...] = (
     allocate_in_children,
     burn_in_child,
@@ -138,5 +147,6 @@ TASKS: tuple[Callable[..., Any], ...] = (
     exhaust,
     raise_large,
     flood,
+    lose_child,
     say,
 )

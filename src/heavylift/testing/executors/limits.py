@@ -94,6 +94,14 @@ class LimitCases(ExecutorSuite):
             assert "the stack was used up" in outcome.error.message
             assert "in deeper" in (outcome.error.traceback or "")
 
+    async def test_the_fault_of_a_fork_is_not_told_as_that_of_its_host(self) -> None:
+        async with self.running(Ability.KILL, concurrency=1) as executor:
+            outcome = await self.ended(executor, "lose_child")
+            assert isinstance(outcome, Crashed)
+            assert outcome.error.exit_code == 3
+            assert "Segmentation fault" in (outcome.error.stderr or "")
+            assert "Segmentation fault" not in (outcome.error.traceback or "")
+
     @pytest.mark.parametrize("how", ["group", "sessions"])
     async def test_a_fork_bomb_ends_with_its_job(self, tmp_path: Path, how: str) -> None:
         async with self.running(Ability.KILL, concurrency=1) as executor:
