@@ -94,8 +94,10 @@ class HostPool(ABC):
         pace: Pace,
     ) -> Run:
         self._numbers += 1
-        # What it takes below its host can be told from an earlier job's only if it begins in an idle one.
-        shares = not (job.alone or job.options.fresh or job.options.cpu_time is not None)
+        options = job.options
+        shares = not (job.alone or options.fresh)
+        if options.cpu_time is not None or options.memory is not None:
+            shares = False  # what it takes can be told from what others took only if it begins in an idle host
         run = Run(self._numbers, job, report, finished, time.monotonic(), pace, shares)
         self._runs[job.id, job.attempt] = run
         return run

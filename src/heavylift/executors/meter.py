@@ -38,6 +38,10 @@ class Meter:
 
     def __init__(self, most_processes: int) -> None:
         self._most_processes = most_processes
+        self._fresh = 0
+        """Resident bytes of the host before its first run."""
+        self._left = 0
+        """Bytes that earlier runs have left in it: these are not the run's."""
         self._cpu_before = 0.0
         self._exact: asyncio.Future[tuple[int, float]] | None = None
         self._exact_after = 0.0
@@ -45,6 +49,9 @@ class Meter:
     def begin(self, host: int, options: Options) -> None:
         """A run is about to begin in an idle host."""
         self._exact = None
+        self._fresh = self._fresh or processes.resident(host)
+        if options.memory is not None:
+            self._left = max(0, processes.resident(host) - self._fresh)
         if options.cpu_time is not None:
             self._cpu_before = processes.cpu_below(host, processes.descendants(host))
 
@@ -68,7 +75,7 @@ class Meter:
         """Resident bytes. What processes share after a fork counts once; to know how much that is takes the kernel
         long, so it is asked in a thread, now and then, and only when the plain sum is over the limit.
         """
-        own = processes.resident(host)
+        own = processes.resident(host) - self._left
         if own > limit or not below:
             return own
         total = own + sum(map(processes.resident, below))
@@ -81,7 +88,7 @@ class Meter:
         elif self._exact.done():
             exact, took = self._exact.result()
             self._exact, self._exact_after = None, time.monotonic() + PAUSE * took
-            return exact
+            return exact - self._left
         return own
 
 

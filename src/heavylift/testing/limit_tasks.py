@@ -28,6 +28,15 @@ def allocate_in_children(size: int, count: int, shared: bool) -> int:  # noqa: F
     return len(memory)
 
 
+def keep_memory(size: int) -> int:
+    """Leave so many bytes behind."""
+    _kept.append(bytearray(b"x") * size)
+    return os.getpid()
+
+
+_kept: list[bytearray] = []
+
+
 def burn_in_child() -> None:
     """Have a process that is never waited for take CPU time."""
     if os.fork() == 0:
@@ -147,6 +156,7 @@ TASKS: tuple[Callable[..., Any], ...] = (
     exhaust,
     raise_large,
     flood,
+    keep_memory,
     lose_child,
     say,
 )

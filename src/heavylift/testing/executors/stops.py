@@ -141,6 +141,16 @@ class StopCases(ExecutorSuite):
             assert outcome.error.code == "memory-limit"
             assert (outcome.usage.peak_rss or 0) > 256 << 20
 
+    async def test_what_others_left_in_memory_does_not_count(self) -> None:
+        async with self.running(Ability.KILL, concurrency=1) as executor:
+            await self.ended(executor, "give")
+            await self.ended(executor, "keep_memory", size=200 << 20)
+            options = {"memory": 128 << 20, "grace": 0.5}
+            assert isinstance(await self.ended(executor, "nap", seconds=0.3, job=options), Succeeded)
+            outcome = await self.ended(executor, "allocate", size=150 << 20, job=options)
+            assert isinstance(outcome, Failed), outcome
+            assert outcome.error.code == "memory-limit"
+
     async def test_too_much_cpu_time_of_a_process_that_still_runs_fails_the_attempt(self) -> None:
         async with self.running(Ability.KILL, concurrency=1) as executor:
             attempt = self.give(executor, "burn_in_child", job={"cpu_time": 0.3, "grace": 0.2})
