@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
-    from heavylift.core.errors import SubmitError
+    from heavylift.core.errors import DuplicateJob, SubmitError
     from heavylift.core.event import Event
     from heavylift.core.finding import Finding
     from heavylift.core.job import Change, NewEvent
@@ -251,12 +251,14 @@ class Store(Protocol):
         - LeaseLost when this epoch was declared dead or the worker never beat.
         """
 
-    async def save(self, changes: Sequence[Change]) -> list[int | None]:
+    async def save(self, changes: Sequence[Change]) -> list[int | DuplicateJob | None]:
         """Write changes with their events; each answer is the job's new `seq`, or None when the fence refused it.
 
         - Refused: another state or attempt than `change.state` and `change.attempt`, no such job, or a change to
-          queued, or of the cancel request, that does not know of the job's cancel request. It changes nothing and is
-          counted (`refused`).
+          queued, or of the cancel request, that was decided by another cancel request than the job's. It changes
+          nothing and is counted (`refused`).
+        - DuplicateJob, and nothing is changed: a job that is over is to be queued, and another one that is not over
+          has its unique key.
         - Only `change.fields` are written. A job that becomes queued stands in its lane again, by its new run_at; one
           that stops running frees its queue's slot; one that is over frees its unique key and gets its retention.
         - Progress events are thinned to at most 256 a job: the newest is always kept.

@@ -350,7 +350,7 @@ def reported(job: Job, report: Report, now: float) -> tuple[Job, Change]:
             fact = NewEvent(event.LOG, {"lines": list(lines)} | ({"dropped": dropped} if dropped else {}))
         case _:
             assert_never(report)
-    change = Change(job.id, State.RUNNING, job.attempt, fields, (fact,), now, knows_cancel=True, queue=job.queue)
+    change = Change(job.id, State.RUNNING, job.attempt, fields, (fact,), now, queue=job.queue)
     return job, change
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from heavylift.core.errors import JobPruned, StoreUnavailable, SubmitError
+from heavylift.core.errors import DuplicateJob, JobPruned, StoreUnavailable, SubmitError
 from heavylift.core.event import Event
 from heavylift.core.finding import Finding
 from heavylift.core.job import Change, Job, NewEvent
@@ -120,10 +120,10 @@ class SqliteStore:
         claim = partial(claiming.claim, worker=worker, epoch=epoch, slots=slots, queues=queues, held=self._held)
         return await self._open_now().writer.call(claim, sum(slots))
 
-    async def save(self, changes: Sequence[Change]) -> list[int | None]:
+    async def save(self, changes: Sequence[Change]) -> list[int | DuplicateJob | None]:
         """Write changes with their events; each answer is the job's new `seq`, or None for a refused one."""
         writer = self._open_now().writer
-        answers: list[int | None] = []
+        answers: list[int | DuplicateJob | None] = []
         for part in _parts(changes):
             answers += await writer.call(
                 partial(saving.save, changes=part, held=self._held, mine=self._mine), len(part)

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from heavylift.core import lifecycle
+from heavylift.core.errors import DuplicateJob
 from heavylift.core.event import Event
 from heavylift.core.job import CancelRequest, Change, Error, Job, NewEvent, State
 from heavylift.core.options import Options, Slots
@@ -161,13 +162,10 @@ class World:
             await self.save(lifecycle.cancel(job, CancelRequest(self.clock.wall(), float(pick))))
 
     async def retry(self, pick: int) -> None:
-        over = [job for job in self.jobs.values() if job.state.final and not self.taken(job)]
+        over = [job for job in self.jobs.values() if job.state.final]
         if over:
-            await self.save(lifecycle.retry(over[pick % len(over)], self.clock.wall()))
-
-    def taken(self, job: Job) -> bool:
-        """Whether another job has its unique key by now: then two of them would have it."""
-        return any(self.holds(other, job.options.unique) for other in self.jobs.values())
+            job = over[pick % len(over)]
+            await self.save(lifecycle.retry(job, self.clock.wall(), from_checkpoint=pick % 2 == 0))
 
     async def beat(self, worker: str) -> None:
         if worker not in self.deadlines:
@@ -227,15 +225,22 @@ class World:
     async def save(self, *changes: Change) -> None:
         answers = await self.store.save(changes)
         for change, answer in zip(changes, answers, strict=True):
-            assert answer == self.saved(change)
+            expected = self.saved(change)
+            assert (answer.existing if isinstance(answer, DuplicateJob) else answer) == expected
 
-    def saved(self, change: Change) -> int | None:
+    def saved(self, change: Change) -> int | str | None:
+        """The new seq, the id of the job that has the unique key, or None for what is refused."""
         job = self.jobs.get(change.id)
         if job is None or change.id in self.pruned or (job.state, job.attempt) != (change.state, change.attempt):
             return None
         decides = change.fields.get("state") is State.QUEUED or "cancel" in change.fields
-        if decides and job.cancel is not None and not change.knows_cancel:
+        if decides and job.cancel != change.knows_cancel:
             return None
+        if job.state.final and change.fields.get("state") is State.QUEUED:
+            unique = job.options.unique
+            holder = next((other.id for other in self.jobs.values() if self.holds(other, unique)), None)
+            if holder is not None:
+                return holder
         self.jobs[change.id] = change.apply(job)
         return self.jobs[change.id].seq
 
