@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from anyio.from_thread import BlockingPortal
 
-from heavylift.client import Handle, result_of
+from heavylift.client import Handle, checkpoint_of, result_of
 from heavylift.context import is_loop_running
 from heavylift.core.errors import ConfigError
 from heavylift.core.units import Duration, seconds
@@ -105,9 +105,16 @@ class Sync:
             lambda client: client.cancel(_id(job), grace=grace, force=force, reason=reason), "lift.cancel(…)"
         )
 
-    def retry(self, job: Handle[Any] | str) -> Handle[Any]:
-        """Start a job that is over anew; raises JobNotFound, JobNotFinished."""
-        return self._handle(self.call(lambda client: client.retry(_id(job)), "lift.retry(…)"))
+    def retry(self, job: Handle[Any] | str, *, from_checkpoint: bool = True) -> Handle[Any]:
+        """Start a job that is over anew, from its checkpoint or from the start; raises JobNotFound, JobNotFinished,
+        DuplicateJob.
+        """
+        found = self.call(lambda client: client.retry(_id(job), from_checkpoint=from_checkpoint), "lift.retry(…)")
+        return self._handle(found)
+
+    def checkpoint(self, job: Handle[Any] | str, default: Any = None) -> Any:
+        """The value that a job's code saved last, from which the next attempt resumes, or `default`."""
+        return checkpoint_of(self.call(lambda client: client.get(_id(job)), "handle.checkpoint()"), default)
 
     def events(self, job: Handle[Any] | str, after: int = 0) -> Iterator[Event]:
         """Its events above `after`, live, until it is over."""

@@ -176,6 +176,37 @@ def test_a_cancel_prints_the_receipt(working):
     assert working("retry", submitted(working, "add", "a=1", "--delay", "1h")).returncode == 5
 
 
+def test_a_retry_says_where_the_job_begins(working, tmp_path):
+    (tmp_path / "gate").write_text("open")
+    working("submit", "resuming", f"gate={tmp_path / 'gate'}", "fail=true", "--wait", "--queue", "resumed")
+    id = working("jobs", "--queue", "resumed").stdout.split("\t")[0]
+    saved = json.loads(working("job", id, "--json").stdout)
+    assert (saved["checkpoint"], saved["steps"]) == (1, {"greet": "Hello"})
+    for option, said, result in (
+        ([], "goes on from its checkpoint; --from-start", "2\n"),
+        (["--from-checkpoint"], "goes on from its checkpoint.", "3\n"),
+        (["--from-start"], "begins from the start; its checkpoint is gone", ""),
+    ):
+        ended = working("retry", id, *option)
+        assert (ended.returncode, ended.stdout) == (0, f"queued  {id}\n")
+        assert said in ended.stderr
+        assert working("watch", id).stdout == result
+    assert "queued anew, from its checkpoint" in working("job", id).stdout
+
+
+def test_a_retry_whose_unique_key_is_taken_names_the_holder(working):
+    old, new = "", ""
+    for _ in range(2):
+        old, new = new, submitted(working, "add", "a=1", "--delay", "1h", "--unique", "key")
+        if not old:
+            working("cancel", new)
+    ended = working("retry", old)
+    assert (ended.returncode, ended.stdout) == (5, "")
+    assert new in ended.stderr
+    assert f"heavylift job {new}" in ended.stderr
+    working("cancel", new)
+
+
 def test_a_refused_retry_holds_up_no_other(working):
     over = [submitted(working, "add", "a=1", "--delay", "1h", "--queue", "retried") for _ in range(2)]
     waiting = submitted(working, "add", "a=1", "--delay", "1h", "--queue", "retried")

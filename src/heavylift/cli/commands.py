@@ -284,17 +284,26 @@ def cancel(
 @app.command()
 def retry(
     job_ids: Annotated[list[str], typer.Argument(metavar="ID…", help="The jobs' ids, unique parts of them, or @last.")],
+    from_checkpoint: Annotated[
+        Optional[bool],  # noqa: UP045
+        typer.Option(
+            "--from-checkpoint/--from-start",
+            help="Go on from what it saved, or begin anew and forget that. [default: from its checkpoint]",
+            show_default=False,
+        ),
+    ] = None,
     store: StoreOption = None,
     application: AppOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Start jobs that are over anew, from their checkpoints.
 
-    One that cannot be retried is named on stderr, and the others are retried all the same.
+    Says on stderr where each of them begins. One that cannot be retried is named there, and the others are retried all
+    the same.
     """
     from heavylift.cli import jobs
 
-    raise typer.Exit(jobs.retry(store, application, job_ids, as_json=as_json))
+    raise typer.Exit(jobs.retry(store, application, job_ids, from_checkpoint=from_checkpoint, as_json=as_json))
 
 
 queues = typer.Typer(

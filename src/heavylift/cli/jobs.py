@@ -10,7 +10,7 @@ from heavylift.cli.exits import Exit, failed
 from heavylift.cli.opened import run
 from heavylift.client import job_error
 from heavylift.core import checkpoint, codec, event
-from heavylift.core.errors import ConfigError, InvalidArguments, JobNotFinished, JobNotFound, did_you_mean
+from heavylift.core.errors import ConfigError, DuplicateJob, InvalidArguments, JobNotFinished, JobNotFound, did_you_mean
 from heavylift.core.job import State
 from heavylift.store import Query
 
@@ -153,7 +153,9 @@ def cancel(store: str | None, app: str | None, job_id: str, wishes: dict[str, An
     return Exit.OK if receipt.state is State.CANCELLED else Exit.FAILED
 
 
-def retry(store: str | None, app: str | None, job_ids: Sequence[str], *, as_json: bool) -> Exit:
+def retry(
+    store: str | None, app: str | None, job_ids: Sequence[str], *, from_checkpoint: bool | None, as_json: bool
+) -> Exit:
     """Start jobs anew. One that is refused holds up no other; the exit code is that of the first one refused."""
     lift = find.opened_by(store, app)
     code = Exit.OK
@@ -162,8 +164,9 @@ def retry(store: str | None, app: str | None, job_ids: Sequence[str], *, as_json
         nonlocal code
         for job_id in job_ids:
             try:
-                job = await lift.client.retry((await ids.find(lift.client, job_id)).id)
-            except (JobNotFound, JobNotFinished, ConfigError) as error:
+                found = await ids.find(lift.client, job_id)
+                job = await lift.client.retry(found.id, from_checkpoint=from_checkpoint is not False)
+            except (JobNotFound, JobNotFinished, DuplicateJob, ConfigError) as error:
                 refused = failed(error)
                 code = code or refused
                 continue
@@ -171,9 +174,20 @@ def retry(store: str | None, app: str | None, job_ids: Sequence[str], *, as_json
                 output.data(output.as_json(job))
             else:
                 sys.stdout.write(f"{job.state}  {job.id}\n")
+                sys.stderr.write(_begins(job, found, asked=from_checkpoint is not None))
 
     run(lift, work)
     return code
+
+
+def _begins(job: Job, before: Job, *, asked: bool) -> str:
+    """Where a job that was retried will begin, for people."""
+    if job.checkpoint is not None:
+        hint = "" if asked else "; --from-start would begin it anew"
+        return f"It goes on from its checkpoint{hint}.\n"
+    if before.checkpoint is not None:
+        return "It begins from the start; its checkpoint is gone.\n"
+    return "It begins from the start: it had saved no checkpoint.\n"
 
 
 def pairs(texts: Sequence[str], what: str) -> dict[str, str]:

@@ -278,7 +278,8 @@ def state_line(about: Mapping[str, Any]) -> str:
     if state != State.QUEUED:
         return f"{state}{why}"
     if outcome is None:
-        return ("queued anew" if about.get("retry") else "queued") + (f", to start {at}" if "run_at" in about else "")
+        anew = "queued anew" + (", from its checkpoint" if about.get("from_checkpoint") else "")
+        return (anew if about.get("retry") else "queued") + (f", to start {at}" if "run_at" in about else "")
     return f"attempt {about['attempt']} {ENDED.get(outcome, outcome)}{why}; again {at}"
 
 

@@ -258,6 +258,7 @@ def _limit(value: Any) -> int | None:
 
 
 CANCEL: dict[str, Check] = {"grace": _grace, "force": _flag, "reason": _reason}
+RETRY: dict[str, Check] = {"from_checkpoint": _flag}
 QUEUE: dict[str, Check] = {"paused": _flag, "concurrency": _limit, "max_size": _limit}
 
 

@@ -183,6 +183,7 @@ TITLES = {
     "duplicate-job": "There is such a job already",
     "job-not-found": "There is no such job",
     "job-pruned": "The job was removed",
+    "no-checkpoint": "The job has no checkpoint",
     "job-finished": "The job is over",
     "job-not-finished": "The job is not over",
     "job-failed": "The job failed",
@@ -211,6 +212,7 @@ CODES: dict[str, tuple[int, str, dict[str, Any]]] = {
     "cross-site": (403, "A browser sent this for another web site.", {}),
     "unknown-task": (404, "There is no task 'ad'. Did you mean 'add'? (known tasks: add)", {}),
     "job-not-found": (404, "There is no job 'x'.", {}),
+    "no-checkpoint": (404, "Job 0199… has saved nothing to resume from; a retry begins it from the start.", {}),
     "not-acceptable": (406, "There is nothing of 'image/png' here. Send Accept: application/json.", {}),
     "body-too-slow": (408, "The body did not arrive within 60 s.", {}),
     "duplicate-job": (

@@ -71,6 +71,8 @@ class JobLinks(TypedDict):
     result: str
     events: str
     logs: str
+    checkpoint: str
+    stack: str
     cancel: str
     retry: str
 
@@ -150,6 +152,14 @@ class Receipt(TypedDict):
     checkpoint: Annotated[bool, Field(description="Whether there is one to resume from.")]
     reason: str | None
     links: JobLinks
+
+
+class Checkpoint(TypedDict):
+    """What a job saved to resume from."""
+
+    value: Annotated[Any, Field(description="As its code saved it; null when it saved steps alone.")]
+    steps: Annotated[dict[str, Any], Field(description="The results of the steps that are done, by name.")]
+    size: Annotated[int, Field(ge=0, description="Bytes.")]
 
 
 class QueueCounts(TypedDict):
@@ -270,17 +280,19 @@ class CancelBody(TypedDict, total=False):
 
 
 @with_config(STRICT)
+class RetryBody(TypedDict, total=False):
+    """How to start a job anew; all of it may be left out."""
+
+    from_checkpoint: Annotated[bool, Field(description="Resume from its checkpoint (the default), or from the start.")]
+
+
+@with_config(STRICT)
 class QueueBody(TypedDict, total=False):
     """What is to change; null lifts a limit."""
 
     paused: bool
     concurrency: Annotated[int, Field(ge=1, le=2**31)] | None
     max_size: Annotated[int, Field(ge=1, le=2**31)] | None
-
-
-@with_config(STRICT)
-class EmptyBody(TypedDict):
-    """Nothing."""
 
 
 class Health(TypedDict):
@@ -304,8 +316,21 @@ class Index(TypedDict):
 
 
 RESOURCES: tuple[Any, ...] = (
-    *(Job, FinishedJob, JobPage, Unfinished, LogPage, Receipt, QueuePage, Queue, WorkerPage, TaskPage, Task, Problem),
-    *(CancelBody, QueueBody, EmptyBody, Health, Readiness, Index),
+    *(
+        Job,
+        FinishedJob,
+        JobPage,
+        Unfinished,
+        LogPage,
+        Receipt,
+        Checkpoint,
+        QueuePage,
+        Queue,
+        WorkerPage,
+        TaskPage,
+        Task,
+    ),
+    *(Problem, CancelBody, RetryBody, QueueBody, Health, Readiness, Index),
 )
 """Those that operations name; what they are made of comes along."""
 
