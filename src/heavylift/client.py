@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from heavylift.core import checkpoint as checkpoints
 from heavylift.core import codec, event, lifecycle
+from heavylift.core import stack as stacks
 from heavylift.core.errors import (
     ConfigError,
     DuplicateJob,
@@ -20,11 +21,13 @@ from heavylift.core.errors import (
     JobFailed,
     JobNotFinished,
     JobNotFound,
+    JobNotRunning,
     JobTimedOut,
+    NoAnswer,
 )
 from heavylift.core.job import CancelRequest, Job, State, Stopped, new_id
 from heavylift.core.units import Duration, seconds
-from heavylift.store import Query
+from heavylift.store import Query, Question
 from heavylift.tail import Tail
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from heavylift.core.event import Event
     from heavylift.core.job import Change
     from heavylift.core.options import Options
+    from heavylift.core.stack import Stack
     from heavylift.core.task import Task
     from heavylift.store import Clock, Page, Queue, Store, WorkerStatus
 
@@ -43,6 +47,13 @@ KILL_MARGIN = 10.0
 """Seconds beyond the grace for which a cancel waits to see what really happened."""
 ID_BYTES = 9
 """Random bytes that make an id."""
+ANSWER = 15.0
+"""Seconds for a worker to say where a job's code is: a beat may pass until it hears of the question, and native code
+takes some seconds to be found."""
+QUESTION = 20.0
+"""Seconds for which a question and its answer are kept."""
+LOOK = 1.0
+"""Seconds between two looks for an answer that no hint told of."""
 MAX_RACES = 100
 """How often a decision is made anew because the job changed meanwhile; each time means that somebody else got on."""
 
@@ -248,6 +259,31 @@ class Client:
         job = await self.get(job_id)
         return None if job.checkpoint is None else checkpoints.read(job.checkpoint)
 
+    async def stack(self, job_id: str, timeout: Duration = ANSWER) -> Stack:
+        """Where the code of a running job is now, as its worker says.
+
+        Raises JobNotFound, JobNotRunning, and NoAnswer after `timeout`.
+        """
+        limit = seconds(timeout, "timeout")
+        job = await self.get(job_id)
+        deadline = asyncio.get_running_loop().time() + limit
+        async with self.store.watch() as hints:
+            question = Question(new_id(self._clock.wall(), os.urandom(ID_BYTES)), job.id, job.attempt)
+            asked = await self.store.ask(question, QUESTION)
+            while asked is not None:
+                if (answer := await self.store.answered(asked)) is not None:
+                    return stacks.read(answer)
+                if (left := deadline - asyncio.get_running_loop().time()) <= 0:
+                    raise NoAnswer(job.id, job.worker, limit)
+                await hints.wait(min(left, LOOK))
+                now = await self.get(job.id)
+                if (now.state, now.attempt) != (State.RUNNING, question.attempt):
+                    break
+        now = await self.get(job.id)
+        if now.state is State.RUNNING and now.attempt != question.attempt:
+            return await self.stack(job_id, timeout)  # it has begun anew meanwhile
+        raise JobNotRunning(now.id, now.state, _why_not_running(now, self._clock.wall()))
+
     async def queues(self) -> list[Queue]:
         """All queues, their settings and what stands in them."""
         await self.open()
@@ -373,6 +409,10 @@ class Handle(Generic[R]):
         """The value that its code saved last, from which the next attempt resumes, or `default`."""
         return checkpoint_of(await self.refresh(), default)
 
+    async def stack(self, timeout: Duration = ANSWER) -> Stack:
+        """Where its code is now; raises JobNotRunning, and NoAnswer after `timeout`."""
+        return await self._client.stack(self.id, timeout)
+
     def events(self, after: int = 0) -> AsyncIterator[Event]:
         """Its events above `after`, live, until it is over."""
         return self._client.events(self.id, after)
@@ -398,6 +438,14 @@ def job_error(job: Job) -> JobError:
         return JobCancelled(job)
     code = job.error.code if job.error else ""
     return {"timed-out": JobTimedOut, "crashed": JobCrashed, "lost": JobCrashed}.get(code, JobFailed)(job)
+
+
+def _why_not_running(job: Job, now: float) -> str:
+    if job.state.final:
+        return f"it is over ({job.state})."
+    if job.run_at > now:
+        return f"it is {job.state}, and due in {job.run_at - now:.0f} s."
+    return f"it is {job.state}."
 
 
 def _ends(item: Event, job: Job) -> bool:

@@ -109,11 +109,21 @@ class CancelOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """Somebody wants to know where the code of an attempt is now; its worker answers under `id`."""
+
+    id: str
+    job: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class Mailbox:
     """What a beat brings back. `alive` False: this epoch was declared dead, so stop everything and begin a new one."""
 
     alive: bool
     cancels: tuple[CancelOrder, ...] = ()
+    questions: tuple[Question, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +281,26 @@ class Store(Protocol):
 
         - `alive` False when this epoch was declared dead; a higher epoch registers anew.
         - `cancels`: every job that it holds and whose cancel was requested, at each beat until it is settled.
+        - `questions`: those about attempts that it holds, at each beat until they are answered or forgotten.
         """
+
+    async def ask(self, question: Question, lasts: float) -> str | None:
+        """Ask the worker that runs an attempt where its code is; the id under which `answered` will have the answer,
+        or None when that attempt does not run (any more).
+
+        - A question that waits for its answer stands for later ones about the same attempt.
+        - It is forgotten `lasts` seconds (at most 60) after it was asked, and its answer with it.
+        - Nothing of the job changes: no event, no `seq`.
+        - The worker gets a hint.
+        """
+
+    async def answer(self, answers: Mapping[str, bytes]) -> None:
+        """Keep answers, by the ids of their questions; one whose question is forgotten goes unheard. Followers get a
+        hint.
+        """
+
+    async def answered(self, question: str) -> bytes | None:
+        """The answer to a question, None while there is none, and when it is forgotten."""
 
     async def retire(self, worker: str, epoch: int) -> None:
         """A worker that stops says good-bye: its record goes. What it still holds counts as lost at the next sweep."""

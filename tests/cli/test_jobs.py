@@ -176,6 +176,25 @@ def test_a_cancel_prints_the_receipt(working):
     assert working("retry", submitted(working, "add", "a=1", "--delay", "1h")).returncode == 5
 
 
+def test_a_stack_is_shown_with_its_processes(working, tmp_path):
+    os.mkfifo(tmp_path / "gate")
+    id = submitted(working, "gated", f"gate={tmp_path / 'gate'}")
+    while "running" not in working("job", id).stdout:
+        pass
+    text = working("stack", id)
+    assert text.returncode == 0, text.stderr
+    for part in (id, "attempt 1", "in gated\n", "source ", "process ", "heavylift-host"):
+        assert part in text.stdout, part
+    found = json.loads(working("stack", id, "--json").stdout)
+    assert "in gated" in found["text"]
+    (tmp_path / "gate").write_text("open")
+    assert working("watch", id).returncode == 0
+    over = working("stack", id)
+    assert (over.returncode, over.stdout) == (5, "")
+    assert "is over (succeeded)" in over.stderr
+    assert f"heavylift job {id}" in over.stderr
+
+
 def test_a_retry_says_where_the_job_begins(working, tmp_path):
     (tmp_path / "gate").write_text("open")
     working("submit", "resuming", f"gate={tmp_path / 'gate'}", "fail=true", "--wait", "--queue", "resumed")
@@ -222,7 +241,7 @@ def test_a_refused_retry_holds_up_no_other(working):
     assert working("retry", "nobody", waiting).returncode == 3
 
 
-@pytest.mark.parametrize("command", ["job", "cancel", "retry", "watch", "logs"])
+@pytest.mark.parametrize("command", ["job", "stack", "cancel", "retry", "watch", "logs"])
 def test_an_unknown_job_is_exit_code_3(working, command):
     ended = working(command, "nobody")
     assert ended.returncode == 3

@@ -161,6 +161,23 @@ def test_a_cancel_that_cannot_be_read_stops_nothing(client, body, pointer, detai
     assert client.get(f"/v1/jobs/{id}").json()["state"] == "queued"
 
 
+def test_a_running_job_says_where_its_code_is(client):
+    id = submit(client, "spin")
+    until(client, id, "progress")
+    response = client.get(f"/v1/jobs/{id}/stack")
+    found = response.json()
+    assert response.headers["cache-control"] == "no-store"
+    assert set(found) == {"at", "attempt", "source", "text", "process", "children"}
+    assert TIME.fullmatch(found["at"])
+    assert (found["source"], found["attempt"], found["children"]) == ("interpreter", 1, [])
+    assert "in spin" in found["text"]
+    assert found["process"]["command"] == "heavylift-host"
+    assert client.get(f"/v1/jobs/{id}").json()["links"]["stack"] == f"/v1/jobs/{id}/stack"
+    client.post(f"/v1/jobs/{id}/cancel", headers={"Prefer": "wait=20"})
+    over = client.get(f"/v1/jobs/{id}/stack")
+    assert (over.status_code, over.json()["code"], over.json()["state"]) == (409, "job-not-running", "cancelled")
+
+
 def test_a_job_that_is_over_starts_anew(client):
     id = submit(client, "broken")
     finished(client, id)

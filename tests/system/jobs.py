@@ -165,3 +165,11 @@ def hold(ctx: Context, *, held: Annotated[str, Provide(open_marked)] = provided)
     mark("start", ctx.job_id, ctx.tempdir, held)
     while True:
         time.sleep(0.01)
+
+
+@lift.task(retry=Retry(1), run_in="thread")
+def hold_thread(ctx: Context) -> None:
+    """In a thread until it is stopped."""
+    mark("start", ctx.job_id, ctx.attempt)
+    while True:
+        time.sleep(0.01)

@@ -260,6 +260,14 @@ def logs(
 
 
 @app.command()
+def stack(job_id: JobId, store: StoreOption = None, application: AppOption = None, as_json: JsonOption = False) -> None:
+    """Show where the code of a running job is now, also in native code; the job is not disturbed."""
+    from heavylift.cli import jobs
+
+    raise typer.Exit(jobs.stack(store, application, job_id, as_json=as_json))
+
+
+@app.command()
 def cancel(
     job_id: JobId,
     grace: Annotated[

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from heavylift.client import Receipt
     from heavylift.core.job import Job
+    from heavylift.core.stack import Stack
     from heavylift.core.task import Task
 
 WHICH = "Which application? Its signatures check the arguments: give --app module:attribute, or set HEAVYLIFT_APP."
@@ -135,6 +136,22 @@ def shown(store: str | None, app: str | None, job_id: str, *, as_json: bool) -> 
         output.data(output.as_json(job) | {"waiting_reason": waits} | decoded | {"steps": steps})
     else:
         output.job(job, history, waits)
+    return Exit.OK
+
+
+def stack(store: str | None, app: str | None, job_id: str, *, as_json: bool) -> Exit:
+    """Print where the code of a running job is now."""
+    lift = find.opened_by(store, app)
+
+    async def work() -> tuple[Job, Stack]:
+        job = await ids.find(lift.client, job_id)
+        return job, await lift.client.stack(job.id)
+
+    job, found = run(lift, work)
+    if as_json:
+        output.data(output.stack_as_json(found))
+    else:
+        output.stack(job, found)
     return Exit.OK
 
 

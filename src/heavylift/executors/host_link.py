@@ -13,7 +13,8 @@ from abc import ABC, abstractmethod
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from heavylift.executors import processes, verdicts
+from heavylift.executors import looking, processes, verdicts
+from heavylift.executors.looking import Looks
 from heavylift.executors.output import Output
 from heavylift.executors.wire import HEADER, NUMBER_SIZE, STOP_PACKET, Kind, Page, number_of, pack_request, send_packet
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from heavylift.core.outcome import Outcome
+    from heavylift.core.stack import Stack
     from heavylift.executor import StopReason
     from heavylift.executors.link import Ending, Nanny
     from heavylift.executors.verdicts import Run
@@ -117,6 +119,7 @@ class HostLink(ABC):
         theirs.callback(os.close, alive)
         self._stacks = os.memfd_create("heavylift-stacks", os.MFD_CLOEXEC)
         held.callback(os.close, self._stacks)
+        self._looks = Looks(self._page, self._stacks)
         self._output = Output()
         held.callback(self._output.close)
         theirs.callback(self._output.close_write_end)
@@ -129,6 +132,14 @@ class HostLink(ABC):
     @abstractmethod
     def stop(self, run: Run, reason: StopReason, grace: float, *, force: bool) -> None:
         """Ask the run to stop, and kill the host when the grace is over."""
+
+    @abstractmethod
+    def _has_begun(self, run: Run) -> bool:
+        """Whether the host has begun a run that it has not answered."""
+
+    @abstractmethod
+    def _of_dump(self, run: Run, dump: str) -> str:
+        """Where a run is, by what the signal's handler in C wrote."""
 
     @abstractmethod
     def _reported(self, run: Run, kind: int, body: bytes) -> None:
@@ -172,6 +183,20 @@ class HostLink(ABC):
             run.host = None
             taken.append(run)
         return taken
+
+    async def stack_of(self, run: Run) -> Stack | None:
+        """Where a run's code is; None when it is over."""
+
+        def is_there() -> bool:
+            return run.number in self.running and self.phase is not Phase.GONE
+
+        attempt = run.job.attempt
+        if not self._has_begun(run):
+            return looking.unbegun(attempt)
+        found = await self._looks.ask(
+            run.number, self.pid, self._pidfd, is_there, lambda dump: self._of_dump(run, dump)
+        )
+        return None if found is None else await looking.seen(attempt, *found, self.pid)
 
     def leave(self) -> None:
         """Let it go when it has answered what it has begun."""

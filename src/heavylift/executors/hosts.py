@@ -11,7 +11,7 @@ from heavylift.core import codec
 from heavylift.core.job import Progress
 from heavylift.core.outcome import Usage
 from heavylift.executor import Checkpoint, LogLines, Report, StopReason
-from heavylift.executors import processes, verdicts
+from heavylift.executors import looking, processes, verdicts
 from heavylift.executors.host_link import HostLink, Keeper, Phase
 from heavylift.executors.verdicts import Run, Stop
 from heavylift.executors.wire import (
@@ -97,8 +97,15 @@ class HostProcess(HostLink):
             return
         if options.memory is not None and processes.resident(self.pid) > options.memory:
             self._keeper.stop_run(run, StopReason.MEMORY, options.grace)
-        elif options.cpu_time is not None and self._cpu_now() - self._page.cpu_at_start > options.cpu_time:
+        elif options.cpu_time is not None and processes.cpu_time(self.pid) - self._page.cpu_at_start > options.cpu_time:
             self._keeper.stop_run(run, StopReason.CPU, options.grace)
+
+    def _has_begun(self, run: Run) -> bool:
+        return self._page.started == run.number
+
+    def _of_dump(self, run: Run, dump: str) -> str:
+        del run  # the main thread's, which is all that is asked for
+        return looking.of_main_thread(dump)
 
     def _first(self) -> Run | None:
         return next(iter(self.running.values()), None)
@@ -142,12 +149,6 @@ class HostProcess(HostLink):
             signal.pidfd_send_signal(self._pidfd, STOP_SIGNAL)
         pause = ASK_AGAIN if now - stop.asked_at < ASK_SLOWLY_AFTER else ASK_SLOWLY
         run.timer = self._loop.call_at(min(now + pause, stop.deadline), self._ask, run)
-
-    def _cpu_now(self) -> float:
-        try:
-            return time.clock_gettime(processes.cpu_clock(self.pid))
-        except OSError:
-            return 0.0
 
     # --- what the host says ------------------------------------------------------------------------------------
 

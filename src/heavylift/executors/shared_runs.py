@@ -69,6 +69,8 @@ class LoopRun(SharedRun):
         self.others: set[asyncio.Task[Any]] = set()
         """Tasks of the loop that its code has started."""
         self.begun = False
+        self.coroutine: Any = None
+        """Its attempt, which awaits the user's code."""
 
     def stop(self) -> None:
         """Cancel its task of the loop, unless its clean-up runs already."""

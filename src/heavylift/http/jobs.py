@@ -80,6 +80,13 @@ def streamed(call: Call, job: Job, after: int | None, stream: sse.Frames) -> Res
     return StreamingResponse(stream, headers=sse.HEADERS, media_type=sse.MEDIA_TYPE)
 
 
+async def stack(call: Call) -> Response:
+    """Where the code of a running job is now."""
+    params.only(call.request)
+    found = await call.client.stack(call.part("id"))
+    return answer(render.stack(found), headers={"Cache-Control": "no-store"})
+
+
 async def cancel(call: Call) -> Response:
     """Stop a job, and say what really happened."""
     params.only(call.request)

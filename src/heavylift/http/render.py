@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from heavylift.core.event import Event
     from heavylift.core.job import CancelRequest, Error, Job, Progress
     from heavylift.core.options import Options
+    from heavylift.core.stack import Stack
     from heavylift.core.task import Task
     from heavylift.store import Queue, WorkerStatus
 
@@ -106,6 +107,11 @@ def checkpoint(data: bytes) -> dict[str, Any]:
         "steps": {name: codec.decode(result) for name, result in saved.steps.items()},
         "size": len(data),
     }
+
+
+def stack(value: Stack) -> dict[str, Any]:
+    """Where the code of a running job is."""
+    return asdict(value) | {"at": moment(value.at)}
 
 
 def receipt(value: Receipt, base: str = BASE) -> dict[str, Any]:

@@ -162,6 +162,39 @@ class Checkpoint(TypedDict):
     size: Annotated[int, Field(ge=0, description="Bytes.")]
 
 
+class Process(TypedDict):
+    """A process, as the kernel sees it."""
+
+    pid: int
+    command: str
+    state: Annotated[
+        str, Field(description="Its letter in `ps`: R runs, S sleeps, D waits for a device, T is stopped.")
+    ]
+    wait: Annotated[str | None, Field(description="The function of the kernel in which it sleeps, if that is known.")]
+    cpu: Annotated[float, Field(ge=0, description="Seconds that it has taken.")]
+    memory: Annotated[int, Field(ge=0, description="Resident bytes.")]
+
+
+class Stack(TypedDict):
+    """Where the code of a running job was at one moment."""
+
+    at: Moment
+    attempt: int
+    source: Annotated[
+        Literal["interpreter", "signal", "none"],
+        Field(
+            description="Who wrote it: the Python interpreter; the signal's handler in C, because native code has the"
+            " interpreter, or it waits in the kernel; or nobody, because the attempt has not begun or its process is"
+            " stopped."
+        ),
+    ]
+    text: Annotated[
+        str, Field(description="The calls, the most recent one last; empty when no Python code of it runs.")
+    ]
+    process: Process | None
+    children: Annotated[list[Process], Field(description="What its process has started, and what that has.")]
+
+
 class QueueCounts(TypedDict):
     """How many jobs are in which state."""
 
@@ -316,21 +349,8 @@ class Index(TypedDict):
 
 
 RESOURCES: tuple[Any, ...] = (
-    *(
-        Job,
-        FinishedJob,
-        JobPage,
-        Unfinished,
-        LogPage,
-        Receipt,
-        Checkpoint,
-        QueuePage,
-        Queue,
-        WorkerPage,
-        TaskPage,
-        Task,
-    ),
-    *(Problem, CancelBody, RetryBody, QueueBody, Health, Readiness, Index),
+    *(Job, FinishedJob, JobPage, Unfinished, LogPage, Receipt, Checkpoint, Stack, QueuePage, Queue, WorkerPage),
+    *(TaskPage, Task, Problem, CancelBody, RetryBody, QueueBody, Health, Readiness, Index),
 )
 """Those that operations name; what they are made of comes along."""
 

@@ -23,6 +23,7 @@ from heavylift.store import (
     Mailbox,
     Page,
     Query,
+    Question,
     Queue,
     Retention,
     Schema,
@@ -30,7 +31,18 @@ from heavylift.store import (
     WorkerRecord,
     WorkerStatus,
 )
-from heavylift.stores.sqlite import adding, claiming, diagnosis, memory, pruning, reading, saving, settings, workers
+from heavylift.stores.sqlite import (
+    adding,
+    claiming,
+    diagnosis,
+    memory,
+    pruning,
+    questions,
+    reading,
+    saving,
+    settings,
+    workers,
+)
 from heavylift.stores.sqlite.opened import Opened
 from heavylift.stores.sqlite.rows import Held
 from heavylift.stores.sqlite.url import parse
@@ -137,6 +149,19 @@ class SqliteStore:
         if mailbox.alive:
             self._mine["beats"][worker.id] = worker.epoch
         return mailbox
+
+    async def ask(self, question: Question, lasts: float) -> str | None:
+        """Ask the worker that runs an attempt where its code is; the id of the answer."""
+        return await self._open_now().writer.call(lambda transaction: questions.ask(transaction, question, lasts))
+
+    async def answer(self, answers: Mapping[str, bytes]) -> None:
+        """Keep answers, by the ids of their questions."""
+        await self._open_now().writer.call(lambda transaction: questions.answer(transaction, answers))
+
+    async def answered(self, question: str) -> bytes | None:
+        """The answer to a question, if there is one."""
+        now = self._clock.wall()
+        return await self._open_now().read(lambda connection: questions.answered(connection, question, now))
 
     async def retire(self, worker: str, epoch: int) -> None:
         """A worker that stops says good-bye."""
