@@ -280,8 +280,8 @@ class Client:
                 if (now.state, now.attempt) != (State.RUNNING, question.attempt):
                     break
         now = await self.get(job.id)
-        if now.state is State.RUNNING and now.attempt != question.attempt:
-            return await self.stack(job_id, timeout)  # it has begun anew meanwhile
+        if now.state is State.RUNNING:
+            return await self.stack(job_id, timeout)  # it has begun, or begun anew, meanwhile
         raise JobNotRunning(now.id, now.state, _why_not_running(now, self._clock.wall()))
 
     async def queues(self) -> list[Queue]:

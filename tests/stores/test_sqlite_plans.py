@@ -67,10 +67,7 @@ STATEMENTS = {
         workers.CANCELS,
         ["SEARCH job USING INDEX job_cancelling (worker=? AND epoch=?)"],
     ),
-    "questions to a worker": (
-        questions.OPEN,
-        ["SCAN question", "SEARCH job USING INTEGER PRIMARY KEY (rowid=?)"],
-    ),
+    "whom a question is for": (questions.HELD, ["SEARCH job USING INTEGER PRIMARY KEY (rowid=?)"]),
     "orphans": (workers.ORPHANS, ["SEARCH job USING INDEX job_running (worker=? AND epoch=?)"]),
     "one job": (reading.JOB, ["SEARCH job USING INDEX sqlite_autoindex_job_1 (id=?)"]),
     "the oldest finished": (

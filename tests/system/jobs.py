@@ -173,3 +173,10 @@ def hold_thread(ctx: Context) -> None:
     mark("start", ctx.job_id, ctx.attempt)
     while True:
         time.sleep(0.01)
+
+
+@lift.task(retry=Retry(1))
+async def hold_loop(ctx: Context) -> None:
+    """On a loop until it is stopped."""
+    mark("start", ctx.job_id, ctx.attempt)
+    await asyncio.sleep(3600)

@@ -10,11 +10,8 @@ from heavylift.stores.sqlite.transaction import Transaction
 
 RUNNING = "SELECT number, worker FROM job WHERE id = ? AND attempt = ? AND state = 3"
 SAME = "SELECT id FROM question WHERE job = ? AND attempt = ? AND answer IS NULL AND expires_at > ?"
-OPEN = (
-    "SELECT question.id, job.id, job.attempt FROM question CROSS JOIN job NOT INDEXED ON job.number = question.job"
-    " WHERE answer IS NULL AND expires_at > ? AND job.state = 3 AND job.attempt = question.attempt"
-    " AND job.worker = ? AND job.epoch = ?"
-)
+OPEN = "SELECT id, job, attempt FROM question WHERE answer IS NULL AND expires_at > ?"
+HELD = "SELECT id FROM job WHERE number = ? AND attempt = ? AND state = 3 AND worker = ? AND epoch = ?"
 
 
 def ask(transaction: Transaction, question: Question, lasts: float) -> str | None:
@@ -37,8 +34,12 @@ def ask(transaction: Transaction, question: Question, lasts: float) -> str | Non
 
 def open_ones(transaction: Transaction, worker: str, epoch: int) -> tuple[Question, ...]:
     """What is asked of a worker."""
-    rows = transaction.connection.execute(OPEN, (transaction.now, worker, epoch)).fetchall()
-    return tuple(Question(*row) for row in rows)
+    connection, found = transaction.connection, list[Question]()
+    for name, number, attempt in connection.execute(OPEN, (transaction.now,)).fetchall():
+        job = connection.execute(HELD, (number, attempt, worker, epoch)).fetchone()
+        if job is not None:
+            found.append(Question(name, job[0], attempt))
+    return tuple(found)
 
 
 def answer(transaction: Transaction, answers: Mapping[str, bytes]) -> None:
