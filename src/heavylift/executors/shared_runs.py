@@ -77,6 +77,10 @@ class LoopRun(SharedRun):
         self.asked = True
         self._tell()
 
+    def known(self) -> bool:
+        """Whether it is to stop, for code that asks: its coroutine is cancelled by then."""
+        return self.asked
+
     def unshield(self, *, quiet: bool) -> None:
         """See `context.Reporter`."""
         self.shields -= 1
@@ -120,6 +124,14 @@ class ThreadRun(SharedRun):
         """Raise Cancelled in its code; called on the loop's thread."""
         self.asked = True
         self._tell()
+
+    def known(self) -> bool:
+        """Whether it is to stop, for code that asks, and then ends in its own way: it is not told again."""
+        asked = self.asked  # once: it may come between two looks, and then be told again
+        if asked and threading.get_ident() == self._thread:
+            with self._turn:
+                self.raised = True
+        return asked
 
     def unshield(self, *, quiet: bool) -> None:
         """See `context.Reporter`."""

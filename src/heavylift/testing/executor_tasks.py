@@ -27,6 +27,7 @@ from heavylift.core.errors import GiveUp, RetryLater, Snooze
 from heavylift.core.options import Options
 from heavylift.core.retry import Retry
 from heavylift.core.task import Task, define
+from heavylift.testing.keeping_tasks import TASKS as KEEPING
 from heavylift.testing.providing_tasks import TASKS
 
 
@@ -48,7 +49,7 @@ class Application:
 
 application = Application()
 task = application.task
-for function in TASKS:
+for function in (*KEEPING, *TASKS):
     task(function)
 
 
