@@ -116,27 +116,43 @@ async def until_failed_once(handle):
                 return
 
 
+class Together:
+    """A store that two clients write to at the same moment, after both have decided."""
+
+    def __init__(self, store, meeting):
+        self._store, self._meeting = store, meeting
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    async def save(self, changes):
+        meeting, self._meeting = self._meeting, None
+        if meeting is not None:
+            await meeting.wait()
+        return await self._store.save(changes)
+
+
 async def test_two_who_sharpen_one_cancel_at_once_are_both_heard(tmp_path):
     """Neither overwrites the other, whichever of them the store takes first."""
     async with serving(tmp_path) as service:
-        second = Client(open_store(service.client.store.url), SystemClock())
-        await second.open()
+        handle = await service.task("defy").submit()
+        await service.started(handle.id)
+        first = await service.client.cancel(handle.id, grace=600, wait=0)
+        assert not first.final
+        meeting = asyncio.Barrier(2)
+        one, two = (Client(Together(open_store(service.client.store.url), meeting), SystemClock()) for _ in range(2))
         try:
-            for _ in range(3):
-                handle = await service.task("defy").submit()
-                await service.started(handle.id)
-                first = await service.client.cancel(handle.id, grace=600, wait=0)
-                assert not first.final
-                await asyncio.gather(
-                    second.cancel(handle.id, grace=300, wait=0),
-                    service.client.cancel(handle.id, grace=600, reason="late", wait=0),
-                )
-                request = (await handle.refresh()).cancel
-                assert (request.grace, request.force, request.reason) == (300, False, "late")
-                forced = await second.cancel(handle.id, force=True)
-                assert (forced.state, forced.stopped, forced.reason) == (State.CANCELLED, Stopped.KILLED, "late")
+            await asyncio.gather(
+                one.cancel(handle.id, grace=300, wait=0),
+                two.cancel(handle.id, grace=600, reason="late", wait=0),
+            )
         finally:
-            await second.close()
+            await one.close()
+            await two.close()
+        request = (await handle.refresh()).cancel
+        assert (request.grace, request.force, request.reason) == (300, False, "late")
+        forced = await handle.cancel(force=True)
+        assert (forced.state, forced.stopped, forced.reason) == (State.CANCELLED, Stopped.KILLED, "late")
 
 
 # --- what was saved is kept, whatever ends an attempt ------------------------------------------------------------
