@@ -56,6 +56,7 @@ class Looks:
         async with self._turn:
             if not is_there():
                 return None
+            self._number += 1
             self._clear()
             self._page.ask(self._number, run)
             _signal(pidfd, LOOK_SIGNAL)

@@ -50,7 +50,7 @@ class Sightings:
 
     def code(self) -> set[CodeType]:
         """The code below which no stop must be raised: it would be lost."""
-        return set()
+        return {Sightings._on_signal.__code__}
 
     def _on_signal(self, _number: int, frame: FrameType | None) -> None:
         try:
