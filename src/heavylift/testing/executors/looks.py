@@ -53,7 +53,7 @@ class LookCases(ExecutorSuite):
                 assert found.text.startswith("  File "), "the task's own code comes first"
                 assert f"in {attempt.job.task}\n" in found.text
                 assert "\n    " in found.text, "with the text of the line"
-                assert "heavylift/executors" not in found.text
+                assert "heavylift/executors" not in found.text.splitlines()[0], "not what has called it"
             (tmp_path / "go").touch()
             assert isinstance(await attempt.outcome(), Succeeded)
 
