@@ -282,7 +282,7 @@ class Client:
         now = await self.get(job.id)
         if now.state is State.RUNNING:
             return await self.stack(job_id, timeout)  # it has begun, or begun anew, meanwhile
-        raise JobNotRunning(now.id, now.state, _why_not_running(now, self._clock.wall()))
+        raise JobNotRunning(now.id, now.state, now.run_at - self._clock.wall())
 
     async def queues(self) -> list[Queue]:
         """All queues, their settings and what stands in them."""
@@ -438,14 +438,6 @@ def job_error(job: Job) -> JobError:
         return JobCancelled(job)
     code = job.error.code if job.error else ""
     return {"timed-out": JobTimedOut, "crashed": JobCrashed, "lost": JobCrashed}.get(code, JobFailed)(job)
-
-
-def _why_not_running(job: Job, now: float) -> str:
-    if job.state.final:
-        return f"it is over ({job.state})."
-    if job.run_at > now:
-        return f"it is {job.state}, and due in {job.run_at - now:.0f} s."
-    return f"it is {job.state}."
 
 
 def _ends(item: Event, job: Job) -> bool:

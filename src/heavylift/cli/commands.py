@@ -295,9 +295,7 @@ def retry(
     from_checkpoint: Annotated[
         Optional[bool],  # noqa: UP045
         typer.Option(
-            "--from-checkpoint/--from-start",
-            help="Go on from what it saved, or begin anew and forget that. [default: from its checkpoint]",
-            show_default=False,
+            "--from-checkpoint/--from-start", show_default=False, help="Go on from what it saved, or begin anew."
         ),
     ] = None,
     store: StoreOption = None,
@@ -306,8 +304,7 @@ def retry(
 ) -> None:
     """Start jobs that are over anew, from their checkpoints.
 
-    Says on stderr where each of them begins. One that cannot be retried is named there, and the others are retried all
-    the same.
+    Says on stderr where each begins, and which cannot be retried; the others are retried all the same.
     """
     from heavylift.cli import jobs
 

@@ -179,7 +179,11 @@ class JobNotRunning(HeavyliftError):
 
     code = "job-not-running"
 
-    def __init__(self, job_id: str, state: str, why: str) -> None:
+    def __init__(self, job_id: str, state: str, due_in: float = 0.0) -> None:
+        if state in ("succeeded", "failed", "cancelled"):
+            why = f"it is over ({state})."
+        else:
+            why = f"it is {state}, and due in {due_in:.0f} s." if due_in > 0 else f"it is {state}."
         super().__init__(f"Job {job_id} is not running: {why}")
         self.job_id = job_id
         self.state = state
