@@ -112,7 +112,7 @@ def _integer(low: int, high: int) -> Callable[[Any, str], int]:
     def check(value: Any, name: str) -> int:
         number = int(value) if isinstance(value, str) and re.fullmatch(r"\s*\d{1,9}\s*", value) else value
         if not isinstance(number, int) or isinstance(number, bool) or not low <= number <= high:
-            message = f"{name}: {shown(value)} is out of range; give an integer from {low} to {high}."
+            message = f"{name}: {shown(value)} is no integer from {low} to {high}."
             raise ConfigError(message)
         return number
 

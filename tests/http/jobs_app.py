@@ -40,6 +40,20 @@ def chatty(ctx: Context) -> None:
     ctx.progress(1, 2)
 
 
+@lift.task(max_attempts=1)
+def resuming(ctx: Context, gate: str, *, fail: bool = False) -> int:
+    """Counts its attempts in its checkpoint, and does a step; it fails, or waits until somebody opens the gate."""
+    number = ctx.resume(0) + 1
+    ctx.step("greet", str.title, "hello")
+    ctx.checkpoint(number)
+    ctx.progress(number, 9)
+    if fail and number == 1:
+        message = "the first time"
+        raise ValueError(message)
+    Path(gate).read_text()
+    return number
+
+
 @lift.task
 def talkative(ctx: Context, lines: int, gate: str | None = None) -> int:
     """Writes so many lines to its log, and the last of them when the gate is open."""

@@ -84,7 +84,10 @@ Text = Optional[str]  # noqa: UP045
 def serve(  # noqa: PLR0917
     name: AppName,
     host: Annotated[
-        Text, typer.Option(help="Address to listen on; loopback only, as there is no password. [default: 127.0.0.1]")
+        Text,
+        typer.Option(
+            metavar="ADDRESS", help="Address to listen on; loopback only, as there is no password. [default: 127.0.0.1]"
+        ),
     ] = None,
     port: Annotated[
         Text, typer.Option(metavar="N", help="Port to listen on (or PORT); 0 takes a free one. [default: 8000]")
@@ -104,7 +107,8 @@ def serve(  # noqa: PLR0917
         ),
     ] = None,
     workers: Annotated[
-        int, typer.Option(min=1, max=64, help="Web processes; one of them has the worker that runs the jobs.")
+        int,
+        typer.Option(metavar="N", min=1, max=64, help="Web processes; one of them has the worker that runs the jobs."),
     ] = 1,
 ) -> None:
     """Serve the HTTP API, with a worker beside it.
@@ -261,6 +265,14 @@ def logs(
 
 
 @app.command()
+def stack(job_id: JobId, store: StoreOption = None, application: AppOption = None, as_json: JsonOption = False) -> None:
+    """Show where the code of a running job is now, also in native code; the job is not disturbed."""
+    from heavylift.cli import jobs
+
+    raise typer.Exit(jobs.stack(store, application, job_id, as_json=as_json))
+
+
+@app.command()
 def cancel(
     job_id: JobId,
     grace: Annotated[
@@ -285,17 +297,23 @@ def cancel(
 @app.command()
 def retry(
     job_ids: Annotated[list[str], typer.Argument(metavar="ID…", help="The jobs' ids, unique parts of them, or @last.")],
+    from_checkpoint: Annotated[
+        Optional[bool],  # noqa: UP045
+        typer.Option(
+            "--from-checkpoint/--from-start", show_default=False, help="Go on from what it saved, or begin anew."
+        ),
+    ] = None,
     store: StoreOption = None,
     application: AppOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Start jobs that are over anew, from their checkpoints.
 
-    One that cannot be retried is named on stderr, and the others are retried all the same.
+    Says on stderr where each begins, and which cannot be retried; the others are retried all the same.
     """
     from heavylift.cli import jobs
 
-    raise typer.Exit(jobs.retry(store, application, job_ids, as_json=as_json))
+    raise typer.Exit(jobs.retry(store, application, job_ids, from_checkpoint=from_checkpoint, as_json=as_json))
 
 
 queues = typer.Typer(

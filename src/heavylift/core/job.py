@@ -164,8 +164,9 @@ class Change(NamedTuple):
     """What is to become of one job: written only while the fence (`state`, `attempt`) matches, else refused whole.
 
     `fields` holds the new values of the changed fields alone, so that a cancel request and a progress report never
-    overwrite each other. A change to `queued` is also refused when a cancel was requested that it does not know of
-    (`knows_cancel` False): a job whose cancel was requested never goes back.
+    overwrite each other. A change to `queued`, or of the cancel request, is also refused when the job's request is
+    another than the one that it was decided by (`knows_cancel`): a job whose cancel was requested never goes back, and
+    of two requests that meet none is lost.
     """
 
     id: str
@@ -174,7 +175,7 @@ class Change(NamedTuple):
     fields: Mapping[str, Any]
     events: tuple[NewEvent, ...] = ()
     at: float = 0.0
-    knows_cancel: bool = False
+    knows_cancel: CancelRequest | None = None
     queue: str = "default"
 
     def apply(self, job: Job) -> Job:

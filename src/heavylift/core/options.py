@@ -199,7 +199,7 @@ def _optional(check: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
 
 def _limit(value: Any, name: str) -> float | None:
     if value is not None and (value := seconds(value, name)) == 0:
-        message = f"{name}: 0 would leave no time at all; give a longer duration, or None for no limit."
+        message = f"{name}: 0 would leave no time at all; give a longer duration, or none at all for no limit."
         raise ConfigError(message)
     return value if value is None else float(value)
 
@@ -268,7 +268,7 @@ def _place(value: Any, name: str) -> RunIn:
 def _flag(value: Any, name: str) -> bool:
     if isinstance(value, bool):
         return value
-    message = f"{name}: {shown(value)} is neither; give True or False."
+    message = f"{name}: {shown(value)} is neither true nor false."
     raise ConfigError(message)
 
 

@@ -11,6 +11,7 @@ import resource
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,11 +24,12 @@ from heavylift.core import codec
 from heavylift.core.errors import Cancelled
 from heavylift.core.job import Error
 from heavylift.core.task import Task
-from heavylift.executors import answers, hygiene, processes, providing
+from heavylift.executors import answers, hygiene, processes, providing, sightings
 from heavylift.executors.answers import Answer
 from heavylift.executors.limits import Imposed
 from heavylift.executors.providing import Kept, Overrides, Scope
 from heavylift.executors.reporting import HostReporter, Wire
+from heavylift.executors.sightings import Sightings
 from heavylift.executors.stopping import Guard, was_led_to
 from heavylift.executors.wire import (
     CLOSED_BY_TASK,
@@ -35,7 +37,6 @@ from heavylift.executors.wire import (
     HIGH_DESCRIPTORS,
     LAST,
     NOT_STARTED,
-    STACK_SIGNAL,
     USAGE,
     Kind,
     Page,
@@ -92,11 +93,10 @@ def main(
     if settings.threads:
         from heavylift.executors.shared import SharedHost  # noqa: PLC0415  most hosts need no event loop
 
-        host = SharedHost(registry, socket_of_requests, wire, page, settings, overrides)
+        host = SharedHost(registry, socket_of_requests, wire, page, stacks, settings, overrides)
     else:
-        host = Host(registry, socket_of_requests, wire, page, settings, overrides)
+        host = Host(registry, socket_of_requests, wire, page, stacks, settings, overrides)
     faulthandler.enable(stacks)
-    faulthandler.register(STACK_SIGNAL, stacks, chain=False)
     _reseed()
     try:
         for hook in hooks:
@@ -116,6 +116,7 @@ class Host:
         requests: socket.socket,
         wire: Wire,
         page: Page,
+        stacks: int,
         config: HostConfig,
         overrides: Overrides | None = None,
     ) -> None:
@@ -129,7 +130,9 @@ class Host:
         self._worn = False
         """A job's limit could not be lifted again."""
         own = {Host._call.__code__, *providing.OWN_CODE, *context.OWN_CODE, *self._reporter.unstoppable()}
-        self._guard.install(own, self._reporter.protected())
+        looks = Sightings(page, stacks, self._describe)
+        self._guard.install(own, self._reporter.protected() | looks.code())
+        looks.install(all_threads=False)
         os.register_at_fork(after_in_child=self._forked)
 
     def serve(self) -> NoReturn:
@@ -281,6 +284,13 @@ class Host:
             temporary=self._config.temporary,
         )
 
+    def _describe(self, number: int, frame: FrameType | None) -> str:
+        """Where a run is, and the threads that it has started; `frame` is the main thread's."""
+        if self._page.started != number:
+            return ""
+        own = sightings.of_frames(frame, lambda one: one.f_code in _BORDERS)
+        return own + sightings.other_threads(threading.get_ident())
+
     def _leave_fork(self) -> None:
         """A fork of the host that comes back from the task's code is no host."""
         if os.getpid() != self._pid:
@@ -297,6 +307,10 @@ class Host:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGHUP, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+_BORDERS = {Host._call.__code__, *providing.OWN_CODE}  # noqa: SLF001  its own module
+"""Our own code that calls the user's."""
 
 
 def _cpu_of_children() -> float:

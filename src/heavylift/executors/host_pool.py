@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from heavylift.core.errors import ConfigError
 from heavylift.core.outcome import Interrupted
 from heavylift.executor import StopReason, TaskInfo
+from heavylift.executors import looking
 from heavylift.executors.verdicts import Run
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from heavylift.core.job import Job
     from heavylift.core.outcome import Outcome
+    from heavylift.core.stack import Stack
     from heavylift.executor import Report
     from heavylift.executors.host_link import HostLink
     from heavylift.executors.link import Nanny
@@ -72,6 +74,13 @@ class HostPool(ABC):
     @abstractmethod
     def _taken_out(self) -> list[Run]:
         """The runs that no host has; they wait no more."""
+
+    async def look(self, job: str, attempt: int) -> Stack | None:
+        """See `Executor.look`."""
+        run = self._runs.get((job, attempt))
+        if run is None:
+            return None
+        return looking.unbegun(attempt) if run.host is None else await run.host.stack_of(run)
 
     def stop_run(self, run: Run, reason: StopReason, grace: float) -> None:
         """A run is beyond a limit."""

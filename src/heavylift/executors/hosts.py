@@ -11,7 +11,7 @@ from heavylift.core import codec
 from heavylift.core.job import Progress
 from heavylift.core.outcome import Usage
 from heavylift.executor import Checkpoint, LogLines, Report, StopReason
-from heavylift.executors import processes, stacks, verdicts
+from heavylift.executors import looking, processes, stacks, verdicts
 from heavylift.executors.host_link import HostLink, Keeper, Phase
 from heavylift.executors.meter import Meter
 from heavylift.executors.verdicts import Run, Stop
@@ -104,7 +104,7 @@ class HostProcess(HostLink):
         if self._page.started != run.number or time.monotonic() - self._page.started_at < JUST_BEGUN:
             return
         options = run.job.options
-        cpu = 0.0 if options.cpu_time is None else max(0.0, self._cpu_now() - self._page.cpu_at_start)
+        cpu = 0.0 if options.cpu_time is None else max(0.0, processes.cpu_time(self.pid) - self._page.cpu_at_start)
         excess = self._meter.excess(self.pid, options, cpu)
         if excess is None:
             return
@@ -113,6 +113,13 @@ class HostProcess(HostLink):
             self._keeper.stop_run(run, excess.reason, options.grace)
         if excess.far and run.number in self.running:
             self.stop(run, excess.reason, 0.0, force=True)
+
+    def _has_begun(self, run: Run) -> bool:
+        return self._page.started == run.number
+
+    def _of_dump(self, run: Run, dump: str) -> str:
+        del run  # the main thread's, which is all that is asked for
+        return looking.of_main_thread(dump)
 
     def _first(self) -> Run | None:
         return next(iter(self.running.values()), None)
@@ -171,12 +178,6 @@ class HostProcess(HostLink):
             return False
         told, stop.told = stop.told, stacks.size(self._stacks)
         return self._loop.time() >= stop.told_by or 0 < stop.told == told
-
-    def _cpu_now(self) -> float:
-        try:
-            return time.clock_gettime(processes.cpu_clock(self.pid))
-        except OSError:
-            return 0.0
 
     # --- what the host says ------------------------------------------------------------------------------------
 

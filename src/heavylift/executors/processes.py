@@ -195,6 +195,14 @@ def cpu_clock(pid: int) -> int:
     return (~pid << 3) | 2
 
 
+def cpu_time(pid: int) -> float:
+    """The CPU seconds that a process has taken, 0 when it is gone."""
+    try:
+        return time.clock_gettime(cpu_clock(pid))
+    except OSError:
+        return 0.0
+
+
 def resident(pid: int) -> int:
     """The resident bytes of a process, 0 when it is gone."""
     try:

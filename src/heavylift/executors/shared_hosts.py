@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import time
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from heavylift.core import codec
 from heavylift.core.job import Progress
 from heavylift.core.outcome import Interrupted, Usage
 from heavylift.executor import Checkpoint, LogLines, StopReason
-from heavylift.executors import processes, verdicts
+from heavylift.executors import looking, processes, verdicts
 from heavylift.executors.host_link import HostLink, Keeper, Phase
 from heavylift.executors.meter import FAR, Excess
 from heavylift.executors.verdicts import Stop
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from heavylift.executors.link import Ending
     from heavylift.executors.verdicts import Run
 
-LONGEST_STACK = 16 * 1024
+LONGEST_STACK = 64 * 1024
 ASK_AGAIN = 0.02
 """Seconds until a stop that the host had no room to hear is said again."""
 
@@ -110,10 +109,19 @@ class SharedHostProcess(HostLink):
         return [run for run in self.running.values() if self._places[run.number] <= self._page.received]
 
     def stack(self) -> str:
-        """Where the loop was when it was asked for, the most recent call first, without the host's own code."""
-        threads = os.pread(self._stacks, LONGEST_STACK, 0).decode(errors="replace").split("\n\n")
-        lines = threads[-1].splitlines()[1:]  # the main thread comes last
-        return "\n".join(itertools.takewhile(lambda line: "/heavylift/executors/" not in line, lines))
+        """Where the loop was when it was asked for, the most recent call last, without the host's own code."""
+        return looking.of_main_thread(os.pread(self._stacks, LONGEST_STACK, 0).rstrip(b"\0").decode(errors="replace"))
+
+    def _has_begun(self, run: Run) -> bool:
+        return self._page.received >= self._places[run.number]
+
+    def _of_dump(self, run: Run, dump: str) -> str:
+        """A thread's own; else the loop's, whose step it may be, or which keeps it waiting."""
+        if run.job.options.run_in == "thread":
+            return looking.of_thread(dump, self._page.thread_of(run.number))
+        steps = self._page.stepping
+        other = "" if steps in (0, run.number) else "Another job keeps its loop busy:\n"
+        return other + looking.of_main_thread(dump)
 
     def _ask(self, run: Run, *, said: bool) -> None:
         """Tell the host, and come again at the deadline."""

@@ -23,7 +23,7 @@ def size(memory: int) -> int:
 
 def written(memory: int) -> str | None:
     """The stacks that stand there, the most recent call first, without the frames of our own; None: there are none."""
-    text = os.pread(memory, LONGEST, 0).decode(errors="replace")
+    text = os.pread(memory, LONGEST, 0).rstrip(b"\0").decode(errors="replace")
     return without_own(text) if text else None
 
 

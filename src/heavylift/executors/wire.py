@@ -25,7 +25,11 @@ from heavylift.core.job import Job
 STOP_SIGNAL = signal.SIGRTMIN + 3
 """Asks a host to look at its page: is the run that it runs to be stopped?"""
 STACK_SIGNAL = signal.SIGRTMIN + 4
-"""Asks a host to write the stacks of its threads."""
+"""Has a handler in C write where Python is, whatever has the interpreter."""
+LOOK_SIGNAL, NUDGE_SIGNAL = signal.SIGRTMIN + 5, signal.SIGRTMIN + 6
+"""Ask a host to look at its page: where is the code of the run that is named there? The second one ends a wait for a
+lock, too, after which the first one alone would be heard.
+"""
 HIGH_DESCRIPTORS = 64
 """A host keeps its own descriptors from here on, out of the way of code that closes what it did not open."""
 CLOSED_BY_TASK = 97
@@ -64,6 +68,10 @@ USAGE = struct.Struct("<ddQ")
 """Wall and CPU seconds, peak resident bytes (0: not measured)."""
 NUMBERED = struct.Struct("<Q")
 """Before the body of PROGRESS: its number; of LOG: the number of its first line, and how many were dropped."""
+SIGHTING = struct.Struct("<QQ")
+"""Before the interpreter's description of where a run is: the number of the question, and its length in bytes."""
+SIGHTING_AT, SIGHTING_ROOM = 128 * 1024, 64 * 1024
+"""Where it stands in the file for stacks, behind what the handler in C writes; and its length at most."""
 LAST = 1
 """Flag of an answer: the host goes after it."""
 NOT_STARTED = 2
@@ -212,17 +220,20 @@ class Page:
     `started` is the number of the run that the host took on and has not answered, or 0; `stop` the number of the run
     that is to stop. Each is written by one side alone, in one store. Besides: when the run started (monotonic clock)
     and the CPU time of the host at that moment, the latest progress, and log lines that were not sent yet. Of a shared
-    host: how many requests it received, when its loop came round, and the run of which it runs a step.
+    host: how many requests it received, when its loop came round, the run of which it runs a step, and which thread
+    runs what. The worker also writes a question there: where is the code of a run?
     """
 
     SIZE = 5 * 4096
     _STARTED, _STOP, _DROPPED = 0, 1, 2
     _STARTED_AT, _CPU_AT_START = 3, 4
     _RECEIVED, _BEAT_AT, _STEPPING = 5, 6, 7
-    _TELLS, _CPU_BELOW = 12, 13
+    _QUESTION = 12  # and the word behind it
+    _TELLS, _CPU_BELOW = 14, 15
     _PROGRESS, _LINES = 8, 16  # where the heads of the two areas begin, in words
     _PROGRESS_DATA, _LINES_DATA = 256, 4096  # where their data begin, in bytes
     PROGRESS_ROOM, LINES_ROOM = 3 * 1024, 4 * 4096
+    _THREADS, THREADS_ROOM = 32, 1024  # in words and in threads; a shared host has no use for the two areas
 
     def __init__(self, memory: int) -> None:
         self._map = mmap.mmap(memory, self.SIZE)
@@ -233,8 +244,12 @@ class Page:
     def create(cls) -> tuple[Page, int]:
         """A new page, and the memfd by which another process maps it."""
         memory = os.memfd_create("heavylift-page", os.MFD_CLOEXEC)
-        os.ftruncate(memory, cls.SIZE)
-        return cls(memory), memory
+        try:
+            os.ftruncate(memory, cls.SIZE)
+            return cls(memory), memory
+        except BaseException:
+            os.close(memory)
+            raise
 
     @property
     def started(self) -> int:
@@ -313,6 +328,26 @@ class Page:
     @stepping.setter
     def stepping(self, number: int) -> None:
         self._words[self._STEPPING] = number
+
+    @property
+    def question(self) -> tuple[int, int]:
+        """The number of the worker's last question, and of the run that it is about."""
+        return self._words[self._QUESTION], self._words[self._QUESTION + 1]
+
+    def ask(self, question: int, run: int) -> None:
+        """The worker wants to know where a run is; a signal follows."""
+        self._words[self._QUESTION], self._words[self._QUESTION + 1] = question, run
+
+    def note_thread(self, place: int, run: int, thread: int) -> None:
+        """In a shared host: a thread (`place` counts them) begins a run."""
+        if place < self.THREADS_ROOM:
+            at = self._THREADS + 2 * place
+            self._words[at], self._words[at + 1] = run, thread
+
+    def thread_of(self, run: int) -> int | None:
+        """The identifier of the thread that has begun a run last, in a shared host."""
+        words = self._words[self._THREADS : self._THREADS + 2 * self.THREADS_ROOM]
+        return next((words[at + 1] for at in range(0, len(words), 2) if words[at] == run), None)
 
     def start(self, number: int, at: float, cpu: float) -> None:
         """The host takes on a run."""

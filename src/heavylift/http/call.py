@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -75,9 +74,9 @@ def tag(job: Job) -> str:
     return f'"{job.seq}"'
 
 
-def polling(job: Job) -> dict[str, str]:
+def polling(call: Call, job: Job) -> dict[str, str]:
     """The headers by which who polls a job knows what it has, and when a look is worth it again."""
-    again = {} if job.state.final else {"Retry-After": str(render.retry_after(job, time.time()))}
+    again = {} if job.state.final else {"Retry-After": str(render.retry_after(job, call.client.now()))}
     return {"ETag": tag(job)} | again
 
 

@@ -178,6 +178,10 @@ LOGS = """\
 JSON by default. With `Accept: text/plain` lines of text; with `Accept: text/event-stream` events of the kind `log`,
 live, until `end`. With `follow=1` the text, too, goes on until the job is over."""
 
+STACK = """\
+Its worker is asked, and does not disturb the run: the answer takes some milliseconds, or a few seconds when native code
+has the interpreter. Lines of code and command lines may hold secrets: show them to whom you trust."""
+
 SUBMIT_PROBLEMS = (
     *("unknown-parameter", "invalid-parameter", "malformed-json", "cross-site", "unknown-task", "body-too-slow"),
     *("duplicate-job", "payload-too-large", "unsupported-media-type", "invalid-arguments", "queue-full", "draining"),
@@ -300,6 +304,29 @@ RESOURCES = (
         problems=("unknown-parameter", "invalid-parameter", *JOB, "not-acceptable"),
     ),
     Operation(
+        name="get_checkpoint",
+        method="GET",
+        path="/jobs/{id}/checkpoint",
+        handler=jobs.checkpoint,
+        summary="What a job saved to resume from",
+        tag="jobs",
+        parameters=(ID,),
+        answers={200: Answer("The value of its code, and the results of its steps.", {JSON: "Checkpoint"}, ("ETag",))},
+        problems=("unknown-parameter", *JOB, "no-checkpoint"),
+    ),
+    Operation(
+        name="get_stack",
+        method="GET",
+        path="/jobs/{id}/stack",
+        handler=jobs.stack,
+        summary="Where the code of a running job is now",
+        description=STACK,
+        tag="jobs",
+        parameters=(ID,),
+        answers={200: Answer("Its Python stack, and its processes.", {JSON: "Stack"}, ("Cache-Control",))},
+        problems=("unknown-parameter", *JOB, "job-not-running", "no-answer"),
+    ),
+    Operation(
         name="cancel_job",
         method="POST",
         path="/jobs/{id}/cancel",
@@ -321,12 +348,12 @@ RESOURCES = (
         path="/jobs/{id}/retry",
         handler=jobs.retry,
         summary="Start a job that is over anew",
-        description="From its checkpoint, with new budgets.",
+        description="From its checkpoint, unless it is to begin from the start; with new budgets.",
         tag="jobs",
         parameters=(ID,),
-        body="EmptyBody",
+        body="RetryBody",
         answers={202: Answer("It is queued again.", {JSON: "Job"}, ("Location", "ETag", "Retry-After"))},
-        problems=("unknown-parameter", *JOB, "job-not-finished", *BODY, "draining"),
+        problems=("unknown-parameter", *JOB, "job-not-finished", "duplicate-job", *BODY, "draining"),
     ),
     Operation(
         name="list_queues",

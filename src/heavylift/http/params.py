@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -190,9 +191,30 @@ def _too_slow() -> Refused:
     return Refused(408, "body-too-slow", detail, headers={"Connection": "close"})
 
 
+def check_names(data: bytes) -> None:
+    """Refuse JSON with an object in which a name stands twice: nobody could say which of the values is meant.
+
+    Larger ones are not looked at: that would hold up all other requests for as long as tens of milliseconds.
+    """
+    if len(data) > SMALL_BODY:
+        return
+    json.loads(data, object_pairs_hook=_object, parse_int=str, parse_float=str)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise Refused(400, "malformed-json", f"The name {twice!r} stands twice in one object; give it once.")
+    return found
+
+
 async def fields(request: Request, checks: Mapping[str, Check]) -> dict[str, Any]:
     """The members of a small JSON object, each through its check; an empty body has none."""
-    value = codec.decode(await body(request, SMALL_BODY) or b"{}")
+    data = await body(request, SMALL_BODY) or b"{}"
+    value = codec.decode(data)
+    check_names(data)
     if not isinstance(value, dict):
         problem = Problem("", "the body is a JSON object of names and values.")
         raise invalid([problem])
@@ -238,6 +260,7 @@ def _limit(value: Any) -> int | None:
 
 
 CANCEL: dict[str, Check] = {"grace": _grace, "force": _flag, "reason": _reason}
+RETRY: dict[str, Check] = {"from_checkpoint": _flag}
 QUEUE: dict[str, Check] = {"paused": _flag, "concurrency": _limit, "max_size": _limit}
 
 

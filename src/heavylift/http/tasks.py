@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +77,9 @@ async def submit_plain(call: Call) -> Response:
 async def _queued(call: Call, bound: BoundTask[..., ..., Any, Any], options: Options, body: bytes) -> tuple[Job, bool]:
     """Queue a job with the arguments in `body`; it, and whether it is one that was there before."""
     arguments = bound.task.bind_json(body or b"{}", call.client.max_payload)
-    own = new_id(time.time(), os.urandom(ID_BYTES))
+    if body:
+        params.check_names(body)
+    own = new_id(call.client.now(), os.urandom(ID_BYTES))
     [job] = await call.client.add([(bound.name, arguments, options)], [own])
     if isinstance(job, HeavyliftError):
         raise job
@@ -95,11 +96,11 @@ def _sample(task: Task, base: str) -> tuple[bytes, bytes]:
 
 def accepted(call: Call, job: Job, status: int, headers: dict[str, str], *, result: bool) -> Response:
     """The job that was submitted, and with `result` that, too, when it has one already."""
-    body = call.job(job, "scheduled" if job.run_at > time.time() and job.state is State.QUEUED else None)
+    body = call.job(job, "scheduled" if job.run_at > call.client.now() and job.state is State.QUEUED else None)
     data = to_json(body)
     if result and job.state is State.SUCCEEDED:
         data = data[:-1] + b',"result":' + (job.result or b"null") + b"}"
-    headers = {"Location": body["links"]["self"]} | polling(job) | headers
+    headers = {"Location": body["links"]["self"]} | polling(call, job) | headers
     return Response(data, status, headers=headers, media_type="application/json")
 
 
