@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, assert_never
 
 from heavylift import housekeeping
 from heavylift.core import event, lifecycle
+from heavylift.core import stack as stack_of
 from heavylift.core.errors import StoreUnavailable
 from heavylift.core.job import Change, Job, NewEvent, Progress, State
 from heavylift.core.options import PLACES, RunIn, Slots
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from heavylift.core.outcome import Outcome
     from heavylift.executor import Executor
     from heavylift.settings import Settings
-    from heavylift.store import Clock, Mailbox, Store, WorkerRecord
+    from heavylift.store import Clock, Mailbox, Question, Store, WorkerRecord
 
 T = TypeVar("T")
 
@@ -89,6 +90,9 @@ class Worker:
         self._drain_now = asyncio.Event()
         self._drain_grace = settings.drain
         self._cut = asyncio.Event()
+        self._questions: asyncio.Queue[Question] = asyncio.Queue()
+        self._asked: set[Question] = set()
+        """Those that are not answered yet."""
         self._saved = asyncio.Event()
         self._saving = False
 
@@ -113,6 +117,7 @@ class Worker:
                 group.create_task(self._beat_loop(), name="beat"),
                 group.create_task(self._housekeeping_loop(), name="housekeeping"),
                 group.create_task(self._save_loop(), name="save"),
+                group.create_task(self._answer_loop(), name="answers"),
             ]
             await self._drain_now.wait()
             await self._wind_down(claims, others)
@@ -276,6 +281,26 @@ class Worker:
             grace = running.job.options.grace if order.request.grace is None else order.request.grace
             self._executor.stop(order.job, order.attempt, StopReason.CANCEL, grace, force=order.request.force)
 
+        for question in mailbox.questions:
+            if question not in self._asked:
+                self._asked.add(question)
+                self._questions.put_nowait(question)
+
+    async def _answer_loop(self) -> None:
+        """Say where running code is, when somebody asks: beside everything else, for it may take seconds."""
+        while True:
+            asked = [await self._questions.get()]
+            while not self._questions.empty():
+                asked.append(self._questions.get_nowait())
+            stacks = await asyncio.gather(*(self._executor.look(one.job, one.attempt) for one in asked))
+            answers = {
+                one.id: stack_of.written(found) for one, found in zip(asked, stacks, strict=True) if found is not None
+            }
+            with contextlib.suppress(StoreUnavailable):  # the next beat brings the question again
+                if answers:
+                    await self._store.answer(answers)
+            self._asked.difference_update(asked)
+
     def _begin_new_epoch(self, dead: int) -> None:
         """An epoch was declared dead: others may run by now what this worker ran. Stop all of it, settle none of it."""
         if self.record.epoch != dead:
@@ -381,7 +406,7 @@ def reported(job: Job, report: Report, now: float) -> tuple[Job, Change]:
             fact = NewEvent(event.LOG, {"lines": list(lines)} | ({"dropped": dropped} if dropped else {}))
         case _:
             assert_never(report)
-    change = Change(job.id, State.RUNNING, job.attempt, fields, (fact,), now, knows_cancel=True, queue=job.queue)
+    change = Change(job.id, State.RUNNING, job.attempt, fields, (fact,), now, queue=job.queue)
     return job, change
 
 

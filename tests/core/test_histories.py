@@ -59,9 +59,9 @@ class MemoryStore:
         """The prose of `Store.save`, in four lines."""
         self.past.append(change)
         job = self.jobs[change.id]
-        unknown_cancel = job.cancel is not None and not change.knows_cancel
-        back = change.fields.get("state") is State.QUEUED
-        if (job.state, job.attempt) != (change.state, change.attempt) or (back and unknown_cancel):
+        decides = change.fields.get("state") is State.QUEUED or "cancel" in change.fields
+        by_another = decides and job.cancel != change.knows_cancel
+        if (job.state, job.attempt) != (change.state, change.attempt) or by_another:
             self.refused += 1
             return False
         after = change.apply(job)
@@ -85,15 +85,23 @@ class MemoryStore:
             assert (after.failures, after.crashes, after.losses, after.cancel) == (0, 0, 0, None)
         elif before.cancel is not None:
             assert after.cancel is not None, "a request is never taken back"
+            assert after.cancel.force >= before.cancel.force, "nor made milder"
+            assert grace(after) <= grace(before)
             assert after.state is not State.QUEUED, "nobody goes back who was to be cancelled"
         reported = any(written.kind == event.CHECKPOINT for written in change.events)
-        assert ("checkpoint" in change.fields) == reported, "no rule touches a checkpoint"
+        from_start = manual and "checkpoint" in change.fields
+        assert not from_start or after.checkpoint is None
+        assert ("checkpoint" in change.fields) == (reported or from_start), "no other rule touches a checkpoint"
 
     def life(self, job_id):
         """The facts since the last start anew: a submit, or a retry by hand."""
         facts = [written.data for written in self.events[job_id] if written.kind == event.STATE]
         begin = max(number for number, data in enumerate(facts) if number == 0 or data.get("retry"))
         return facts[begin:]
+
+
+def grace(job):
+    return job.options.grace if job.cancel.grace is None else job.cancel.grace
 
 
 def name_of(data):
@@ -187,17 +195,30 @@ class Histories(RuleBasedStateMachine):
             assert after.cancel.force == (job.cancel.force or request.force)
             assert after.cancel.at == job.cancel.at
 
-    @rule(name=jobs)
-    def retry(self, name):
+    @precondition(lambda self: self.running())
+    @rule(data=st.data(), first=requests, second=requests)
+    def cancel_twice_at_once(self, data, first, second):
+        """Both saw the job as it was: whoever comes second decides anew."""
+        job = self.store.jobs[data.draw(st.sampled_from(self.running()))]
+        one, two = (lifecycle.cancel(job, replace(request, at=self.now)) for request in (first, second))
+        assert self.store.save(one)
+        if self.store.jobs[job.id].cancel != job.cancel and two.fields:
+            assert not self.store.save(two)
+            two = lifecycle.cancel(self.store.jobs[job.id], replace(second, at=self.now))
+        assert self.store.save(two)
+
+    @rule(name=jobs, from_checkpoint=st.booleans())
+    def retry(self, name, from_checkpoint):
         job = self.store.jobs[name]
         try:
-            change = lifecycle.retry(job, self.now)
+            change = lifecycle.retry(job, self.now, from_checkpoint=from_checkpoint)
         except JobNotFinished:
             assert job.state not in FINAL
             return
         assert job.state in FINAL
         assert self.store.save(change)
         self.forgiven.pop(name, None)
+        self.checkpoints[name] = self.checkpoints[name] if from_checkpoint else None
 
     @precondition(lambda self: self.running())
     @rule(data=st.data(), value=st.binary(min_size=1, max_size=2))
@@ -208,7 +229,7 @@ class Histories(RuleBasedStateMachine):
         written = lifecycle.checkpoint(job, value) | {"progress": Progress(1)}
         if written["checkpoint"] != job.checkpoint:
             self.forgiven[name] = job.losses + self.forgiven.get(name, 0)
-        assert self.store.save(Change(name, State.RUNNING, job.attempt, written, (fact,), self.now, knows_cancel=True))
+        assert self.store.save(Change(name, State.RUNNING, job.attempt, written, (fact,), self.now))
         self.checkpoints[name] = value
 
     @precondition(lambda self: self.store.past)

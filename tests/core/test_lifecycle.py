@@ -244,8 +244,8 @@ def test_a_settle_is_fenced_by_the_attempt_that_it_settles(outcome):
     job = running()
     change = lifecycle.settle(job, outcome, NOW)
     assert (change.id, change.state, change.attempt, change.queue) == ("j1", State.RUNNING, 1, "default")
-    assert change.knows_cancel is False
-    assert lifecycle.settle(cancelled(job), outcome, NOW).knows_cancel is True
+    assert change.knows_cancel is None
+    assert lifecycle.settle(cancelled(job), outcome, NOW).knows_cancel == CancelRequest(NOW)
 
 
 # --- cancel ----------------------------------------------------------------------------------------------------
@@ -305,11 +305,12 @@ def test_a_repeated_request_may_only_sharpen_the_first(first, second, merged):
     assert (bool(change.fields), len(change.events)) == (changed, int(changed))
 
 
-def test_a_request_that_knows_of_no_other_does_not_claim_to():
-    """So that a store can refuse the blunter of two that raced."""
+def test_a_request_says_which_other_one_it_knows_of():
+    """So that a store refuses what was decided by another, and it is decided anew."""
     job = running()
-    assert lifecycle.cancel(job, CancelRequest(NOW)).knows_cancel is False
-    assert lifecycle.cancel(cancelled(job), CancelRequest(NOW, force=True)).knows_cancel is True
+    assert lifecycle.cancel(job, CancelRequest(NOW)).knows_cancel is None
+    once = cancelled(job, grace=3.0)
+    assert lifecycle.cancel(once, CancelRequest(NOW, force=True)).knows_cancel == CancelRequest(NOW, 3.0)
 
 
 @pytest.mark.parametrize(
@@ -409,10 +410,27 @@ def test_a_manual_retry_gives_new_budgets_and_is_logged():
     )
     change = lifecycle.retry(old, NOW + 50)
     job = change.apply(old)
-    assert fact(change) == {"state": State.QUEUED, "attempt": 4, "retry": True}
+    assert fact(change) == {"state": State.QUEUED, "attempt": 4, "retry": True, "from_checkpoint": True}
     fresh = replace(submitted(), attempt=4, checkpoint=b"7", log_bytes=9, seq=13, run_at=NOW + 50)
     assert job == fresh
     assert (change.state, change.attempt) == (State.CANCELLED, 4)
+
+
+def test_a_manual_retry_from_the_start_forgets_the_checkpoint_and_says_so():
+    """One without a checkpoint begins from the start whatever was asked for."""
+    old = replace(cancelled(submitted()), checkpoint=b"7")
+    for from_checkpoint, kept, resumes in ((True, b"7", True), (False, None, False)):
+        change = lifecycle.retry(old, NOW, from_checkpoint=from_checkpoint)
+        assert (change.apply(old).checkpoint, fact(change)["from_checkpoint"]) == (kept, resumes)
+    assert fact(lifecycle.retry(replace(old, checkpoint=None), NOW))["from_checkpoint"] is False
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES.values(), ids=OUTCOMES)
+@pytest.mark.parametrize("asked", [False, True], ids=["", "cancel requested"])
+def test_what_a_job_said_of_its_progress_outlives_every_outcome(outcome, asked):
+    """How far it came is known of one that failed or was cancelled, too."""
+    job = replace(cancelled(running()) if asked else running(), progress=Progress(7, 10))
+    assert settled(job, outcome).progress == Progress(7, 10)
 
 
 def test_a_retried_job_has_all_its_starts_again():

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated
 
 from heavylift import Cancelled, Context, Heavylift, Provide, Retry, fixed, provided
+from heavylift.testing import poison
 
 lift = Heavylift()
 
@@ -136,6 +137,13 @@ def brief(table: str, row: int, seconds: float) -> int:
     return row
 
 
+@lift.task(retry=Retry(3, fixed(0.02)), crashes=3, **poison.LIMITS)
+def poisoned(ctx: Context, kind: str, survived: str) -> None:
+    """Harms whoever runs it."""
+    mark("poisoned", ctx.job_id, ctx.attempt, kind)
+    poison.take(kind, survived)
+
+
 @lift.task(retry=Retry(1))
 def child(number: int) -> int:
     """What another job has submitted."""
@@ -223,3 +231,70 @@ async def rest_awaiting(ctx: Context, seconds: float) -> int:
     await asyncio.sleep(seconds)
     mark("end", ctx.job_id, ctx.attempt)
     return ctx.attempt
+
+
+@lift.task(retry=Retry(1), run_in="thread")
+def hold_thread(ctx: Context) -> None:
+    """In a thread until it is stopped."""
+    mark("start", ctx.job_id, ctx.attempt)
+    while True:
+        time.sleep(0.01)
+
+
+@lift.task(retry=Retry(1))
+async def hold_loop(ctx: Context) -> None:
+    """On a loop until it is stopped."""
+    mark("start", ctx.job_id, ctx.attempt)
+    await asyncio.sleep(3600)
+
+
+def resumed_or_saved(ctx: Context) -> list[int] | None:
+    """What an earlier attempt has saved, with the number of this one; else save it, for the next."""
+    before = ctx.resume()
+    if before is not None:
+        return [before, ctx.attempt]
+    ctx.step("greet", str.title, "hello")
+    ctx.progress(3, 10)
+    ctx.checkpoint(7)
+    mark("start", ctx.job_id, ctx.attempt)
+    return None
+
+
+@lift.task(retry=Retry(3, fixed(0.05)))
+def save(ctx: Context, how: str) -> list[int]:
+    """Saves something in its first attempt, which ends in one way or another; the next one returns that."""
+    found = resumed_or_saved(ctx)
+    if found is not None:
+        return found
+    if how == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "fail":
+        message = "not yet"
+        raise ValueError(message)
+    try:
+        while how == "native":
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+        while True:
+            time.sleep(0.01)
+    finally:
+        ctx.checkpoint(8)
+
+
+@lift.task(retry=Retry(3, fixed(0.05)))
+async def save_awaiting(ctx: Context, how: str) -> list[int]:
+    """The same on a loop."""
+    found = resumed_or_saved(ctx)
+    if found is not None:
+        return found
+    if how == "native":
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        ctx.checkpoint(8)
+    return []
+
+
+LOOP = "echo begun; while true; do sleep 0.05; done"
+lift.command("gentle_command", ["sh", "-c", f"trap 'sleep 0.1; exit 0' TERM; {LOOP}"], retry=Retry(3, fixed(0.05)))
+lift.command("stubborn_command", ["sh", "-c", f"trap '' TERM; {LOOP}"], retry=Retry(3, fixed(0.05)))

@@ -36,9 +36,10 @@ class Error:
     """Why an attempt, or the job, did not succeed.
 
     `code` is one of failed, gave-up, unserialisable-result, result-too-large, timed-out, crashed, lost, cancelled,
-    unknown-task, invalid-arguments, memory-limit, cpu-limit. `exception` is the qualified class name. `traceback` is
-    text, shown to permitted readers only. `exit_code` and `signal` (its name, such as SIGSEGV) say how the host died;
-    `stderr` is the tail of what it wrote there.
+    unknown-task, invalid-arguments, memory-limit, cpu-limit, process-limit, open-files-limit. `exception` is the
+    qualified class name. `traceback` is text, shown to permitted readers only; where a process was killed, or died by
+    a signal, it is the stack of that moment, the most recent call first. `exit_code` and `signal` (its name, such as
+    SIGSEGV) say how the host died; `stderr` is the tail of what it wrote there.
     """
 
     code: str
@@ -155,8 +156,9 @@ class Change(NamedTuple):
     """What is to become of one job: written only while the fence (`state`, `attempt`) matches, else refused whole.
 
     `fields` holds the new values of the changed fields alone, so that a cancel request and a progress report never
-    overwrite each other. A change to `queued` is also refused when a cancel was requested that it does not know of
-    (`knows_cancel` False): a job whose cancel was requested never goes back.
+    overwrite each other. A change to `queued`, or of the cancel request, is also refused when the job's request is
+    another than the one that it was decided by (`knows_cancel`): a job whose cancel was requested never goes back, and
+    of two requests that meet none is lost.
     """
 
     id: str
@@ -165,7 +167,7 @@ class Change(NamedTuple):
     fields: Mapping[str, Any]
     events: tuple[NewEvent, ...] = ()
     at: float = 0.0
-    knows_cancel: bool = False
+    knows_cancel: CancelRequest | None = None
     queue: str = "default"
 
     def apply(self, job: Job) -> Job:

@@ -128,7 +128,7 @@ def cancel(job: Job, request: CancelRequest) -> Change:
             "stopped": Stopped.BEFORE_START if job.attempt == 0 else Stopped.BETWEEN_ATTEMPTS,
         }
         data = _reason(request)
-        return _change(job, fields, request.at, _state(State.CANCELLED, job.attempt, **data), knows_cancel=True)
+        return _change(job, fields, request.at, _state(State.CANCELLED, job.attempt, **data))
     merged = request if job.cancel is None else _sharper(job.cancel, request, job.options.grace)
     if merged == job.cancel:
         return _change(job, {}, request.at)
@@ -136,8 +136,9 @@ def cancel(job: Job, request: CancelRequest) -> Change:
     return _change(job, {"cancel": merged}, request.at, NewEvent(event.CANCEL, data))
 
 
-def retry(job: Job, now: float) -> Change:
-    """A job that is over starts anew with new budgets; its attempts go on counting and its checkpoint stays.
+def retry(job: Job, now: float, *, from_checkpoint: bool = True) -> Change:
+    """A job that is over starts anew with new budgets; its attempts go on counting. Its checkpoint stays, unless it is
+    to begin from the start.
 
     Raises JobNotFinished for a job that is not over.
     """
@@ -155,7 +156,10 @@ def retry(job: Job, now: float) -> Change:
         "error": None,
         "progress": None,
     }
-    return _change(job, fields, now, _state(State.QUEUED, job.attempt, retry=True), knows_cancel=True)
+    if not from_checkpoint:
+        fields["checkpoint"] = None
+    resumes = from_checkpoint and job.checkpoint is not None
+    return _change(job, fields, now, _state(State.QUEUED, job.attempt, retry=True, from_checkpoint=resumes))
 
 
 def _again_or_fail(job: Job, outcome: Outcome, now: float, *, again: bool, run_at: float, **budgets: int) -> Change:
@@ -247,6 +251,5 @@ def _state(state: State, attempt: int, **data: Any) -> NewEvent:
     return NewEvent(event.STATE, {"state": state, "attempt": attempt} | data)
 
 
-def _change(job: Job, fields: dict[str, Any], at: float, *events: NewEvent, knows_cancel: bool = False) -> Change:
-    knows = knows_cancel or job.cancel is not None
-    return Change(job.id, job.state, job.attempt, fields, events, at, knows, job.queue)
+def _change(job: Job, fields: dict[str, Any], at: float, *events: NewEvent) -> Change:
+    return Change(job.id, job.state, job.attempt, fields, events, at, job.cancel, job.queue)

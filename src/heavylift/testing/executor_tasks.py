@@ -27,7 +27,7 @@ from heavylift.core.errors import GiveUp, RetryLater, Snooze
 from heavylift.core.options import Options
 from heavylift.core.retry import Retry
 from heavylift.core.task import Task, define
-from heavylift.testing.providing_tasks import TASKS
+from heavylift.testing import keeping_tasks, limit_tasks, providing_tasks
 from heavylift.testing.swallowing import LOOPS
 
 
@@ -49,7 +49,7 @@ class Application:
 
 application = Application()
 task = application.task
-for function in TASKS:
+for function in (*keeping_tasks.TASKS, *limit_tasks.TASKS, *providing_tasks.TASKS):
     task(function)
 
 
@@ -384,7 +384,7 @@ _CHANGES: dict[str, Callable[[], Any]] = {
     "mask": lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1]),
     "output": lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 1),
     "stop signal": lambda: signal.signal(signal.SIGRTMIN + 3, signal.SIG_IGN),
-    "thread": threading.Thread(target=time.sleep, args=(1000,), daemon=True).start,
+    "thread": threading.Thread(target=time.sleep, args=(1000,)).start,
     "trace": lambda: sys.settrace(lambda *_: None),
     "umask": lambda: os.umask(0o11),
 }

@@ -14,7 +14,7 @@ from pydantic_core import from_json
 
 from heavylift.core.job import Job
 from heavylift.store import CancelOrder, Mailbox, WorkerRecord, WorkerStatus
-from heavylift.stores.sqlite import rows
+from heavylift.stores.sqlite import questions, rows
 from heavylift.stores.sqlite.transaction import Transaction
 
 RETURNED = 200
@@ -58,7 +58,9 @@ def beat(transaction: Transaction, worker: WorkerRecord, lease: float) -> Mailbo
         request = rows.cancel_of(cancel)
         if request is not None:
             orders.append(CancelOrder(name, attempt, request))
-    return Mailbox(alive=True, cancels=tuple(orders))
+    return Mailbox(
+        alive=True, cancels=tuple(orders), questions=questions.open_ones(transaction, worker.id, worker.epoch)
+    )
 
 
 def retire(transaction: Transaction, worker: str, epoch: int) -> None:
