@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Annotated, Any, Optional
+from typing import Annotated, Optional
 
 import typer
-from typer.core import TyperGroup
 
 # ruff: noqa: FBT002, PLR0913  typer makes an option of each parameter, and a flag of a boolean one
-from heavylift.cli.exits import HELP, Exit
-from heavylift.cli.quick import nobody_reads
-
-
-class Commands(TyperGroup):
-    """The commands, which end well when nobody reads their output any more (`| head -1`)."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command that was asked for."""
-        try:
-            try:
-                return super().invoke(ctx)
-            finally:
-                sys.stdout.flush()
-        except BrokenPipeError:
-            nobody_reads()
-            raise typer.Exit(Exit.OK) from None
-
+from heavylift.cli.exits import HELP
+from heavylift.cli.group import Commands
 
 app = typer.Typer(
     cls=Commands,
