@@ -11,16 +11,18 @@ import logging
 import random
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, assert_never
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from heavylift import housekeeping
-from heavylift.core import event, lifecycle
+from heavylift.core import lifecycle
+from heavylift.core import stack as stack_of
 from heavylift.core.errors import StoreUnavailable
-from heavylift.core.job import Change, Job, NewEvent, Progress, State
+from heavylift.core.job import Change, Job, State
 from heavylift.core.options import PLACES, RunIn, Slots
 from heavylift.core.outcome import NOT_STARTED, Interrupted
-from heavylift.executor import Checkpoint, LogLines, Report, StopReason
+from heavylift.executor import LogLines, Report, StopReason
 from heavylift.journal import Journal
+from heavylift.reports import reported
 from heavylift.store import LeaseLost
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from heavylift.core.outcome import Outcome
     from heavylift.executor import Executor
     from heavylift.settings import Settings
-    from heavylift.store import Clock, Mailbox, Store, WorkerRecord
+    from heavylift.store import Clock, Mailbox, Question, Store, WorkerRecord
 
 T = TypeVar("T")
 
@@ -42,6 +44,8 @@ LAST_WRITES = 10.0
 """Seconds that a draining worker waits for a store that is away."""
 AWAY = (0.1, 5.0)
 """Seconds between two tries while the store is away: at first, and at most."""
+LOOK = 1.0
+"""Seconds between two looks for workers of this machine whose process is gone, at most."""
 
 log = logging.getLogger("heavylift.worker")
 
@@ -81,6 +85,9 @@ class Worker:
         self._running: dict[str, Running] = {}
         self._unsaved: list[Settled] = []
         self._contact_since: float | None = None
+        self._last_beat = clock.monotonic()
+        self._longest_gap = max(settings.lease / 2, settings.beat + settings.lease / 4)
+        """Seconds between two beats after which this worker was away itself: it was stopped, or so was its machine."""
         self._work = asyncio.Event()
         self._more: dict[RunIn, bool] = dict.fromkeys(PLACES, False)
         """Where the last claim brought all that it asked for. Elsewhere a free slot finds nothing: a hint says when."""
@@ -90,6 +97,9 @@ class Worker:
         self._drain_now = asyncio.Event()
         self._drain_grace = settings.drain
         self._cut = asyncio.Event()
+        self._questions: asyncio.Queue[Question] = asyncio.Queue()
+        self._asked: set[Question] = set()
+        """Those that are not answered yet."""
         self._saved = asyncio.Event()
         self._saving: list[Settled] = []
 
@@ -114,6 +124,7 @@ class Worker:
                 group.create_task(self._beat_loop(), name="beat"),
                 group.create_task(self._housekeeping_loop(), name="housekeeping"),
                 group.create_task(self._save_loop(), name="save"),
+                group.create_task(self._answer_loop(), name="answers"),
             ]
             await self._drain_now.wait()
             await self._wind_down(claims, others)
@@ -154,7 +165,7 @@ class Worker:
                 "claim", lambda: self._store.claim(record.id, record.epoch, slots, record.queues)
             )
         except LeaseLost:
-            await self._begin_new_epoch()
+            self._begin_new_epoch(record.epoch)
             return []
 
     def _start(self, job: Job) -> None:
@@ -169,7 +180,10 @@ class Worker:
     def _finished(self, claimed: Job, outcome: Outcome) -> None:
         running = self._running.get(claimed.id)
         if running is None or running.job.attempt != claimed.attempt:
-            return  # the lease was lost meanwhile: this attempt is not ours to settle
+            # The lease was lost meanwhile. The store refuses the outcome and counts it, unless it is that of our stop.
+            if not isinstance(outcome, Interrupted):
+                self._settle(claimed, outcome)
+            return
         del self._running[claimed.id]
         self._settle(running.job, outcome)
         if self._more[claimed.options.run_in]:
@@ -209,15 +223,16 @@ class Worker:
         seqs = await self._until_available("save", lambda: self._store.save(changes))
         refused = []
         for settled, seq in zip(batch, seqs, strict=True):
-            if settled.outcome is None:
-                if seq is None:
-                    self._journal.stale(settled.job, "report")
-            elif seq is None:
+            if seq is None:
                 refused.append(settled)
-            elif (state := settled.change.fields["state"]) is not State.QUEUED:
+            elif settled.outcome and (state := settled.change.fields["state"]) is not State.QUEUED:
                 self._journal.tally.finished(settled.job.task, state)
         if refused:
-            await self._settle_anew(refused)
+            reports = {(one.job.id, one.job.attempt): one.job for one in refused if not one.outcome}
+            for job in reports.values():
+                self._journal.stale(job, "report")
+                self._beat_now.set()  # it runs something that is not its own any more
+            await self._settle_anew([settled for settled in refused if settled.outcome])
 
     async def _settle_anew(self, refused: list[Settled]) -> None:
         """A refused settle is either stale, or it did not know that the job's cancel was requested meanwhile."""
@@ -234,11 +249,12 @@ class Worker:
         """What running code reported becomes a change of its own, in order, and never one that ends the attempt."""
         running = self._running.get(job.id)
         if running is None or running.job.attempt != job.attempt:
-            return
-        running.heard_at = self._clock.monotonic()
-        running.job, change = reported(running.job, report, self._clock.wall())
-        if isinstance(report, LogLines):
-            self._journal.wrote(running.job, report)
+            _, change = reported(job, report, self._clock.wall())  # the lease was lost: the store refuses and counts it
+        else:
+            running.heard_at = self._clock.monotonic()
+            running.job, change = reported(running.job, report, self._clock.wall())
+            if isinstance(report, LogLines):
+                self._journal.wrote(running.job, report)
         self._unsaved.append(Settled(change, job, None))
         self._save_now.set()
 
@@ -271,16 +287,18 @@ class Worker:
             draining=self._drain_now.is_set(),
             hosts=dict(self._executor.hosts),
         )
-        began = self._clock.monotonic()
+        began, epoch = self._clock.monotonic(), self.record.epoch
         mailbox = await self._store.beat(self.record, self._settings.lease)
-        self._journal.called("beat", self._clock.monotonic() - began)
-        if self._contact_since is None:
-            self._contact_since = self._clock.monotonic()
+        now = self._clock.monotonic()
+        self._journal.called("beat", now - began)
+        if self._contact_since is None or now - self._last_beat > self._longest_gap:
+            self._contact_since = now  # after it was away everybody looks dead, and it is as if it had just come
+        self._last_beat = began
         if not mailbox.alive:
-            await self._begin_new_epoch()
+            self._begin_new_epoch(epoch)
             return
         self._deliver(mailbox)
-        if self._clock.monotonic() - self._counted_at >= self._settings.beat:
+        if now - self._counted_at >= self._settings.beat:
             await self._count()
 
     async def _count(self) -> None:
@@ -300,8 +318,30 @@ class Worker:
             grace = running.job.options.grace if order.request.grace is None else order.request.grace
             self._executor.stop(order.job, order.attempt, StopReason.CANCEL, grace, force=order.request.force)
 
-    async def _begin_new_epoch(self) -> None:
-        """Others may run by now what this worker ran: stop all of it, and settle none of it."""
+        for question in mailbox.questions:
+            if question not in self._asked:
+                self._asked.add(question)
+                self._questions.put_nowait(question)
+
+    async def _answer_loop(self) -> None:
+        """Say where running code is, when somebody asks: beside everything else, for it may take seconds."""
+        while True:
+            asked = [await self._questions.get()]
+            while not self._questions.empty():
+                asked.append(self._questions.get_nowait())
+            stacks = await asyncio.gather(*(self._executor.look(one.job, one.attempt) for one in asked))
+            answers = {
+                one.id: stack_of.written(found) for one, found in zip(asked, stacks, strict=True) if found is not None
+            }
+            with contextlib.suppress(StoreUnavailable):  # the next beat brings the question again
+                if answers:
+                    await self._store.answer(answers)
+            self._asked.difference_update(asked)
+
+    def _begin_new_epoch(self, dead: int) -> None:
+        """An epoch was declared dead: others may run by now what this worker ran. Stop all of it, settle none of it."""
+        if self.record.epoch != dead:
+            return  # a beat and a claim were told so, one after the other
         lost = list(self._running.values())
         self._running.clear()
         self._journal.lease_lost([running.job for running in lost])
@@ -312,18 +352,29 @@ class Worker:
         self._beat_now.set()
 
     async def _housekeeping_loop(self) -> None:
+        due = self._clock.monotonic()
         while True:
-            self._look_for_stalled()
+            now = self._clock.monotonic()
             try:
-                # Other workers' leases only after a whole lease of contact: after an outage everybody looks dead.
-                since = self._contact_since
-                others = since is not None and self._clock.monotonic() - since > self._settings.lease
-                await housekeeping.keep_house(
-                    self._store, self.record.id, self._settings, self._clock, self._journal, others=others
-                )
+                if now >= due:
+                    due = now + self._settings.sweep
+                    self._look_for_stalled()
+                    others = self._may_sweep_others(now)
+                    await housekeeping.keep_house(
+                        self._store, self.record.id, self._settings, self._clock, self._journal, others=others
+                    )
+                else:
+                    await housekeeping.sweep(self._store, self.record.id, self._clock, self._journal, others=False)
             except StoreUnavailable as error:
                 self._journal.away("no housekeeping while the store is away: %s", error)
-            await asyncio.sleep(self._settings.sweep)
+            await asyncio.sleep(min(LOOK, self._settings.sweep))
+
+    def _may_sweep_others(self, now: float) -> bool:
+        """Only after a whole lease of unbroken contact with the store, which an outage ends, and a suspend."""
+        since = self._contact_since
+        if since is None or now - self._last_beat > self._longest_gap:
+            return False
+        return now - since > self._settings.lease
 
     def _look_for_stalled(self) -> None:
         """Say of each running job, once an attempt, that it has reported nothing for long."""
@@ -390,29 +441,3 @@ class Worker:
         while self._running or self._unsaved or self._saving:
             self._saved.clear()
             await self._saved.wait()
-
-
-def reported(job: Job, report: Report, now: float) -> tuple[Job, Change]:
-    """What running code reported: the job as its worker has to know it from now on, and the change to be written."""
-    fields: dict[str, Any]
-    match report:
-        case Progress():
-            fields = {"progress": report}
-            fact = NewEvent(event.PROGRESS, _progress_data(report))
-        case Checkpoint(value):
-            fields = {"checkpoint": value}
-            job = replace(job, checkpoint=value)
-            fact = NewEvent(event.CHECKPOINT, {"attempt": job.attempt, "size": len(value)})
-        case LogLines(lines, size, dropped):
-            job = replace(job, log_bytes=job.log_bytes + size)
-            fields = {"log_bytes": job.log_bytes}
-            fact = NewEvent(event.LOG, {"lines": list(lines)} | ({"dropped": dropped} if dropped else {}))
-        case _:
-            assert_never(report)
-    change = Change(job.id, State.RUNNING, job.attempt, fields, (fact,), now, knows_cancel=True, queue=job.queue)
-    return job, change
-
-
-def _progress_data(progress: Progress) -> dict[str, Any]:
-    data = {name: getattr(progress, name) for name in ("done", "total", "percent", "message", "phase", "unit")}
-    return {name: value for name, value in data.items() if value is not None}

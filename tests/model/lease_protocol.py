@@ -211,6 +211,8 @@ class Protocol:
             return
         after, ended = written(write.what, write.known, record), left.ended
         broken = audited(record, after)
+        if write.what == CHECKPOINT and after.checkpoint != record.checkpoint:
+            left = left._replace(suffered=(*left.suffered[:2], 0))  # the job has come forward
         if write.what in OUTCOMES:
             attempt = write.known.attempt
             if attempt in ended:

@@ -14,7 +14,7 @@ from heavylift.core.options import Options
 from heavylift.core.outcome import Cancelled, Crashed, Failed, Interrupted, Succeeded
 from heavylift.core.retry import Retry, fixed
 from heavylift.executor import Checkpoint
-from heavylift.worker import reported
+from heavylift.reports import reported
 
 OUTCOMES = {
     "succeeded": Succeeded(b"1"),

@@ -37,8 +37,8 @@ def worker(server):
     [
         ("crash", ["host_crash"], "failed: The host was killed by SIGKILL."),
         ("defy", ["timeout", "host_kill"], "timeout of 0.2 s, and it was killed when its grace was over"),
-        ("eat", ["memory_limit"], "failed: The host took more memory than its limit of 209,715,200 bytes."),
-        ("burn", ["cpu_limit"], "failed: The attempt took more than its limit of 0.2 CPU seconds."),
+        ("eat", ["memory_limit"], "its limit is 209,715,200 (memory)"),
+        ("burn", ["cpu_limit"], "its limit is 0.2 (cpu_time)"),
     ],
 )
 def test_an_attempt_that_costs_its_host(server, client, task, faults, told):

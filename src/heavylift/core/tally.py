@@ -59,6 +59,8 @@ class Fault(StrEnum):
     """An attempt took more memory than its limit."""
     CPU_LIMIT = "cpu_limit"
     """An attempt took more CPU time than its limit."""
+    PROCESS_LIMIT = "process_limit"
+    """An attempt had more processes than its limit."""
     BLOCKED_LOOP = "blocked_loop"
     """The event loop of a shared host did not come round for five seconds."""
     SUSPECTED = "suspected"
@@ -167,7 +169,7 @@ def fault_of(outcome: Outcome) -> Fault | None:
     return None
 
 
-_LIMITS = {"memory-limit": Fault.MEMORY_LIMIT, "cpu-limit": Fault.CPU_LIMIT}
+_LIMITS = {"memory-limit": Fault.MEMORY_LIMIT, "cpu-limit": Fault.CPU_LIMIT, "process-limit": Fault.PROCESS_LIMIT}
 _INTERRUPTIONS = {NOT_STARTED: Fault.NOT_STARTED, NEIGHBOUR_STOPPED: Fault.NEIGHBOUR_STOPPED}
 
 

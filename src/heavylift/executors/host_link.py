@@ -16,14 +16,26 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from heavylift.core.log import about
 from heavylift.core.tally import Fault
-from heavylift.executors import processes, verdicts
+from heavylift.executors import looking, processes, stacks, verdicts
+from heavylift.executors.looking import Looks
 from heavylift.executors.output import Output
-from heavylift.executors.wire import HEADER, NUMBER_SIZE, STOP_PACKET, Kind, Page, number_of, pack_request, send_packet
+from heavylift.executors.wire import (
+    HEADER,
+    NUMBER_SIZE,
+    STACK_SIGNAL,
+    STOP_PACKET,
+    Kind,
+    Page,
+    number_of,
+    pack_request,
+    send_packet,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from heavylift.core.outcome import Outcome
+    from heavylift.core.outcome import Outcome, Usage
+    from heavylift.core.stack import Stack
     from heavylift.core.tally import Tally
     from heavylift.executor import StopReason
     from heavylift.executors.link import Ending, Nanny
@@ -104,6 +116,8 @@ class HostLink(ABC):
         self._end_is_told = False
         """It was killed here, or could not start: its end is no crash."""
         self._rest = b""
+        self._output_before = 0
+        """Bytes of output that came before the run that it runs, if it runs one at a time."""
 
     def start(self, nanny: Nanny, config: Mapping[str, Any]) -> None:
         """Ask the nanny for the process. The keeper hears at once when the worker has no descriptors left for it."""
@@ -133,6 +147,7 @@ class HostLink(ABC):
         theirs.callback(os.close, alive)
         self._stacks = os.memfd_create("heavylift-stacks", os.MFD_CLOEXEC)
         held.callback(os.close, self._stacks)
+        self._looks = Looks(self._page, self._stacks)
         self._output = Output()
         held.callback(self._output.close)
         theirs.callback(self._output.close_write_end)
@@ -145,6 +160,14 @@ class HostLink(ABC):
     @abstractmethod
     def stop(self, run: Run, reason: StopReason, grace: float, *, force: bool) -> None:
         """Ask the run to stop, and kill the host when the grace is over."""
+
+    @abstractmethod
+    def _has_begun(self, run: Run) -> bool:
+        """Whether the host has begun a run that it has not answered."""
+
+    @abstractmethod
+    def _of_dump(self, run: Run, dump: str) -> str:
+        """Where a run is, by what the signal's handler in C wrote."""
 
     @abstractmethod
     def _reported(self, run: Run, kind: int, body: bytes) -> None:
@@ -189,6 +212,20 @@ class HostLink(ABC):
             taken.append(run)
         return taken
 
+    async def stack_of(self, run: Run) -> Stack | None:
+        """Where a run's code is; None when it is over."""
+
+        def is_there() -> bool:
+            return run.number in self.running and self.phase is not Phase.GONE
+
+        attempt = run.job.attempt
+        if not self._has_begun(run):
+            return looking.unbegun(attempt)
+        found = await self._looks.ask(
+            run.number, self.pid, self._pidfd, is_there, lambda dump: self._of_dump(run, dump)
+        )
+        return None if found is None else await looking.seen(attempt, *found, self.pid)
+
     def leave(self, why: str) -> None:
         """Let it go when it has answered what it has begun."""
         if self.phase in (Phase.STARTING, Phase.READY):
@@ -204,8 +241,10 @@ class HostLink(ABC):
         level = logging.DEBUG if self._end_is_told else logging.INFO  # the kill was told
         log.log(level, "host %d (%s) takes no more jobs: %s", self.pid, self.kind, why, extra=fields)
 
-    def kill(self, why: str, run: Run | None = None) -> None:
-        """Kill it, for the sake of a run or not; the nanny kills what it leaves behind."""
+    def kill(self, why: str, run: Run | None = None, *, trees: bool = False) -> None:
+        """Kill it, for the sake of a run or not; the nanny kills what it leaves behind (`trees`: what there is of that
+        already now).
+        """
         if not self._end_is_told:
             self._keeper.tally.fault(Fault.HOST_KILL)
             fields = self._facts() | {"fault": Fault.HOST_KILL.value, "why": why}
@@ -214,15 +253,36 @@ class HostLink(ABC):
                 *("host %d (%s) is killed%s: %s", self.pid, self.kind, told, why),
                 extra=fields | ({} if run is None else about(run.job)),
             )
-        self._end_process()
+        self._end_process(trees=trees)
         self.leave("it is killed")
 
-    def _end_process(self) -> None:
+    def _end_process(self, *, trees: bool = False) -> None:
         self._end_is_told = True
         if self._pidfd >= 0:
+            below = processes.children(self.pid) if trees else ()
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
                 processes.hurry(self.pid)
+            processes.kill_trees(below)
+
+    def ask_for_stack(self) -> None:
+        """Have it write where each of its threads is: soon, whatever it is busy with, native code included."""
+        if not self._looks.busy:
+            stacks.clear(self._stacks)
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, STACK_SIGNAL)
+
+    def _crashed(self, ending: Ending, usage: Usage) -> Outcome:
+        output, stack = self._output.tail(self._output_before), self._stack_of_death(ending.status)
+        return verdicts.crashed(ending.status, output, usage, stack)
+
+    def _stack_of_death(self, status: int | None) -> str | None:
+        if status is None or not os.WIFSIGNALED(status):
+            return None
+        stack = stacks.of_death(stacks.written(self._stacks))
+        if stack is None and os.WTERMSIG(status) == signal.SIGABRT:  # a fault that the interpreter itself has found
+            return stacks.of_death(self._output.tail(self._output_before))
+        return stack
 
     # --- what the host says ------------------------------------------------------------------------------------
 
@@ -330,7 +390,8 @@ class HostLink(ABC):
         back = self.take_back()
         self._tell_end(ending)
         if self.phase is Phase.STARTING:
-            self._failed(f"it ended with status {ending.status}: {self._output.tail()}")
+            stack = self._stack_of_death(ending.status) or ""
+            self._failed(f"it ended with status {ending.status}: {self._output.tail()}{stack}")
         self._judge(ending, back)
         self._release(back)
 

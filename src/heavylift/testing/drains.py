@@ -10,8 +10,8 @@ from heavylift.core import lifecycle
 from heavylift.core.job import Job, State
 from heavylift.core.options import Slots
 from heavylift.core.outcome import Interrupted
+from heavylift.reports import reported
 from heavylift.store import Query, WorkerRecord
-from heavylift.worker import reported
 
 if TYPE_CHECKING:
     from heavylift.core.job import Change

@@ -131,12 +131,23 @@ CREATE INDEX lane_claimable ON lane(place, served) WHERE ready = 1 AND open = 1;
 CREATE INDEX lane_served ON lane(served);
 """
 
+QUESTIONS = """
+-- Questions about running jobs, such as where their code is, and the answers of their workers; for some seconds each.
+CREATE TABLE question(
+    id TEXT PRIMARY KEY,
+    job INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    expires_at REAL NOT NULL,
+    answer BLOB
+);
+"""
+
 TALLY = """
 -- What all workers have counted. `key` is a JSON array: what is counted, and its labels.
 CREATE TABLE tally(key TEXT PRIMARY KEY, amount REAL NOT NULL) WITHOUT ROWID;
 """
 
-MIGRATIONS = (FIRST, PLACES, TALLY)
+MIGRATIONS = (FIRST, PLACES, QUESTIONS, TALLY)
 
 
 def version(connection: sqlite3.Connection) -> int:

@@ -11,7 +11,7 @@ from heavylift.core.errors import DuplicateJob, JobPruned, QueueFull
 from heavylift.core.event import Event
 from heavylift.core.job import Job, State
 from heavylift.store import Added, Store
-from heavylift.testing.stores.reference import Answer, Reference
+from heavylift.testing.stores.reference import Answer, Reference, Saved
 
 SAMPLES = 256
 """Progress events of a job that are kept at most."""
@@ -61,6 +61,11 @@ def told(answer: Answer) -> tuple[Any, ...]:
         return (answer.queue, answer.limit, answer.retry_after)
     assert isinstance(answer, DuplicateJob)
     return (answer.unique, answer.existing)
+
+
+def said(answers: Sequence[Saved]) -> list[Any]:
+    """What the answers to `save` say."""
+    return [told(answer) if isinstance(answer, DuplicateJob) else answer for answer in answers]
 
 
 def audit(job: Job, items: Sequence[Event], written: Sequence[Event]) -> None:

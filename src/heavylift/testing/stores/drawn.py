@@ -23,7 +23,6 @@ QUEUES = ("default", "q", "heavylift.own")
 SERVED: tuple[tuple[str, ...], ...] = ((), (), ("q", "heavylift.own"))
 MANY = 120
 """Progress reports that come at once, now and then; a few times as many are thinned."""
-LOST = Interrupted("its worker vanished", lost=True)
 ERROR = Error("failed", "it broke")
 OUTCOMES: tuple[Outcome, ...] = (
     Succeeded(b"1"),

@@ -35,9 +35,9 @@ from heavylift.store import LeaseLost, Retention
 from heavylift.testing.clock import FakeClock
 from heavylift.testing.stores import drawn
 from heavylift.testing.stores.cases import LEASE, StoreCases
-from heavylift.testing.stores.comparing import compare, told
+from heavylift.testing.stores.comparing import compare, said, told
 from heavylift.testing.stores.drawn import QUEUES, WORKERS, Attempt, has, one_of
-from heavylift.testing.stores.reference import Answer, Process, Reference
+from heavylift.testing.stores.reference import Answer, Process, Reference, Saved
 from heavylift.testing.stores.saving import checkpoint, log, report
 
 T = TypeVar("T")
@@ -202,12 +202,12 @@ class Histories(RuleBasedStateMachine):
         changes = [lifecycle.settle(job, outcome, self.now), report(job, self.now, 1.0)]
         store = self.stores[side]
 
-        async def together() -> tuple[Sequence[Answer], Sequence[int | None], Sequence[Answer]]:
+        async def together() -> tuple[Sequence[Answer], Sequence[Saved], Sequence[Answer]]:
             return await asyncio.gather(store.add(new), store.save(changes), store.add(extra))
 
         first, answers, second = self.run(together())
         self.check_added(first, self.reference.add(new, self.now))
-        assert answers == self.reference.save(changes, self.processes[side])
+        assert said(answers) == said(self.reference.save(changes, self.processes[side]))
         self.check_added(second, self.reference.add(extra, self.now))
 
     # --- what clients ask for -----------------------------------------------------------------------------------------
@@ -240,11 +240,11 @@ class Histories(RuleBasedStateMachine):
         self.save(side, lifecycle.cancel(self.known[attempt], replace(request, at=self.now)))
 
     @precondition(has(drawn.all_jobs))
-    @rule(name=one_of(drawn.all_jobs), side=drawn.sides)
-    def retry(self, name: str, side: int) -> None:
+    @rule(name=one_of(drawn.all_jobs), side=drawn.sides, from_checkpoint=st.booleans())
+    def retry(self, name: str, side: int, from_checkpoint: bool) -> None:  # noqa: FBT001  drawn
         job = self.reference.jobs[name]
         try:
-            change = lifecycle.retry(job, self.now)
+            change = lifecycle.retry(job, self.now, from_checkpoint=from_checkpoint)
         except JobNotFinished:
             assert not job.state.final
             return
@@ -317,7 +317,7 @@ class Histories(RuleBasedStateMachine):
         expected = self.reference.sweep(worker, self.now, self.clock.monotonic(), self.processes[side], others=others)
         assert {job.id: job for job in got} == {job.id: job for job in expected}
         assert len(got) == len(expected)
-        changes = [lifecycle.settle(job, drawn.LOST, self.now) for job in got]
+        changes = [lifecycle.settle(job, outcome, self.now) for job, outcome in lifecycle.lose(got)]
         if settled:
             self.save(side, *changes)
         else:
@@ -380,10 +380,10 @@ class Histories(RuleBasedStateMachine):
 
     # --- both are the same, after each step ---------------------------------------------------------------------------
 
-    def save(self, side: int, *changes: Change) -> list[int | None]:
+    def save(self, side: int, *changes: Change) -> Sequence[Saved]:
         before = self.stores[side].refused
         got = self.run(self.stores[side].save(changes))
-        assert got == self.reference.save(changes, self.processes[side])
+        assert said(got) == said(self.reference.save(changes, self.processes[side]))
         assert self.stores[side].refused == before + got.count(None), "what is refused is counted"
         return got
 

@@ -23,6 +23,7 @@ YOUNG = 60.0
 DAY = 86400.0
 Lane = tuple[str, RunIn]
 Answer = Added | SubmitError
+Saved = int | DuplicateJob | None
 
 
 @dataclass(slots=True)
@@ -92,31 +93,35 @@ class Reference:
             self.keys[unique] = job.id
         return Added(job, created=True)
 
-    def save(self, changes: Sequence[Change], process: Process) -> list[int | None]:
+    def save(self, changes: Sequence[Change], process: Process) -> list[Saved]:
         """Changes, one after the other, each under its fence."""
         return [self._save(change, process) for change in changes]
 
-    def _save(self, change: Change, process: Process) -> int | None:
+    def _save(self, change: Change, process: Process) -> Saved:
         job = self.jobs.get(change.id)
         if job is None or (job.state, job.attempt) != (change.state, change.attempt):
             return None
         decides = change.fields.get("state") is State.QUEUED or "cancel" in change.fields
-        if decides and job.cancel is not None and not change.knows_cancel:
+        if decides and job.cancel != change.knows_cancel:
             return None
         if self._lost(job, process):
             return None
+        unique = job.options.unique
+        if job.state.final and change.fields.get("state") is State.QUEUED and unique in self.keys:
+            return DuplicateJob(unique, self.keys[unique])
         self._write(job, change)
         return self.jobs[job.id].seq
 
     def _lost(self, job: Job, process: Process) -> bool:
-        """Whether it is this process that lost the job: its epoch was declared dead, and no sweep of its own gave the
-        job back to it.
+        """Whether it is this process that lost the job: its epoch was declared dead or another one has followed, and no
+        sweep of its own gave the job back to it.
         """
-        if job.worker is None or job.epoch is None:
+        epoch = process.beats.get(job.worker or "")
+        if job.epoch is None or epoch is None or process.swept.get(job.id) == job.attempt:
             return False
-        lease = self.leases.get(job.worker)
+        lease = self.leases.get(job.worker or "")
         dead = lease is not None and lease.worker.epoch == job.epoch and lease.died_at is not None
-        return dead and process.beats.get(job.worker) == job.epoch and process.swept.get(job.id) != job.attempt
+        return epoch > job.epoch or (epoch == job.epoch and dead)
 
     def _write(self, job: Job, change: Change) -> None:
         after = change.apply(job)
@@ -221,7 +226,9 @@ class Reference:
             del self.leases[worker]
 
     def sweep(self, worker: str, now: float, monotonic: float, process: Process, *, others: bool) -> list[Job]:
-        """Workers are declared dead; all that nobody holds who lives."""
+        """Workers are declared dead; all that nobody holds who lives. Who was away itself knows nothing of leases."""
+        own = self.leases.get(worker)
+        others = others and (own is None or monotonic <= own.beat_at + (own.ends - own.beat_at) / 2)
         for name, lease in self.leases.items():
             if lease.died_at is None and name != worker and (lease.gone or (others and monotonic > lease.ends)):
                 self.leases[name] = lease._replace(died_at=now)

@@ -1,0 +1,39 @@
+"""What running code reports, as changes of its job."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, assert_never
+
+from heavylift.core import event, lifecycle
+from heavylift.core.job import Change, Job, NewEvent, Progress, State
+from heavylift.executor import Checkpoint, LogLines
+
+if TYPE_CHECKING:
+    from heavylift.executor import Report
+
+
+def reported(job: Job, report: Report, now: float) -> tuple[Job, Change]:
+    """What running code reported: the job as its worker has to know it from now on, and the change to be written."""
+    fields: dict[str, Any]
+    match report:
+        case Progress():
+            fields = {"progress": report}
+            fact = NewEvent(event.PROGRESS, _progress_data(report))
+        case Checkpoint(value):
+            fields = lifecycle.checkpoint(job, value)
+            job = replace(job, **fields)
+            fact = NewEvent(event.CHECKPOINT, {"attempt": job.attempt, "size": len(value)})
+        case LogLines(lines, size, dropped):
+            job = replace(job, log_bytes=job.log_bytes + size)
+            fields = {"log_bytes": job.log_bytes}
+            fact = NewEvent(event.LOG, {"lines": list(lines)} | ({"dropped": dropped} if dropped else {}))
+        case _:
+            assert_never(report)
+    change = Change(job.id, State.RUNNING, job.attempt, fields, (fact,), now, queue=job.queue)
+    return job, change
+
+
+def _progress_data(progress: Progress) -> dict[str, Any]:
+    data = {name: getattr(progress, name) for name in ("done", "total", "percent", "message", "phase", "unit")}
+    return {name: value for name, value in data.items() if value is not None}
