@@ -60,6 +60,28 @@ async def work_awaiting(ctx: Context, number: int, seconds: float) -> int:
 
 
 @lift.task(retry=QUICK)
+def linger(ctx: Context, number: int, seconds: float) -> int:
+    """Waits for so long in all, in steps that are kept."""
+    mark(ctx, "start")
+    for step in range(ctx.resume(0), round(seconds * 10)):
+        time.sleep(0.1)
+        ctx.checkpoint(step + 1)
+    mark(ctx, "end")
+    return number
+
+
+@lift.task(retry=QUICK)
+async def linger_awaiting(ctx: Context, number: int, seconds: float) -> int:
+    """The same on a loop."""
+    mark(ctx, "start")
+    for step in range(ctx.resume(0), round(seconds * 10)):
+        await asyncio.sleep(0.1)
+        ctx.checkpoint(step + 1)
+    mark(ctx, "end")
+    return number
+
+
+@lift.task(retry=QUICK)
 def fail_twice(ctx: Context, number: int) -> int:
     """Raises in its first two attempts that begin."""
     mark(ctx, "start")

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
+from heavylift import State
 from heavylift.client import Client
 from heavylift.core.errors import StoreUnavailable
 from heavylift.core.options import PLACES, Options
@@ -65,6 +66,24 @@ async def kill_hosts(folder: Path, jobs: int, kills: int) -> Report:
     return report
 
 
+async def kill_anything(folder: Path, jobs: int) -> Report:
+    """Kill hosts, nannies, workers and servers at random until all jobs are over."""
+    report = Report(f"kill -9 of anything during {jobs:,} jobs")
+    plan = ["host"] * 4 + ["nanny"] * 2 + ["worker"] * 2 + ["serve"]
+    async with running(folder) as (fleet, client):
+        submits = asyncio.create_task(_submitted(client, jobs, seconds=0.1))
+        ended = 0
+        while not submits.done() or not await audit.all_over(client):
+            await asyncio.sleep(random.uniform(0.01, 0.15))
+            # On a busy machine no life between two kills would be long enough: something ends first, or time passes.
+            ended = await _more_ended(client, ended, 1.5)
+            part = random.choice(plan)
+            wanted = random.choice([None, 1, 1, 2, 2, 2]) if part in ("worker", "serve") else None
+            await asyncio.to_thread(fleet.kill, part, wanted)
+        await finish(report, fleet, client, await submits)
+    return report
+
+
 @contextlib.asynccontextmanager
 async def running(folder: Path, **variables: str) -> AsyncIterator[tuple[Fleet, Client]]:
     """A server on a store of its own, and a client beside it."""
@@ -99,6 +118,17 @@ async def _submitted(client: Client, jobs: int, seconds: float, places=PLACES) -
             except StoreUnavailable:
                 await asyncio.sleep(0.05)
     return expected
+
+
+async def _more_ended(client: Client, before: int, seconds: float) -> int:
+    """How many jobs are over: more than before, unless so many seconds pass."""
+    deadline = time.monotonic() + seconds
+    while True:
+        queues = await client.queues()
+        ended = sum(count for queue in queues for state, count in queue.counts.items() if State(state).final)
+        if ended > before or time.monotonic() > deadline:
+            return ended
+        await asyncio.sleep(0.01)
 
 
 async def _working(fleet: Fleet) -> None:

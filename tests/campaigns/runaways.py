@@ -8,6 +8,7 @@ from heavylift import State
 from heavylift.client import Client
 from heavylift.core.job import Job
 from heavylift.core.options import PLACES, Options, RunIn
+from heavylift.core.retry import Retry
 from tests.campaigns import audit
 from tests.campaigns.fleet import Fleet
 from tests.campaigns.jobs import RUNAWAYS
@@ -42,7 +43,7 @@ async def _timed_out(
     report: Report, fleet: Fleet, client: Client, kind: str, place: RunIn, limit: float, grace: float
 ) -> float:
     """Seconds beyond the limit."""
-    job = await _submitted(client, kind, place, Options(timeout=limit, grace=grace, run_in=place))
+    job = await _submitted(client, kind, place, Options(timeout=limit, grace=grace, run_in=place, retry=Retry(1)))
     began = await _started(fleet, job)
     job = await client.finished(job.id, 60)
     lasted = time.monotonic() - began
