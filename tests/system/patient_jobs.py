@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 from tests.system.jobs import mark
 
-from heavylift import Cancelled, Context, Heavylift, Retry
+from heavylift import Cancelled, Context, Heavylift, Provide, Retry, provided
 
 lift = Heavylift()
 
@@ -67,6 +69,18 @@ def rest(ctx: Context, seconds: float) -> None:
     """Takes its time."""
     mark("start", ctx.job_id, ctx.attempt, os.getpid())
     time.sleep(seconds)
+
+
+def upload() -> Iterator[str]:
+    """Takes half a second for its clean-up."""
+    yield "there"
+    time.sleep(0.5)
+
+
+@lift.task(retry=Retry(1), run_in="thread")
+def answer_and_upload(*, storage: Annotated[str, Provide(upload)] = provided) -> str:
+    """Is done at once; what it depends on is not."""
+    return storage
 
 
 @lift.task(retry=Retry(1))

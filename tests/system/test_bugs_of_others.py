@@ -155,9 +155,12 @@ async def test_temporal_1648_a_late_cancel_ended_a_thread_that_had_gone_on(tmp_p
     already gone back to wait for work, which ended the thread while its slot stayed taken, until nothing ran any more.
     """
     async with patient(tmp_path, threads=3) as service:
+        late = await service.task("answer_and_upload").using(timeout=0.2, grace=10).submit_many([()] * 6)
         task = service.task("rest").using(timeout=0.05, grace=10)
-        handles = await task.submit_many([(0.05 + random.uniform(-0.005, 0.002),) for _ in range(45)])
-        ends = [(await service.client.finished(handle.id, 40)).state for handle in handles]
+        near = await task.submit_many([(0.05 + random.uniform(-0.005, 0.002),) for _ in range(45)])
+        for handle in late:
+            assert await handle.result(timeout=40) == "there"
+        ends = [(await service.client.finished(handle.id, 40)).state for handle in near]
         assert set(ends) <= {State.SUCCEEDED, State.FAILED}
         await all_threads_serve(service, tmp_path, 3)
 
