@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from tests.docs.test_settings_page import option_defaults, shown
 
+from heavylift import monolith, worker
+from heavylift.core import lifecycle
+from heavylift.executors import host_pool, link, shared_pool
 from heavylift.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -51,3 +54,16 @@ def test_the_figures_are_the_defaults():
         assert defaults[name] == value, f"`{name}` is {defaults[name]} by default"
     times = {"lease", "beat", "sweep", "poll", "drain", "grace", "timeout", "keep", "max_log"}
     assert {name for name, _ in found} >= times | {"max_attempts", "crashes", "losses"}
+
+
+def test_what_is_no_setting_is_as_the_code_says():
+    for text in (
+        f"pauses from {lifecycle.LOSS_BACKOFF.base:g} s to {lifecycle.LOSS_BACKOFF.maximum:g} s",
+        f"a new one after {monolith.BACKOFF[0]:g} s; after a longer pause, up to {monolith.BACKOFF[1]:g} s",
+        f"tries come every {worker.AWAY[0]:g} s to {worker.AWAY[1]:g} s",
+        f"or {worker.LAST_WRITES:g} s later if the store is away",
+        f"is blocked by its code | its worker | after {shared_pool.BLOCKED:g} s",
+        f"was not started | its worker | after {host_pool.PATIENCE:g} s",
+        f"does not report a dead process for {link.SILENCE:g} s",
+    ):
+        assert text in PAGE, f"the page does not say: {text}"

@@ -281,8 +281,8 @@ def test_taskiq_redis_130_every_kind_of_store_is_asked():
 
 
 async def test_procrastinate_1598_a_draining_worker_heard_no_cancel(tmp_path):
-    """Procrastinate #1598: a worker that was shutting down no longer looked for jobs to abort, so that a job which it let
-    go on could not be aborted.
+    """Procrastinate #1598: a worker that was shutting down no longer looked for jobs to abort, so that one which it let go
+    on could not be aborted.
     """
     async with patient(tmp_path, drain=300) as service:
         handles = [await waiting_in(service, place).submit("never") for place in PLACES]
