@@ -117,8 +117,8 @@ def _refuse_late_beats(settings: Settings) -> None:
         for name, source in sources.items()
     )
     message = (
-        f"{beat} must be at most half of {lease}: one late beat would cost a worker its lease, and what it runs would be"
-        " started a second time. Give a shorter beat or a longer lease."
+        f"{beat} must be at most half of {lease}: one late beat would cost a worker its lease, and what it runs would"
+        " be started a second time. Give a shorter beat or a longer lease."
     )
     raise ConfigError(message)
 

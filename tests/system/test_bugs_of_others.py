@@ -137,8 +137,8 @@ async def all_threads_serve(service, folder, threads):
 
 
 async def test_dramatiq_445_each_timeout_cost_the_worker_a_thread(tmp_path):
-    """Dramatiq #445: an actor that passed its time limit in a system call, and then raised an exception of its own, left
-    the TimeLimitExceeded to end its thread, until the worker had none left and hung.
+    """Dramatiq #445: an actor that passed its time limit in a system call, and then raised an exception of its own,
+    left the TimeLimitExceeded to end its thread, until the worker had none left and hung.
     """
     async with patient(tmp_path, threads=2) as service:
         task = service.task("sleep_and_raise").using(timeout=0.2)
@@ -257,8 +257,8 @@ VARIANTS = ["memory://", *(f"sqlite:///{{folder}}/jobs.db?synchronous={mode}" fo
 
 @pytest.mark.parametrize("url", VARIANTS)
 async def test_taskiq_redis_130_one_kind_of_store_never_gave_back_what_a_dead_worker_held(tmp_path, url):
-    """taskiq-redis #130: the broker for clusters, other than the plain one, never looked for messages that were delivered
-    and not acknowledged, so that what a dead worker had taken was never delivered again.
+    """taskiq-redis #130: the broker for clusters, other than the plain one, never looked for messages that were
+    delivered and not acknowledged, so that what a dead worker had taken was never delivered again.
     """
     async with patient(tmp_path, url=url.format(folder=tmp_path)) as service:
         path = tmp_path / "go"
@@ -281,8 +281,8 @@ def test_taskiq_redis_130_every_kind_of_store_is_asked():
 
 
 async def test_procrastinate_1598_a_draining_worker_heard_no_cancel(tmp_path):
-    """Procrastinate #1598: a worker that was shutting down no longer looked for jobs to abort, so that one which it let go
-    on could not be aborted.
+    """Procrastinate #1598: a worker that was shutting down no longer looked for jobs to abort, so that one which it
+    let go on could not be aborted.
     """
     async with patient(tmp_path, drain=300) as service:
         handles = [await waiting_in(service, place).submit("never") for place in PLACES]
