@@ -71,10 +71,12 @@ def rest(ctx: Context, seconds: float) -> None:
     time.sleep(seconds)
 
 
-def upload() -> Iterator[str]:
-    """Takes half a second for its clean-up."""
+def upload(ctx: Context) -> Iterator[str]:
+    """Goes on with its clean-up until the job is asked to stop."""
     yield "there"
-    time.sleep(0.5)
+    while not ctx.cancelled:
+        time.sleep(0.005)
+    time.sleep(0.05)
 
 
 @lift.task(retry=Retry(1), run_in="thread")

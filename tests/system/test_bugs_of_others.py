@@ -70,7 +70,9 @@ async def test_piscina_934_a_cancel_ended_the_neighbours_of_its_job(tmp_path):
     """
     path = str(tmp_path / "go")
     async with patient(tmp_path) as service:
-        polite, neighbours = await shared_with_neighbours(service, service.task("await_file").submit("never"), path)
+        polite, neighbours = await shared_with_neighbours(
+            service, service.task("await_file").using(grace=30).submit("never"), path
+        )
         receipt = await polite.cancel()
         assert (receipt.state, receipt.stopped) == (State.CANCELLED, Stopped.SOFT)
         assert all(starts_of(service, neighbour.id) == [1] for neighbour in neighbours)
@@ -142,7 +144,7 @@ async def test_dramatiq_445_each_timeout_cost_the_worker_a_thread(tmp_path):
     """
     async with patient(tmp_path, threads=2) as service:
         task = service.task("sleep_and_raise").using(timeout=0.2)
-        graces = [10.0] * 4 + [0.1] * 4  # the first four may end by themselves, the others are killed before
+        graces = [30.0] * 4 + [0.1] * 4  # the first four may end by themselves, the others are killed before
         handles = [await task.using(grace=grace).submit(0.5) for grace in graces]
         for handle in handles:
             job = await service.client.finished(handle.id, 40)
@@ -155,8 +157,8 @@ async def test_temporal_1648_a_late_cancel_ended_a_thread_that_had_gone_on(tmp_p
     already gone back to wait for work, which ended the thread while its slot stayed taken, until nothing ran any more.
     """
     async with patient(tmp_path, threads=3) as service:
-        late = await service.task("answer_and_upload").using(timeout=0.2, grace=10).submit_many([()] * 6)
-        task = service.task("rest").using(timeout=0.05, grace=10)
+        late = await service.task("answer_and_upload").using(timeout=1.0, grace=30).submit_many([()] * 3)
+        task = service.task("rest").using(timeout=0.05, grace=30)
         near = await task.submit_many([(0.05 + random.uniform(-0.005, 0.002),) for _ in range(45)])
         for handle in late:
             assert await handle.result(timeout=40) == "there"
@@ -285,7 +287,7 @@ async def test_procrastinate_1598_a_draining_worker_heard_no_cancel(tmp_path):
     let go on could not be aborted.
     """
     async with patient(tmp_path, drain=300) as service:
-        handles = [await waiting_in(service, place).submit("never") for place in PLACES]
+        handles = [await waiting_in(service, place).using(grace=30).submit("never") for place in PLACES]
         for handle in handles:
             await service.started(handle.id)
         worker = service.worker_pid
