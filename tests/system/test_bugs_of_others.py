@@ -286,8 +286,8 @@ async def test_procrastinate_1598_a_draining_worker_heard_no_cancel(tmp_path):
     """Procrastinate #1598: a worker that was shutting down no longer looked for jobs to abort, so that one which it
     let go on could not be aborted.
     """
-    async with patient(tmp_path, drain=300) as service:
-        handles = [await waiting_in(service, place).using(grace=30).submit("never") for place in PLACES]
+    async with patient(tmp_path, drain=40) as service:
+        handles = [await waiting_in(service, place).using(grace=15).submit("never") for place in PLACES]
         for handle in handles:
             await service.started(handle.id)
         worker = service.worker_pid
@@ -296,7 +296,7 @@ async def test_procrastinate_1598_a_draining_worker_heard_no_cancel(tmp_path):
             while not any(status.worker.draining for status in await service.client.workers()):
                 await asyncio.sleep(0.01)
 
-        receipts = [await handle.cancel() for handle in handles]
+        receipts = await asyncio.gather(*(handle.cancel() for handle in handles))
 
         assert [(receipt.state, receipt.stopped) for receipt in receipts] == [(State.CANCELLED, Stopped.SOFT)] * 3
         await until(lambda: not Path(f"/proc/{worker}").exists())  # nothing is left to wait for
