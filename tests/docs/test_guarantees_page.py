@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "guarantees.md").read_text()
 PROMISED = PAGE.partition("## What is not promised")[0]
 TEST = re.compile(r"`((?:src|tests)/[\w/]+\.py)::(\w+)`")
-FIGURE = re.compile(r"`(\w+)`(?: \(|, )(\d[\w.]*|none)\)?")
+FIGURE = re.compile(r"`(\w+)`(?:\s\(|,\s)(\d[\w.]*|none)\)?")
 
 
 def functions_of(path):
