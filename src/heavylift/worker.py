@@ -75,6 +75,9 @@ class Worker:
         self._running: dict[str, Running] = {}
         self._unsaved: list[Settled] = []
         self._contact_since: float | None = None
+        self._last_beat = clock.monotonic()
+        self._longest_gap = max(settings.lease / 2, settings.beat + settings.lease / 4)
+        """Seconds between two beats after which this worker was away itself: it was stopped, or so was its machine."""
         self._work = asyncio.Event()
         self._more: dict[RunIn, bool] = dict.fromkeys(PLACES, False)
         """Where the last claim brought all that it asked for. Elsewhere a free slot finds nothing: a hint says when."""
@@ -85,7 +88,9 @@ class Worker:
         self._drain_grace = settings.drain
         self._cut = asyncio.Event()
         self._saved = asyncio.Event()
-        self._saving = False
+        self._saving: list[Settled] = []
+        self._doubts: list[float] = []
+        """When (monotonic) to ask the store what it believes is held here."""
 
     def drain(self, grace: float | None = None) -> None:
         """Take no more jobs, let the running ones end within `grace` seconds (default: the setting), hand back the
@@ -130,7 +135,13 @@ class Worker:
         while not self._drain_now.is_set():
             self._work.clear()
             slots = Slots(*(min(free, BATCH) for free in self._executor.free))
-            jobs = await self._claim(slots) if any(slots) else []
+            try:
+                await self._hand_back_unknown()
+                jobs = await self._claim(slots) if any(slots) else []
+            except StoreUnavailable as error:
+                self._no_contact(error)
+                await self._work.wait()  # each poll is another try
+                continue
             brought = Counter(job.options.run_in for job in jobs)
             full = {place: brought[place] == asked for place, asked in zip(PLACES, slots, strict=True) if asked}
             self._more |= full
@@ -142,12 +153,36 @@ class Worker:
                 await self._work.wait()
 
     async def _claim(self, slots: Slots) -> Sequence[Job]:
-        record = self.record
+        record, asked = self.record, self._clock.monotonic()
         try:
-            return await self._until_available(lambda: self._store.claim(record.id, record.epoch, slots, record.queues))
+            jobs = await self._store.claim(record.id, record.epoch, slots, record.queues)
         except LeaseLost:
-            await self._begin_new_epoch()
+            self._begin_new_epoch(record.epoch)
             return []
+        except StoreUnavailable:
+            # It may have been carried out all the same: at once, or by a server that still has it.
+            self._doubts = [0.0, self._clock.monotonic() + self._settings.lease]
+            raise
+        if record.epoch == self.record.epoch and self._clock.monotonic() - asked <= self._settings.lease:
+            return jobs
+        # The lease ran out while the answer was under way: others may have these jobs by now.
+        for job in jobs:
+            self._settle(job, Interrupted("not started"))
+        return []
+
+    async def _hand_back_unknown(self) -> None:
+        """After a claim whose answer was lost, hand back what the store says is held here, and nobody here knows of."""
+        while self._doubts and self._doubts[0] <= self._clock.monotonic():
+            record = self.record
+            ours: list[Running | Settled] = [*self._running.values(), *self._saving, *self._unsaved]
+            known = {(item.job.id, item.job.attempt) for item in ours}
+            held = await self._store.held(record.id, record.epoch)
+            unknown = [name for name, attempt in held.items() if (name, attempt) not in known]
+            for job in await self._store.get(unknown) if unknown else []:
+                if job is not None and job.state is State.RUNNING and job.attempt == held[job.id]:
+                    log.warning("job %s, attempt %d, is handed back: its claim's answer was lost", job.id, job.attempt)
+                    self._settle(job, Interrupted("not started"))
+            self._doubts.pop(0)
 
     def _start(self, job: Job) -> None:
         if self._drain_now.is_set():
@@ -188,10 +223,9 @@ class Worker:
             self._save_now.clear()
             self._half_done.clear()
             while self._unsaved:
-                batch, self._unsaved = self._unsaved[:BATCH], self._unsaved[BATCH:]
-                self._saving = True
-                await self._save(batch)
-                self._saving = False
+                self._saving, self._unsaved = self._unsaved[:BATCH], self._unsaved[BATCH:]
+                await self._save(self._saving)
+                self._saving = []
             self._saved.set()
 
     async def _save(self, batch: list[Settled]) -> None:
@@ -239,18 +273,20 @@ class Worker:
             try:
                 await self._beat()
             except StoreUnavailable as error:
-                self._contact_since = None
-                log.warning("the store is away: %s", error)
+                self._no_contact(error)
 
     async def _beat(self) -> None:
-        self.record = replace(self.record, running=len(self._running), draining=self._drain_now.is_set())
-        mailbox = await self._store.beat(self.record, self._settings.lease)
-        if self._contact_since is None:
-            self._contact_since = self._clock.monotonic()
-        if not mailbox.alive:
-            await self._begin_new_epoch()
-            return
-        self._deliver(mailbox)
+        self.record = record = replace(self.record, running=len(self._running), draining=self._drain_now.is_set())
+        began = self._clock.monotonic()
+        mailbox = await self._store.beat(record, self._settings.lease)
+        now = self._clock.monotonic()
+        if self._contact_since is None or now - self._last_beat > self._longest_gap:
+            self._contact_since = now  # after it was away everybody looks dead, and it is as if it had just come
+        self._last_beat = began
+        if mailbox.alive:
+            self._deliver(mailbox)
+        else:
+            self._begin_new_epoch(record.epoch)
 
     def _deliver(self, mailbox: Mailbox) -> None:
         for order in mailbox.cancels:
@@ -261,8 +297,10 @@ class Worker:
             grace = running.job.options.grace if order.request.grace is None else order.request.grace
             self._executor.stop(order.job, order.attempt, StopReason.CANCEL, grace, force=order.request.force)
 
-    async def _begin_new_epoch(self) -> None:
-        """Others may run by now what this worker ran: stop all of it, and settle none of it."""
+    def _begin_new_epoch(self, dead: int) -> None:
+        """An epoch was declared dead: others may run by now what this worker ran. Stop all of it, settle none of it."""
+        if self.record.epoch != dead:
+            return  # a beat and a claim were told so, one after the other
         lost = list(self._running.values())
         self._running.clear()
         log.error("the lease was lost; what ran is stopped: %d jobs", len(lost))
@@ -275,13 +313,22 @@ class Worker:
     async def _housekeeping_loop(self) -> None:
         while True:
             try:
-                # Other workers' leases only after a whole lease of contact: after an outage everybody looks dead.
-                since = self._contact_since
-                others = since is not None and self._clock.monotonic() - since > self._settings.lease
+                others = self._may_sweep_others(self._clock.monotonic())
                 await housekeeping.keep_house(self._store, self.record.id, self._settings, self._clock, others=others)
             except StoreUnavailable as error:
-                log.warning("no housekeeping while the store is away: %s", error)
+                self._no_contact(error)
             await asyncio.sleep(self._settings.sweep)
+
+    def _may_sweep_others(self, now: float) -> bool:
+        """Only after a whole lease of unbroken contact with the store, which an outage ends, and a suspend."""
+        since = self._contact_since
+        if since is None or now - self._last_beat > self._longest_gap:
+            return False
+        return now - since > self._settings.lease
+
+    def _no_contact(self, error: StoreUnavailable) -> None:
+        self._contact_since = None
+        log.warning("the store is away: %s", error)
 
     async def _until_available(self, call: Callable[[], Awaitable[T]]) -> T:
         """Try again, with growing pauses, while the store is away: running jobs go on meanwhile."""
@@ -290,8 +337,7 @@ class Worker:
             try:
                 return await call()
             except StoreUnavailable as error:
-                self._contact_since = None
-                log.warning("the store is away, next try in %.1f s: %s", delay, error)
+                self._no_contact(error)
             await asyncio.sleep(delay)
             delay = min(delay * 2, AWAY[1])
 
