@@ -47,6 +47,8 @@ class Settings:
     """A host that had nothing to do for this long goes, down to one."""
     nice: int = 10
     """Added to the hosts' niceness, so that the web process and the worker stay quick."""
+    processes: int = 500
+    """Processes that a host may have below it at a time, unless the job in it has a limit of its own."""
     recycle_jobs: int = 0
     """A host is replaced after so many jobs; 0: never for this reason."""
     recycle_memory: int = 2 * 2**30
@@ -58,7 +60,8 @@ class Settings:
     beat: float = 5.0
     """How often a worker renews its lease."""
     sweep: float = 5.0
-    """How often a worker looks for dead workers, and what else there is to keep tidy."""
+    """How often a worker looks for workers whose lease ran out, and what else there is to keep tidy; for dead processes
+    of its machine at least once a second."""
     poll: float = 1.0
     """How often a worker looks for jobs when no hint came."""
     drain: float = 20.0
@@ -149,6 +152,7 @@ _CHECKS = {f.name: _BY_TYPE[str(f.type)] for f in fields(Settings) if f.name != 
 _CHECKS |= dict.fromkeys(("recycle_memory", "max_payload", "max_result", "max_log"), size)
 _CHECKS |= dict.fromkeys(("lease", "beat", "sweep", "poll"), _interval)
 _CHECKS |= dict.fromkeys(("coroutines", "threads"), _integer(1, 10_000))
+_CHECKS["processes"] = _integer(1, 10**6)
 _CHECKS["nice"] = _integer(0, 19)
 _CHECKS["port"] = _integer(0, LAST_PORT)
 _CHECKS["role"] = _role

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, assert_never
 
 from heavylift import housekeeping
 from heavylift.core import event, lifecycle
+from heavylift.core import stack as stack_of
 from heavylift.core.errors import StoreUnavailable
 from heavylift.core.job import Change, Job, NewEvent, Progress, State
 from heavylift.core.options import PLACES, RunIn, Slots
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from heavylift.core.outcome import Outcome
     from heavylift.executor import Executor
     from heavylift.settings import Settings
-    from heavylift.store import Clock, Mailbox, Store, WorkerRecord
+    from heavylift.store import Clock, Mailbox, Question, Store, WorkerRecord
 
 T = TypeVar("T")
 
@@ -41,6 +42,8 @@ LAST_WRITES = 10.0
 """Seconds that a draining worker waits for a store that is away."""
 AWAY = (0.1, 5.0)
 """Seconds between two tries while the store is away: at first, and at most."""
+LOOK = 1.0
+"""Seconds between two looks for workers of this machine whose process is gone, at most."""
 
 log = logging.getLogger("heavylift.worker")
 
@@ -87,6 +90,9 @@ class Worker:
         self._drain_now = asyncio.Event()
         self._drain_grace = settings.drain
         self._cut = asyncio.Event()
+        self._questions: asyncio.Queue[Question] = asyncio.Queue()
+        self._asked: set[Question] = set()
+        """Those that are not answered yet."""
         self._saved = asyncio.Event()
         self._saving: list[Settled] = []
         self._doubts: list[float] = []
@@ -113,6 +119,7 @@ class Worker:
                 group.create_task(self._beat_loop(), name="beat"),
                 group.create_task(self._housekeeping_loop(), name="housekeeping"),
                 group.create_task(self._save_loop(), name="save"),
+                group.create_task(self._answer_loop(), name="answers"),
             ]
             await self._drain_now.wait()
             await self._wind_down(claims, others)
@@ -195,7 +202,10 @@ class Worker:
     def _finished(self, claimed: Job, outcome: Outcome) -> None:
         running = self._running.get(claimed.id)
         if running is None or running.job.attempt != claimed.attempt:
-            return  # the lease was lost meanwhile: this attempt is not ours to settle
+            # The lease was lost meanwhile. The store refuses the outcome and counts it, unless it is that of our stop.
+            if not isinstance(outcome, Interrupted):
+                self._settle(claimed, outcome)
+            return
         del self._running[claimed.id]
         self._settle(running.job, outcome)
         if self._more[claimed.options.run_in]:
@@ -231,9 +241,12 @@ class Worker:
     async def _save(self, batch: list[Settled]) -> None:
         changes = [settled.change for settled in batch]
         seqs = await self._until_available(lambda: self._store.save(changes))
-        refused = [settled for settled, seq in zip(batch, seqs, strict=True) if seq is None and settled.outcome]
+        refused = [settled for settled, seq in zip(batch, seqs, strict=True) if seq is None]
         if refused:
-            await self._settle_anew(refused)
+            for job, attempt in {(settled.job.id, settled.job.attempt) for settled in refused if not settled.outcome}:
+                log.warning("stale reports of job %s, attempt %d, were refused", job, attempt)
+                self._beat_now.set()  # it runs something that is not its own any more
+            await self._settle_anew([settled for settled in refused if settled.outcome])
 
     async def _settle_anew(self, refused: list[Settled]) -> None:
         """A refused settle is either stale, or it did not know that the job's cancel was requested meanwhile."""
@@ -249,8 +262,9 @@ class Worker:
         """What running code reported becomes a change of its own, in order, and never one that ends the attempt."""
         running = self._running.get(job.id)
         if running is None or running.job.attempt != job.attempt:
-            return
-        running.job, change = reported(running.job, report, self._clock.wall())
+            _, change = reported(job, report, self._clock.wall())  # the lease was lost: the store refuses and counts it
+        else:
+            running.job, change = reported(running.job, report, self._clock.wall())
         self._unsaved.append(Settled(change, job, None))
         self._save_now.set()
 
@@ -297,13 +311,34 @@ class Worker:
             grace = running.job.options.grace if order.request.grace is None else order.request.grace
             self._executor.stop(order.job, order.attempt, StopReason.CANCEL, grace, force=order.request.force)
 
+        for question in mailbox.questions:
+            if question not in self._asked:
+                self._asked.add(question)
+                self._questions.put_nowait(question)
+
+    async def _answer_loop(self) -> None:
+        """Say where running code is, when somebody asks: beside everything else, for it may take seconds."""
+        while True:
+            asked = [await self._questions.get()]
+            while not self._questions.empty():
+                asked.append(self._questions.get_nowait())
+            stacks = await asyncio.gather(*(self._executor.look(one.job, one.attempt) for one in asked))
+            answers = {
+                one.id: stack_of.written(found) for one, found in zip(asked, stacks, strict=True) if found is not None
+            }
+            with contextlib.suppress(StoreUnavailable):  # the next beat brings the question again
+                if answers:
+                    await self._store.answer(answers)
+            self._asked.difference_update(asked)
+
     def _begin_new_epoch(self, dead: int) -> None:
         """An epoch was declared dead: others may run by now what this worker ran. Stop all of it, settle none of it."""
         if self.record.epoch != dead:
             return  # a beat and a claim were told so, one after the other
         lost = list(self._running.values())
         self._running.clear()
-        log.error("the lease was lost; what ran is stopped: %d jobs", len(lost))
+        names = ", ".join(running.job.id for running in lost)
+        log.error("the lease was lost; what ran is stopped: %d jobs (%s)", len(lost), names)
         for running in lost:
             self._executor.stop(running.job.id, running.job.attempt, StopReason.DRAIN, 0.0, force=True)
         self.record = replace(self.record, epoch=self.record.epoch + 1)
@@ -311,13 +346,21 @@ class Worker:
         self._beat_now.set()
 
     async def _housekeeping_loop(self) -> None:
+        due = self._clock.monotonic()
         while True:
+            now = self._clock.monotonic()
             try:
-                others = self._may_sweep_others(self._clock.monotonic())
-                await housekeeping.keep_house(self._store, self.record.id, self._settings, self._clock, others=others)
+                if now >= due:
+                    due = now + self._settings.sweep
+                    others = self._may_sweep_others(now)
+                    await housekeeping.keep_house(
+                        self._store, self.record.id, self._settings, self._clock, others=others
+                    )
+                else:
+                    await housekeeping.sweep(self._store, self.record.id, self._clock, others=False)
             except StoreUnavailable as error:
                 self._no_contact(error)
-            await asyncio.sleep(self._settings.sweep)
+            await asyncio.sleep(min(LOOK, self._settings.sweep))
 
     def _may_sweep_others(self, now: float) -> bool:
         """Only after a whole lease of unbroken contact with the store, which an outage ends, and a suspend."""
@@ -387,8 +430,8 @@ def reported(job: Job, report: Report, now: float) -> tuple[Job, Change]:
             fields = {"progress": report}
             fact = NewEvent(event.PROGRESS, _progress_data(report))
         case Checkpoint(value):
-            fields = {"checkpoint": value}
-            job = replace(job, checkpoint=value)
+            fields = lifecycle.checkpoint(job, value)
+            job = replace(job, **fields)
             fact = NewEvent(event.CHECKPOINT, {"attempt": job.attempt, "size": len(value)})
         case LogLines(lines, size, dropped):
             job = replace(job, log_bytes=job.log_bytes + size)
@@ -396,7 +439,7 @@ def reported(job: Job, report: Report, now: float) -> tuple[Job, Change]:
             fact = NewEvent(event.LOG, {"lines": list(lines)} | ({"dropped": dropped} if dropped else {}))
         case _:
             assert_never(report)
-    change = Change(job.id, State.RUNNING, job.attempt, fields, (fact,), now, knows_cancel=True, queue=job.queue)
+    change = Change(job.id, State.RUNNING, job.attempt, fields, (fact,), now, queue=job.queue)
     return job, change
 
 

@@ -10,7 +10,7 @@ from tests.simulation.loop import Process
 from tests.simulation.machine import ProcessClock
 
 from heavylift.client import Client
-from heavylift.core.errors import JobFinished, JobNotFinished, StoreUnavailable
+from heavylift.core.errors import DuplicateJob, JobFinished, JobNotFinished, StoreUnavailable
 from heavylift.core.job import Job
 from heavylift.core.options import Options
 from heavylift.core.retry import Exponential, Retry
@@ -107,7 +107,7 @@ class Clients:
             try:
                 await self._insisting(lambda: self._client.retry(name))
                 self._world.machine.note("has", name, "begin anew")
-            except JobNotFinished:
+            except (JobNotFinished, DuplicateJob):
                 return
 
     async def _pause(self, moment: float, length: float) -> None:

@@ -9,7 +9,7 @@ from tests.simulation.world import simulate
 
 from heavylift import housekeeping
 from heavylift.core import lifecycle
-from heavylift.stores.sqlite import claiming, saving, workers
+from heavylift.stores.sqlite import claiming, rows, saving, workers
 from heavylift.worker import Worker
 
 ENOUGH = 200
@@ -68,9 +68,11 @@ def test_it_finds_a_save_without_a_fence(monkeypatch):
 
 def test_it_finds_a_settle_that_goes_over_a_cancel(monkeypatch):
     real = saving._refused
-    monkeypatch.setattr(
-        saving, "_refused", lambda change, job, dead, mine: real(change._replace(knows_cancel=True), job, dead, mine)
-    )
+
+    def blind(change, job, dead, mine):
+        return real(change._replace(knows_cancel=rows.cancel_of(job.cancel)), job, dead, mine)
+
+    monkeypatch.setattr(saving, "_refused", blind)
 
     assert found("starts although the job was cancelled")
 
@@ -98,6 +100,7 @@ def test_it_finds_jobs_of_the_dead_that_nobody_sweeps(monkeypatch):
         return None
 
     monkeypatch.setattr(housekeeping, "keep_house", nothing)
+    monkeypatch.setattr(housekeeping, "sweep", nothing)
 
     assert found("still held by the dead", "kill")
 

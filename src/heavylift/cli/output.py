@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from heavylift.core import checkpoint, codec, event
 from heavylift.core.job import State, Stopped
+from heavylift.core.stack import Source
 from heavylift.http import render
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from heavylift.client import Receipt
     from heavylift.core.event import Event
     from heavylift.core.job import Job, Progress
+    from heavylift.core.stack import Stack
 
 STYLES = {
     State.QUEUED: "yellow",
@@ -66,6 +68,14 @@ HOW = {
     Stopped.KILLED: "its processes were killed",
     Stopped.BETWEEN_ATTEMPTS: "between two attempts",
 }
+
+
+SOURCES = {
+    Source.INTERPRETER: "its interpreter",
+    Source.SIGNAL: "the handler of a signal: native code has the interpreter, or waits in the kernel",
+    Source.NONE: "nobody: it has not begun, or its process runs nothing now",
+}
+PROCESS_STATES = {"R": "runs", "S": "sleeps", "D": "waits for a device", "T": "is stopped", "Z": "is dead"}
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -278,7 +288,8 @@ def state_line(about: Mapping[str, Any]) -> str:
     if state != State.QUEUED:
         return f"{state}{why}"
     if outcome is None:
-        return ("queued anew" if about.get("retry") else "queued") + (f", to start {at}" if "run_at" in about else "")
+        anew = "queued anew" + (", from its checkpoint" if about.get("from_checkpoint") else "")
+        return (anew if about.get("retry") else "queued") + (f", to start {at}" if "run_at" in about else "")
     return f"attempt {about['attempt']} {ENDED.get(outcome, outcome)}{why}; again {at}"
 
 
@@ -310,6 +321,25 @@ def receipt(value: Receipt) -> None:
     out.print(f"[{style}]{value.state}[/]{after}{how}")
     if value.checkpoint:
         out.print(f"its checkpoint is kept; `heavylift retry {safe(value.job_id)}` goes on from there")
+
+
+def stack_as_json(value: Stack) -> dict[str, Any]:
+    """A stack, as the HTTP API has it."""
+    return render.stack(value)
+
+
+def stack(record: Job, value: Stack) -> None:
+    """Where the code of a running job is, and its processes."""
+    out = console()
+    out.print(f"[bold]{safe(record.task)}[/]  {safe(record.id)}  attempt {value.attempt}\n")
+    out.print(safe(value.text.rstrip() or "  (none of the task's Python code)"))
+    out.print()
+    out.print(f"  [dim]{'source':<10}[/]{SOURCES[value.source]}")
+    found = [("process", value.process)] if value.process is not None else []
+    for name, process in [*found, *(("child", child) for child in value.children)]:
+        state = PROCESS_STATES.get(process.state, process.state) + (f" in {process.wait}" if process.wait else "")
+        took = f"{duration(process.cpu)} of CPU, {process.memory / 2**20:,.0f} MiB"
+        out.print(f"  [dim]{name:<10}[/]{process.pid}  {safe(process.command)}  ({safe(state)}, {took})")
 
 
 def progress_text(value: Progress) -> str:

@@ -19,7 +19,7 @@ from heavylift.core import codec, dependency
 from heavylift.core.annotations import lenient
 from heavylift.core.dependency import Plan, Provide
 from heavylift.core.errors import ConfigError, InvalidArguments, PayloadTooLarge, Problem, did_you_mean, shown
-from heavylift.core.options import NAME, Options
+from heavylift.core.options import LIMITS, NAME, Options
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, TypeAdapter
@@ -345,11 +345,11 @@ def check_place(task: Task, options: Options) -> None:
             " `async def`."
         )
         raise ConfigError(message)
-    for name in ("memory", "cpu_time"):
-        if place != "process" and getattr(options, name) is not None:
+    for name in LIMITS:
+        if place != "process" and getattr(options, name):
             message = (
-                f"Task {task.name!r}: {name} limits a process, which this task shares with others (run_in={place!r});"
-                " leave it out, or define the task with `def` and without run_in."
+                f"{name}: it limits a process, which task {task.name!r} shares with others (run_in={place!r}); leave"
+                " it out, or define the task with `def` and without run_in."
             )
             raise ConfigError(message)
 

@@ -322,7 +322,7 @@ class Nanny:
         if everything or not any(known.adopted for known in self._known.values()):
             self._spared = set()
         orphans = self._orphans() - self._spared
-        processes.kill(orphans)
+        processes.kill_trees(orphans)
         self._condemned |= orphans
         found = set(self._condemned)
         for pid in found:

@@ -313,7 +313,10 @@ class Pool(HostPool):
         for _ in range(min(wanted - coming - len(self._idle), most - self._living())):
             if not self._may_start:
                 return
-            self._launch(HostProcess(self, self._temporary.next() if self._temporary is not None else ""))
+            self._launch(HostProcess(self, self._next_folder(), self._settings.processes))
+
+    def _next_folder(self) -> str:
+        return self._temporary.next() if self._temporary is not None else ""
 
     def _renewed(self) -> None:
         """A new nanny has taken over; its application may be another version."""

@@ -263,6 +263,8 @@ class SharedPool(HostPool):
 
     def _watch(self) -> None:
         for host in list(self._hosts):
+            if host.running:
+                host.count_processes(self._settings.processes)
             if host.phase is Phase.READY and host.silent_for > BLOCKED:
                 host.ask_for_stack()
                 self._loop.call_later(WATCH, self._tell_of_block, host, host.silent_for)

@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 from heavylift.core import codec
 from heavylift.core.errors import ConfigError, Problem, did_you_mean
 from heavylift.core.job import State
+from heavylift.core.options import LIMITS
 from heavylift.core.units import seconds
 from heavylift.http.problems import Refused, invalid
 from heavylift.store import Query
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 OPTIONS = (
     *("queue", "priority", "delay", "run_at", "timeout", "grace"),
     *("max_attempts", "unique", "on_conflict"),
+    *LIMITS,
 )
 FILTERS = ("state", "task", "queue", "page_size", "page_token")
 LABEL = "label."
@@ -258,6 +260,7 @@ def _limit(value: Any) -> int | None:
 
 
 CANCEL: dict[str, Check] = {"grace": _grace, "force": _flag, "reason": _reason}
+RETRY: dict[str, Check] = {"from_checkpoint": _flag}
 QUEUE: dict[str, Check] = {"paused": _flag, "concurrency": _limit, "max_size": _limit}
 
 
