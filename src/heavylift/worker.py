@@ -94,7 +94,9 @@ class Worker:
         self._asked: set[Question] = set()
         """Those that are not answered yet."""
         self._saved = asyncio.Event()
-        self._saving = False
+        self._saving: list[Settled] = []
+        self._doubts: list[float] = []
+        """When (monotonic) to ask the store what it believes is held here."""
 
     def drain(self, grace: float | None = None) -> None:
         """Take no more jobs, let the running ones end within `grace` seconds (default: the setting), hand back the
@@ -140,7 +142,13 @@ class Worker:
         while not self._drain_now.is_set():
             self._work.clear()
             slots = Slots(*(min(free, BATCH) for free in self._executor.free))
-            jobs = await self._claim(slots) if any(slots) else []
+            try:
+                await self._hand_back_unknown()
+                jobs = await self._claim(slots) if any(slots) else []
+            except StoreUnavailable as error:
+                self._no_contact(error)
+                await self._work.wait()  # each poll is another try
+                continue
             brought = Counter(job.options.run_in for job in jobs)
             full = {place: brought[place] == asked for place, asked in zip(PLACES, slots, strict=True) if asked}
             self._more |= full
@@ -152,12 +160,36 @@ class Worker:
                 await self._work.wait()
 
     async def _claim(self, slots: Slots) -> Sequence[Job]:
-        record = self.record
+        record, asked = self.record, self._clock.monotonic()
         try:
-            return await self._until_available(lambda: self._store.claim(record.id, record.epoch, slots, record.queues))
+            jobs = await self._store.claim(record.id, record.epoch, slots, record.queues)
         except LeaseLost:
             self._begin_new_epoch(record.epoch)
             return []
+        except StoreUnavailable:
+            # It may have been carried out all the same: at once, or by a server that still has it.
+            self._doubts = [0.0, self._clock.monotonic() + self._settings.lease]
+            raise
+        if record.epoch == self.record.epoch and self._clock.monotonic() - asked <= self._settings.lease:
+            return jobs
+        # The lease ran out while the answer was under way: others may have these jobs by now.
+        for job in jobs:
+            self._settle(job, Interrupted("not started"))
+        return []
+
+    async def _hand_back_unknown(self) -> None:
+        """After a claim whose answer was lost, hand back what the store says is held here, and nobody here knows of."""
+        while self._doubts and self._doubts[0] <= self._clock.monotonic():
+            record = self.record
+            ours: list[Running | Settled] = [*self._running.values(), *self._saving, *self._unsaved]
+            known = {(item.job.id, item.job.attempt) for item in ours}
+            held = await self._store.held(record.id, record.epoch)
+            unknown = [name for name, attempt in held.items() if (name, attempt) not in known]
+            for job in await self._store.get(unknown) if unknown else []:
+                if job is not None and job.state is State.RUNNING and job.attempt == held[job.id]:
+                    log.warning("job %s, attempt %d, is handed back: its claim's answer was lost", job.id, job.attempt)
+                    self._settle(job, Interrupted("not started"))
+            self._doubts.pop(0)
 
     def _start(self, job: Job) -> None:
         if self._drain_now.is_set():
@@ -201,10 +233,9 @@ class Worker:
             self._save_now.clear()
             self._half_done.clear()
             while self._unsaved:
-                batch, self._unsaved = self._unsaved[:BATCH], self._unsaved[BATCH:]
-                self._saving = True
-                await self._save(batch)
-                self._saving = False
+                self._saving, self._unsaved = self._unsaved[:BATCH], self._unsaved[BATCH:]
+                await self._save(self._saving)
+                self._saving = []
             self._saved.set()
 
     async def _save(self, batch: list[Settled]) -> None:
@@ -256,13 +287,12 @@ class Worker:
             try:
                 await self._beat()
             except StoreUnavailable as error:
-                self._contact_since = None
-                log.warning("the store is away: %s", error)
+                self._no_contact(error)
 
     async def _beat(self) -> None:
-        self.record = replace(self.record, running=len(self._running), draining=self._drain_now.is_set())
-        began, epoch = self._clock.monotonic(), self.record.epoch
-        mailbox = await self._store.beat(self.record, self._settings.lease)
+        self.record = record = replace(self.record, running=len(self._running), draining=self._drain_now.is_set())
+        began = self._clock.monotonic()
+        mailbox = await self._store.beat(record, self._settings.lease)
         now = self._clock.monotonic()
         if self._contact_since is None or now - self._last_beat > self._longest_gap:
             self._contact_since = now  # after it was away everybody looks dead, and it is as if it had just come
@@ -270,7 +300,7 @@ class Worker:
         if mailbox.alive:
             self._deliver(mailbox)
         else:
-            self._begin_new_epoch(epoch)
+            self._begin_new_epoch(record.epoch)
 
     def _deliver(self, mailbox: Mailbox) -> None:
         for order in mailbox.cancels:
@@ -329,7 +359,7 @@ class Worker:
                 else:
                     await housekeeping.sweep(self._store, self.record.id, self._clock, others=False)
             except StoreUnavailable as error:
-                log.warning("no housekeeping while the store is away: %s", error)
+                self._no_contact(error)
             await asyncio.sleep(min(LOOK, self._settings.sweep))
 
     def _may_sweep_others(self, now: float) -> bool:
@@ -339,6 +369,10 @@ class Worker:
             return False
         return now - since > self._settings.lease
 
+    def _no_contact(self, error: StoreUnavailable) -> None:
+        self._contact_since = None
+        log.warning("the store is away: %s", error)
+
     async def _until_available(self, call: Callable[[], Awaitable[T]]) -> T:
         """Try again, with growing pauses, while the store is away: running jobs go on meanwhile."""
         delay = AWAY[0]
@@ -346,8 +380,7 @@ class Worker:
             try:
                 return await call()
             except StoreUnavailable as error:
-                self._contact_since = None
-                log.warning("the store is away, next try in %.1f s: %s", delay, error)
+                self._no_contact(error)
             await asyncio.sleep(delay)
             delay = min(delay * 2, AWAY[1])
 
