@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 NAMES = (
     *("pool", "drain", "async_drain", "claims", "submit_busy", "submit_http", "latency", "sse", "cpu", "memory"),
-    *("stop", "healthz", "help"),
+    *("stop", "poison", "healthz", "help"),
 )
 
 

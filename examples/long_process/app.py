@@ -75,6 +75,8 @@ async def state_of(handle: Handle[Any]) -> dict[str, Any]:
 @app.exception_handler(RequestValidationError)
 async def refuse(request: Request, error: RequestValidationError) -> Response:
     """A body that does not fit, before anything is queued."""
+    if any(item["type"] == "json_invalid" for item in error.errors()):
+        return problems.response(request, problems.invalid([Problem("", "it is not JSON")]))
     wrong = [Problem("".join(f"/{part}" for part in item["loc"][1:]), item["msg"]) for item in error.errors()]
     return problems.response(request, problems.invalid(wrong))
 

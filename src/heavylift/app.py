@@ -271,9 +271,11 @@ class Heavylift:
         """Stop a job; the receipt says what really happened. Raises JobNotFound, JobFinished."""
         return await self.client.cancel(job_id, grace=grace, force=force, reason=reason)
 
-    async def retry(self, job_id: str) -> Handle[Any]:
-        """Start a job that is over anew; raises JobNotFound, JobNotFinished."""
-        job = await self.client.retry(job_id)
+    async def retry(self, job_id: str, *, from_checkpoint: bool = True) -> Handle[Any]:
+        """Start a job that is over anew, from its checkpoint or from the start; raises JobNotFound, JobNotFinished,
+        DuplicateJob.
+        """
+        job = await self.client.retry(job_id, from_checkpoint=from_checkpoint)
         return self.client.handle(job, self.registry.get(job.task))
 
     # --- life --------------------------------------------------------------------------------------------------

@@ -8,9 +8,12 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from heavylift.core import checkpoint as checkpoints
 from heavylift.core import codec, event, lifecycle
+from heavylift.core import stack as stacks
 from heavylift.core.errors import (
     ConfigError,
+    DuplicateJob,
     HeavyliftError,
     JobCancelled,
     JobCrashed,
@@ -18,19 +21,23 @@ from heavylift.core.errors import (
     JobFailed,
     JobNotFinished,
     JobNotFound,
+    JobNotRunning,
     JobTimedOut,
+    NoAnswer,
 )
 from heavylift.core.job import CancelRequest, Job, State, Stopped, new_id
 from heavylift.core.units import Duration, seconds
-from heavylift.store import Query
+from heavylift.store import Query, Question
 from heavylift.tail import Tail
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 
+    from heavylift.core.checkpoint import Saved
     from heavylift.core.event import Event
     from heavylift.core.job import Change
     from heavylift.core.options import Options
+    from heavylift.core.stack import Stack
     from heavylift.core.task import Task
     from heavylift.store import Clock, Page, Queue, Store, WorkerStatus
 
@@ -40,6 +47,13 @@ KILL_MARGIN = 10.0
 """Seconds beyond the grace for which a cancel waits to see what really happened."""
 ID_BYTES = 9
 """Random bytes that make an id."""
+ANSWER = 15.0
+"""Seconds for a worker to say where a job's code is: a beat may pass until it hears of the question, and native code
+takes some seconds to be found."""
+QUESTION = 20.0
+"""Seconds for which a question and its answer are kept."""
+LOOK = 1.0
+"""Seconds between two looks for an answer that no hint told of."""
 MAX_RACES = 100
 """How often a decision is made anew because the job changed meanwhile; each time means that somebody else got on."""
 
@@ -109,6 +123,10 @@ class Client:
         """
         self._tail, self._ends = Tail(self.store), Tail(self.store, ends=True)
         self._opened = False
+
+    def now(self) -> float:
+        """Unix seconds by the clock of the store, which in tests is not the machine's."""
+        return self._clock.wall()
 
     async def submit(self, requests: Sequence[tuple[str, bytes, Options]], ids: Sequence[str] = ()) -> list[Job]:
         """Queue jobs of (task name, arguments as JSON bytes, options): one write for all.
@@ -224,10 +242,47 @@ class Client:
                 job = await self.finished(job_id, patience)
         return Receipt.of(job)
 
-    async def retry(self, job_id: str) -> Job:
-        """Start a job that is over anew, from its checkpoint, with new budgets; raises JobNotFinished."""
+    async def retry(self, job_id: str, *, from_checkpoint: bool = True) -> Job:
+        """Start a job that is over anew, with new budgets; from its checkpoint, or from the start.
+
+        Raises JobNotFinished, and DuplicateJob when another job that is not over has its unique key by now.
+        """
         now = self._clock.wall()
-        return await self._decide(await self.get(job_id), lambda current: lifecycle.retry(current, now))
+
+        def rule(current: Job) -> Change:
+            return lifecycle.retry(current, now, from_checkpoint=from_checkpoint)
+
+        return await self._decide(await self.get(job_id), rule)
+
+    async def checkpoint(self, job_id: str) -> Saved | None:
+        """What the job saved to resume from: the value of its code, and the results of its steps; None: nothing."""
+        job = await self.get(job_id)
+        return None if job.checkpoint is None else checkpoints.read(job.checkpoint)
+
+    async def stack(self, job_id: str, timeout: Duration = ANSWER) -> Stack:
+        """Where the code of a running job is now, as its worker says.
+
+        Raises JobNotFound, JobNotRunning, and NoAnswer after `timeout`.
+        """
+        limit = seconds(timeout, "timeout")
+        job = await self.get(job_id)
+        deadline = asyncio.get_running_loop().time() + limit
+        async with self.store.watch() as hints:
+            question = Question(new_id(self._clock.wall(), os.urandom(ID_BYTES)), job.id, job.attempt)
+            asked = await self.store.ask(question, QUESTION)
+            while asked is not None:
+                if (answer := await self.store.answered(asked)) is not None:
+                    return stacks.read(answer)
+                if (left := deadline - asyncio.get_running_loop().time()) <= 0:
+                    raise NoAnswer(job.id, job.worker, limit)
+                await hints.wait(min(left, LOOK))
+                now = await self.get(job.id)
+                if (now.state, now.attempt) != (State.RUNNING, question.attempt):
+                    break
+        now = await self.get(job.id)
+        if now.state is State.RUNNING:
+            return await self.stack(job_id, timeout)  # it has begun, or begun anew, meanwhile
+        raise JobNotRunning(now.id, now.state, now.run_at - self._clock.wall())
 
     async def queues(self) -> list[Queue]:
         """All queues, their settings and what stands in them."""
@@ -249,14 +304,32 @@ class Client:
         await self.open()
         return await self.store.workers()
 
+    async def working(self) -> bool:
+        """Whether any worker is alive."""
+        return any(not status.dead for status in await self.workers())
+
+    async def reasons(self, jobs: Iterable[Job]) -> dict[str, str]:
+        """Why each of these jobs that waits does so, by its id."""
+        now = self.now()
+        waiting = [job for job in jobs if job.state is State.QUEUED]
+        found = {job.id: _until(job) for job in waiting if job.run_at > now}
+        due = [job for job in waiting if job.id not in found]
+        if due:
+            paused = {queue.name for queue in await self.queues() if queue.paused}
+            otherwise = "waiting its turn" if await self.working() else "no worker"
+            found |= {job.id: "queue paused" if job.queue in paused else otherwise for job in due}
+        return found
+
     async def _decide(self, job: Job, rule: Callable[[Job], Change]) -> Job:
         """Write what a rule makes of the job; made anew from the record as it is now when somebody was faster."""
         for _ in range(MAX_RACES):
             change = rule(job)
             if not change.fields:
                 return job
-            seq = (await self.store.save([change]))[0]
-            if seq is not None:
+            answer = (await self.store.save([change]))[0]
+            if isinstance(answer, DuplicateJob):
+                raise answer
+            if answer is not None:
                 return change.apply(job)
             job = await self.get(job.id)
         message = f"Job {job.id} changed {MAX_RACES} times while it was to be changed; try again."
@@ -326,9 +399,19 @@ class Handle(Generic[R]):
         """Stop it; the receipt says what really happened. Raises JobFinished when it was over before."""
         return await self._client.cancel(self.id, grace=grace, force=force, reason=reason)
 
-    async def retry(self) -> None:
-        """Start it anew; raises JobNotFinished when it is not over."""
-        self.job = await self._client.retry(self.id)
+    async def retry(self, *, from_checkpoint: bool = True) -> None:
+        """Start it anew, from its checkpoint or from the start; raises JobNotFinished when it is not over, DuplicateJob
+        when another job has its unique key by now.
+        """
+        self.job = await self._client.retry(self.id, from_checkpoint=from_checkpoint)
+
+    async def checkpoint(self, default: Any = None) -> Any:
+        """The value that its code saved last, from which the next attempt resumes, or `default`."""
+        return checkpoint_of(await self.refresh(), default)
+
+    async def stack(self, timeout: Duration = ANSWER) -> Stack:
+        """Where its code is now; raises JobNotRunning, and NoAnswer after `timeout`."""
+        return await self._client.stack(self.id, timeout)
 
     def events(self, after: int = 0) -> AsyncIterator[Event]:
         """Its events above `after`, live, until it is over."""
@@ -343,6 +426,12 @@ def result_of(job: Job, task: Task | None) -> Any:
     raise job_error(job)
 
 
+def checkpoint_of(job: Job, default: Any = None) -> Any:
+    """The value that a job's code saved last, as it would get it by `ctx.resume(default)`."""
+    value = checkpoints.read(job.checkpoint).value
+    return default if value is None else codec.decode(value)
+
+
 def job_error(job: Job) -> JobError:
     """The error that says how a job ended that did not succeed."""
     if job.state is State.CANCELLED:
@@ -354,3 +443,7 @@ def job_error(job: Job) -> JobError:
 def _ends(item: Event, job: Job) -> bool:
     """Whether this is the job's last event; an older end, before a manual retry, is not."""
     return item.kind == event.STATE and State(item.data["state"]).final and item.seq >= job.seq
+
+
+def _until(job: Job) -> str:
+    return "retrying" if job.failures or job.crashes or job.losses else "scheduled"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from heavylift.core.job import Job
     from heavylift.core.options import Options, Slots
     from heavylift.core.outcome import Outcome
+    from heavylift.core.stack import Stack
 
 
 class StopReason(StrEnum):
@@ -29,14 +30,15 @@ class StopReason(StrEnum):
     DRAIN = "drain"
     MEMORY = "memory"
     CPU = "cpu"
+    PROCESSES = "processes"
 
 
 class Ability(StrEnum):
     """What not every executor can do. The suite leaves out the cases of what one lacks."""
 
     KILL = "kill"
-    """Runs code in processes of its own: ends what does not listen, with all that it started, keeps it within limits
-    of memory and CPU time, and survives whatever it does to its process.
+    """Runs code in processes of its own: ends what does not listen, with all that it started, keeps it within its
+    limits, and survives whatever it does to its process.
     """
     PARALLEL = "parallel"
     """Runs more than one attempt at a time."""
@@ -114,6 +116,14 @@ class Executor(Protocol):
 
         One that never started ends at once. One that is over, or unknown, is left alone. No other job is touched. An
         answer that came before the kill wins: its outcome is what really happened.
+        """
+
+    async def look(self, job: str, attempt: int) -> Stack | None:
+        """Where the attempt's code is now, within some seconds; None when it is over, or unknown.
+
+        It is not disturbed: what it waits for goes on, its reports stay whole, and its outcome is what it would have
+        been. What does not answer, because native code has its interpreter, is told of nevertheless, and marked
+        (`Source.SIGNAL`); so is what has not begun (`Source.NONE`). Neither other attempts nor stops wait for it.
         """
 
     async def close(self, grace: float) -> None:

@@ -7,7 +7,6 @@ import random
 from typing import TYPE_CHECKING
 
 from heavylift.core import lifecycle
-from heavylift.core.outcome import Interrupted
 from heavylift.store import Retention
 
 if TYPE_CHECKING:
@@ -21,21 +20,24 @@ log = logging.getLogger("heavylift.housekeeping")
 
 
 async def keep_house(store: Store, worker: str, settings: Settings, clock: Clock, *, others: bool) -> None:
-    """Settle what dead workers left (`others`: also of workers whose lease ran out), then prune.
+    """Sweep, then prune. Several workers may do so at once: every write is fenced, the slower one's is refused."""
+    await sweep(store, worker, clock, others=others)
+    await prune(store, retention(settings))
 
-    Several workers may do so at once: every write is fenced, the slower one's is refused.
+
+async def sweep(store: Store, worker: str, clock: Clock, *, others: bool) -> None:
+    """Settle what dead workers left: those of this machine whose process is gone (`others`: also workers whose lease
+    ran out).
     """
     while orphans := await store.sweep(worker, others=others):
-        lost = Interrupted("its worker vanished", lost=True)
         changes = [
-            lifecycle.settle(job, lost, clock.wall(), random.random())  # noqa: S311  spreads retries, guards nothing
-            for job in orphans
+            lifecycle.settle(job, outcome, clock.wall(), random.random())  # noqa: S311  spreads retries, guards nothing
+            for job, outcome in lifecycle.lose(orphans)
         ]
         settled = sum(seq is not None for seq in await store.save(changes))
-        log.warning("%d jobs of dead workers were settled", settled)
+        log.warning("%d jobs of dead workers were settled: %s", settled, ", ".join(job.id for job in orphans))
         if len(orphans) < BATCH:
             break
-    await prune(store, retention(settings))
 
 
 def retention(settings: Settings) -> Retention:

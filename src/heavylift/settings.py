@@ -47,6 +47,8 @@ class Settings:
     """A host that had nothing to do for this long goes, down to one."""
     nice: int = 10
     """Added to the hosts' niceness, so that the web process and the worker stay quick."""
+    processes: int = 500
+    """Processes that a host may have below it at a time, unless the job in it has a limit of its own."""
     recycle_jobs: int = 0
     """A host is replaced after so many jobs; 0: never for this reason."""
     recycle_memory: int = 2 * 2**30
@@ -58,7 +60,8 @@ class Settings:
     beat: float = 5.0
     """How often a worker renews its lease."""
     sweep: float = 5.0
-    """How often a worker looks for dead workers, and what else there is to keep tidy."""
+    """How often a worker looks for workers whose lease ran out, and what else there is to keep tidy; for dead processes
+    of its machine at least once a second."""
     poll: float = 1.0
     """How often a worker looks for jobs when no hint came."""
     drain: float = 20.0
@@ -100,17 +103,31 @@ class Settings:
             winners[item.name] = item
         clean = {name: _CHECKS[name](item.value, item.source) for name, item in winners.items()}
         settings = replace(cls(), **clean, origins={name: item.source for name, item in winners.items()})
-        if settings.beat * 2 > settings.lease:
-            message = f"beat ({settings.beat} s) must be at most half of lease ({settings.lease} s)."
-            raise ConfigError(message)
+        _refuse_late_beats(settings)
         return settings
+
+
+def _refuse_late_beats(settings: Settings) -> None:
+    """Raise ConfigError, with the source of both, when one late beat would cost a worker its lease."""
+    if settings.beat * 2 <= settings.lease:
+        return
+    sources = {name: settings.origins.get(name, "the default") for name in ("beat", "lease")}
+    beat, lease = (
+        f"{name} ({getattr(settings, name):g} s{'' if source == name else f', {source}'})"
+        for name, source in sources.items()
+    )
+    message = (
+        f"{beat} must be at most half of {lease}: one late beat would cost a worker its lease, and what it runs would"
+        " be started a second time. Give a shorter beat or a longer lease."
+    )
+    raise ConfigError(message)
 
 
 def _integer(low: int, high: int) -> Callable[[Any, str], int]:
     def check(value: Any, name: str) -> int:
         number = int(value) if isinstance(value, str) and re.fullmatch(r"\s*\d{1,9}\s*", value) else value
         if not isinstance(number, int) or isinstance(number, bool) or not low <= number <= high:
-            message = f"{name}: {shown(value)} is out of range; give an integer from {low} to {high}."
+            message = f"{name}: {shown(value)} is no integer from {low} to {high}."
             raise ConfigError(message)
         return number
 
@@ -149,6 +166,7 @@ _CHECKS = {f.name: _BY_TYPE[str(f.type)] for f in fields(Settings) if f.name != 
 _CHECKS |= dict.fromkeys(("recycle_memory", "max_payload", "max_result", "max_log"), size)
 _CHECKS |= dict.fromkeys(("lease", "beat", "sweep", "poll"), _interval)
 _CHECKS |= dict.fromkeys(("coroutines", "threads"), _integer(1, 10_000))
+_CHECKS["processes"] = _integer(1, 10**6)
 _CHECKS["nice"] = _integer(0, 19)
 _CHECKS["port"] = _integer(0, LAST_PORT)
 _CHECKS["role"] = _role

@@ -11,8 +11,8 @@ Rules for all of them:
 - What a call returned is durable: it survives the death of any process.
 - Every write of a job raises `seq` by the number of its events, which get the numbers in between: 1, 2, 3, … without
   a gap.
-- Methods raise StoreUnavailable when the store cannot be reached or written (nothing was changed; try again is safe),
-  never an error of a driver.
+- Methods raise StoreUnavailable when the store cannot be reached or written, never an error of a driver. Nothing was
+  changed, or the answer was lost on its way: to try again is safe either way. (For `claim` see `held`.)
 - Hints (`watch`) only save time. Nothing depends on one arriving.
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
-    from heavylift.core.errors import SubmitError
+    from heavylift.core.errors import DuplicateJob, SubmitError
     from heavylift.core.event import Event
     from heavylift.core.finding import Finding
     from heavylift.core.job import Change, NewEvent
@@ -109,11 +109,21 @@ class CancelOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """Somebody wants to know where the code of an attempt is now; its worker answers under `id`."""
+
+    id: str
+    job: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class Mailbox:
     """What a beat brings back. `alive` False: this epoch was declared dead, so stop everything and begin a new one."""
 
     alive: bool
     cancels: tuple[CancelOrder, ...] = ()
+    questions: tuple[Question, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,12 +261,19 @@ class Store(Protocol):
         - LeaseLost when this epoch was declared dead or the worker never beat.
         """
 
-    async def save(self, changes: Sequence[Change]) -> list[int | None]:
+    async def held(self, worker: str, epoch: int) -> dict[str, int]:
+        """Which running jobs this epoch of the worker holds, by id, with their attempt: what a worker asks after a
+        claim that failed, since that may have been carried out and its answer lost. Dead or unknown: what it held.
+        """
+
+    async def save(self, changes: Sequence[Change]) -> list[int | DuplicateJob | None]:
         """Write changes with their events; each answer is the job's new `seq`, or None when the fence refused it.
 
         - Refused: another state or attempt than `change.state` and `change.attempt`, no such job, or a change to
-          queued, or of the cancel request, that does not know of the job's cancel request. It changes nothing and is
-          counted (`refused`).
+          queued, or of the cancel request, that was decided by another cancel request than the job's. It changes
+          nothing and is counted (`refused`).
+        - DuplicateJob, and nothing is changed: a job that is over is to be queued, and another one that is not over
+          has its unique key.
         - Only `change.fields` are written. A job that becomes queued stands in its lane again, by its new run_at; one
           that stops running frees its queue's slot; one that is over frees its unique key and gets its retention.
         - Progress events are thinned to at most 256 a job: the newest is always kept.
@@ -269,7 +286,26 @@ class Store(Protocol):
 
         - `alive` False when this epoch was declared dead; a higher epoch registers anew.
         - `cancels`: every job that it holds and whose cancel was requested, at each beat until it is settled.
+        - `questions`: those about attempts that it holds, at each beat until they are answered or forgotten.
         """
+
+    async def ask(self, question: Question, lasts: float) -> str | None:
+        """Ask the worker that runs an attempt where its code is; the id under which `answered` will have the answer,
+        or None when that attempt does not run (any more).
+
+        - A question that waits for its answer stands for later ones about the same attempt.
+        - It is forgotten `lasts` seconds (at most 60) after it was asked, and its answer with it.
+        - Nothing of the job changes: no event, no `seq`.
+        - The worker gets a hint.
+        """
+
+    async def answer(self, answers: Mapping[str, bytes]) -> None:
+        """Keep answers, by the ids of their questions; one whose question is forgotten goes unheard. Followers get a
+        hint.
+        """
+
+    async def answered(self, question: str) -> bytes | None:
+        """The answer to a question, None while there is none, and when it is forgotten."""
 
     async def retire(self, worker: str, epoch: int) -> None:
         """A worker that stops says good-bye: its record goes. What it still holds counts as lost at the next sweep."""
@@ -279,6 +315,9 @@ class Store(Protocol):
 
         - Dead: with `others`, one whose lease ran out; always, one of this boot and pid namespace whose process is
           gone (same pid with another start time counts as gone). Never `worker` itself.
+        - A `worker` that has not beaten for half of its own lease declares nobody whose process may live: it was away
+          itself (suspended with the others, say), and knows nothing of them.
+        - Cheap while there is nothing to do: workers of one machine look every second.
         - Declaring is one write; a dead epoch's claims, beats and saves are refused from then on (its jobs are
           settled by whoever swept, under the fence).
         - The jobs are returned again by each sweep until somebody settled them.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from anyio.from_thread import BlockingPortal
 
-from heavylift.client import Handle, result_of
+from heavylift.client import ANSWER, Handle, checkpoint_of, result_of
 from heavylift.context import is_loop_running
 from heavylift.core.errors import ConfigError
 from heavylift.core.units import Duration, seconds
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from heavylift.core.event import Event
     from heavylift.core.job import Job
     from heavylift.core.options import Options
+    from heavylift.core.stack import Stack
     from heavylift.core.task import Task
     from heavylift.store import Queue, WorkerStatus
 
@@ -105,9 +106,20 @@ class Sync:
             lambda client: client.cancel(_id(job), grace=grace, force=force, reason=reason), "lift.cancel(…)"
         )
 
-    def retry(self, job: Handle[Any] | str) -> Handle[Any]:
-        """Start a job that is over anew; raises JobNotFound, JobNotFinished."""
-        return self._handle(self.call(lambda client: client.retry(_id(job)), "lift.retry(…)"))
+    def retry(self, job: Handle[Any] | str, *, from_checkpoint: bool = True) -> Handle[Any]:
+        """Start a job that is over anew, from its checkpoint or from the start; raises JobNotFound, JobNotFinished,
+        DuplicateJob.
+        """
+        found = self.call(lambda client: client.retry(_id(job), from_checkpoint=from_checkpoint), "lift.retry(…)")
+        return self._handle(found)
+
+    def checkpoint(self, job: Handle[Any] | str, default: Any = None) -> Any:
+        """The value that a job's code saved last, from which the next attempt resumes, or `default`."""
+        return checkpoint_of(self.call(lambda client: client.get(_id(job)), "handle.checkpoint()"), default)
+
+    def stack(self, job: Handle[Any] | str, timeout: Duration = ANSWER) -> Stack:
+        """Where the code of a running job is now; raises JobNotFound, JobNotRunning, and NoAnswer after `timeout`."""
+        return self.call(lambda client: client.stack(_id(job), timeout), "handle.stack()")
 
     def events(self, job: Handle[Any] | str, after: int = 0) -> Iterator[Event]:
         """Its events above `after`, live, until it is over."""

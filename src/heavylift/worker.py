@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, assert_never
 
 from heavylift import housekeeping
 from heavylift.core import event, lifecycle
+from heavylift.core import stack as stack_of
 from heavylift.core.errors import StoreUnavailable
 from heavylift.core.job import Change, Job, NewEvent, Progress, State
 from heavylift.core.options import PLACES, RunIn, Slots
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from heavylift.core.outcome import Outcome
     from heavylift.executor import Executor
     from heavylift.settings import Settings
-    from heavylift.store import Clock, Mailbox, Store, WorkerRecord
+    from heavylift.store import Clock, Mailbox, Question, Store, WorkerRecord
 
 T = TypeVar("T")
 
@@ -41,6 +42,8 @@ LAST_WRITES = 10.0
 """Seconds that a draining worker waits for a store that is away."""
 AWAY = (0.1, 5.0)
 """Seconds between two tries while the store is away: at first, and at most."""
+LOOK = 1.0
+"""Seconds between two looks for workers of this machine whose process is gone, at most."""
 
 log = logging.getLogger("heavylift.worker")
 
@@ -75,6 +78,9 @@ class Worker:
         self._running: dict[str, Running] = {}
         self._unsaved: list[Settled] = []
         self._contact_since: float | None = None
+        self._last_beat = clock.monotonic()
+        self._longest_gap = max(settings.lease / 2, settings.beat + settings.lease / 4)
+        """Seconds between two beats after which this worker was away itself: it was stopped, or so was its machine."""
         self._work = asyncio.Event()
         self._more: dict[RunIn, bool] = dict.fromkeys(PLACES, False)
         """Where the last claim brought all that it asked for. Elsewhere a free slot finds nothing: a hint says when."""
@@ -84,8 +90,13 @@ class Worker:
         self._drain_now = asyncio.Event()
         self._drain_grace = settings.drain
         self._cut = asyncio.Event()
+        self._questions: asyncio.Queue[Question] = asyncio.Queue()
+        self._asked: set[Question] = set()
+        """Those that are not answered yet."""
         self._saved = asyncio.Event()
-        self._saving = False
+        self._saving: list[Settled] = []
+        self._doubts: list[float] = []
+        """When (monotonic) to ask the store what it believes is held here."""
 
     def drain(self, grace: float | None = None) -> None:
         """Take no more jobs, let the running ones end within `grace` seconds (default: the setting), hand back the
@@ -108,6 +119,7 @@ class Worker:
                 group.create_task(self._beat_loop(), name="beat"),
                 group.create_task(self._housekeeping_loop(), name="housekeeping"),
                 group.create_task(self._save_loop(), name="save"),
+                group.create_task(self._answer_loop(), name="answers"),
             ]
             await self._drain_now.wait()
             await self._wind_down(claims, others)
@@ -130,7 +142,13 @@ class Worker:
         while not self._drain_now.is_set():
             self._work.clear()
             slots = Slots(*(min(free, BATCH) for free in self._executor.free))
-            jobs = await self._claim(slots) if any(slots) else []
+            try:
+                await self._hand_back_unknown()
+                jobs = await self._claim(slots) if any(slots) else []
+            except StoreUnavailable as error:
+                self._no_contact(error)
+                await self._work.wait()  # each poll is another try
+                continue
             brought = Counter(job.options.run_in for job in jobs)
             full = {place: brought[place] == asked for place, asked in zip(PLACES, slots, strict=True) if asked}
             self._more |= full
@@ -142,12 +160,36 @@ class Worker:
                 await self._work.wait()
 
     async def _claim(self, slots: Slots) -> Sequence[Job]:
-        record = self.record
+        record, asked = self.record, self._clock.monotonic()
         try:
-            return await self._until_available(lambda: self._store.claim(record.id, record.epoch, slots, record.queues))
+            jobs = await self._store.claim(record.id, record.epoch, slots, record.queues)
         except LeaseLost:
-            await self._begin_new_epoch()
+            self._begin_new_epoch(record.epoch)
             return []
+        except StoreUnavailable:
+            # It may have been carried out all the same: at once, or by a server that still has it.
+            self._doubts = [0.0, self._clock.monotonic() + self._settings.lease]
+            raise
+        if record.epoch == self.record.epoch and self._clock.monotonic() - asked <= self._settings.lease:
+            return jobs
+        # The lease ran out while the answer was under way: others may have these jobs by now.
+        for job in jobs:
+            self._settle(job, Interrupted("not started"))
+        return []
+
+    async def _hand_back_unknown(self) -> None:
+        """After a claim whose answer was lost, hand back what the store says is held here, and nobody here knows of."""
+        while self._doubts and self._doubts[0] <= self._clock.monotonic():
+            record = self.record
+            ours: list[Running | Settled] = [*self._running.values(), *self._saving, *self._unsaved]
+            known = {(item.job.id, item.job.attempt) for item in ours}
+            held = await self._store.held(record.id, record.epoch)
+            unknown = [name for name, attempt in held.items() if (name, attempt) not in known]
+            for job in await self._store.get(unknown) if unknown else []:
+                if job is not None and job.state is State.RUNNING and job.attempt == held[job.id]:
+                    log.warning("job %s, attempt %d, is handed back: its claim's answer was lost", job.id, job.attempt)
+                    self._settle(job, Interrupted("not started"))
+            self._doubts.pop(0)
 
     def _start(self, job: Job) -> None:
         if self._drain_now.is_set():
@@ -160,7 +202,10 @@ class Worker:
     def _finished(self, claimed: Job, outcome: Outcome) -> None:
         running = self._running.get(claimed.id)
         if running is None or running.job.attempt != claimed.attempt:
-            return  # the lease was lost meanwhile: this attempt is not ours to settle
+            # The lease was lost meanwhile. The store refuses the outcome and counts it, unless it is that of our stop.
+            if not isinstance(outcome, Interrupted):
+                self._settle(claimed, outcome)
+            return
         del self._running[claimed.id]
         self._settle(running.job, outcome)
         if self._more[claimed.options.run_in]:
@@ -188,18 +233,20 @@ class Worker:
             self._save_now.clear()
             self._half_done.clear()
             while self._unsaved:
-                batch, self._unsaved = self._unsaved[:BATCH], self._unsaved[BATCH:]
-                self._saving = True
-                await self._save(batch)
-                self._saving = False
+                self._saving, self._unsaved = self._unsaved[:BATCH], self._unsaved[BATCH:]
+                await self._save(self._saving)
+                self._saving = []
             self._saved.set()
 
     async def _save(self, batch: list[Settled]) -> None:
         changes = [settled.change for settled in batch]
         seqs = await self._until_available(lambda: self._store.save(changes))
-        refused = [settled for settled, seq in zip(batch, seqs, strict=True) if seq is None and settled.outcome]
+        refused = [settled for settled, seq in zip(batch, seqs, strict=True) if seq is None]
         if refused:
-            await self._settle_anew(refused)
+            for job, attempt in {(settled.job.id, settled.job.attempt) for settled in refused if not settled.outcome}:
+                log.warning("stale reports of job %s, attempt %d, were refused", job, attempt)
+                self._beat_now.set()  # it runs something that is not its own any more
+            await self._settle_anew([settled for settled in refused if settled.outcome])
 
     async def _settle_anew(self, refused: list[Settled]) -> None:
         """A refused settle is either stale, or it did not know that the job's cancel was requested meanwhile."""
@@ -215,8 +262,9 @@ class Worker:
         """What running code reported becomes a change of its own, in order, and never one that ends the attempt."""
         running = self._running.get(job.id)
         if running is None or running.job.attempt != job.attempt:
-            return
-        running.job, change = reported(running.job, report, self._clock.wall())
+            _, change = reported(job, report, self._clock.wall())  # the lease was lost: the store refuses and counts it
+        else:
+            running.job, change = reported(running.job, report, self._clock.wall())
         self._unsaved.append(Settled(change, job, None))
         self._save_now.set()
 
@@ -239,18 +287,20 @@ class Worker:
             try:
                 await self._beat()
             except StoreUnavailable as error:
-                self._contact_since = None
-                log.warning("the store is away: %s", error)
+                self._no_contact(error)
 
     async def _beat(self) -> None:
-        self.record = replace(self.record, running=len(self._running), draining=self._drain_now.is_set())
-        mailbox = await self._store.beat(self.record, self._settings.lease)
-        if self._contact_since is None:
-            self._contact_since = self._clock.monotonic()
-        if not mailbox.alive:
-            await self._begin_new_epoch()
-            return
-        self._deliver(mailbox)
+        self.record = record = replace(self.record, running=len(self._running), draining=self._drain_now.is_set())
+        began = self._clock.monotonic()
+        mailbox = await self._store.beat(record, self._settings.lease)
+        now = self._clock.monotonic()
+        if self._contact_since is None or now - self._last_beat > self._longest_gap:
+            self._contact_since = now  # after it was away everybody looks dead, and it is as if it had just come
+        self._last_beat = began
+        if mailbox.alive:
+            self._deliver(mailbox)
+        else:
+            self._begin_new_epoch(record.epoch)
 
     def _deliver(self, mailbox: Mailbox) -> None:
         for order in mailbox.cancels:
@@ -261,11 +311,34 @@ class Worker:
             grace = running.job.options.grace if order.request.grace is None else order.request.grace
             self._executor.stop(order.job, order.attempt, StopReason.CANCEL, grace, force=order.request.force)
 
-    async def _begin_new_epoch(self) -> None:
-        """Others may run by now what this worker ran: stop all of it, and settle none of it."""
+        for question in mailbox.questions:
+            if question not in self._asked:
+                self._asked.add(question)
+                self._questions.put_nowait(question)
+
+    async def _answer_loop(self) -> None:
+        """Say where running code is, when somebody asks: beside everything else, for it may take seconds."""
+        while True:
+            asked = [await self._questions.get()]
+            while not self._questions.empty():
+                asked.append(self._questions.get_nowait())
+            stacks = await asyncio.gather(*(self._executor.look(one.job, one.attempt) for one in asked))
+            answers = {
+                one.id: stack_of.written(found) for one, found in zip(asked, stacks, strict=True) if found is not None
+            }
+            with contextlib.suppress(StoreUnavailable):  # the next beat brings the question again
+                if answers:
+                    await self._store.answer(answers)
+            self._asked.difference_update(asked)
+
+    def _begin_new_epoch(self, dead: int) -> None:
+        """An epoch was declared dead: others may run by now what this worker ran. Stop all of it, settle none of it."""
+        if self.record.epoch != dead:
+            return  # a beat and a claim were told so, one after the other
         lost = list(self._running.values())
         self._running.clear()
-        log.error("the lease was lost; what ran is stopped: %d jobs", len(lost))
+        names = ", ".join(running.job.id for running in lost)
+        log.error("the lease was lost; what ran is stopped: %d jobs (%s)", len(lost), names)
         for running in lost:
             self._executor.stop(running.job.id, running.job.attempt, StopReason.DRAIN, 0.0, force=True)
         self.record = replace(self.record, epoch=self.record.epoch + 1)
@@ -273,15 +346,32 @@ class Worker:
         self._beat_now.set()
 
     async def _housekeeping_loop(self) -> None:
+        due = self._clock.monotonic()
         while True:
+            now = self._clock.monotonic()
             try:
-                # Other workers' leases only after a whole lease of contact: after an outage everybody looks dead.
-                since = self._contact_since
-                others = since is not None and self._clock.monotonic() - since > self._settings.lease
-                await housekeeping.keep_house(self._store, self.record.id, self._settings, self._clock, others=others)
+                if now >= due:
+                    due = now + self._settings.sweep
+                    others = self._may_sweep_others(now)
+                    await housekeeping.keep_house(
+                        self._store, self.record.id, self._settings, self._clock, others=others
+                    )
+                else:
+                    await housekeeping.sweep(self._store, self.record.id, self._clock, others=False)
             except StoreUnavailable as error:
-                log.warning("no housekeeping while the store is away: %s", error)
-            await asyncio.sleep(self._settings.sweep)
+                self._no_contact(error)
+            await asyncio.sleep(min(LOOK, self._settings.sweep))
+
+    def _may_sweep_others(self, now: float) -> bool:
+        """Only after a whole lease of unbroken contact with the store, which an outage ends, and a suspend."""
+        since = self._contact_since
+        if since is None or now - self._last_beat > self._longest_gap:
+            return False
+        return now - since > self._settings.lease
+
+    def _no_contact(self, error: StoreUnavailable) -> None:
+        self._contact_since = None
+        log.warning("the store is away: %s", error)
 
     async def _until_available(self, call: Callable[[], Awaitable[T]]) -> T:
         """Try again, with growing pauses, while the store is away: running jobs go on meanwhile."""
@@ -290,8 +380,7 @@ class Worker:
             try:
                 return await call()
             except StoreUnavailable as error:
-                self._contact_since = None
-                log.warning("the store is away, next try in %.1f s: %s", delay, error)
+                self._no_contact(error)
             await asyncio.sleep(delay)
             delay = min(delay * 2, AWAY[1])
 
@@ -301,7 +390,10 @@ class Worker:
         """No claim is cut off half-way: what it brought goes back. Then the jobs end or are interrupted, and every
         outcome is written before the lease is given up.
         """
-        log.info("draining: %d jobs have %.0f s to end", len(self._running), self._drain_grace)
+        count = len(self._running)
+        if count:
+            jobs = "1 job has" if count == 1 else f"{count} jobs have"
+            log.info("draining: %s %g s to end", jobs, self._drain_grace)
         self._work.set()
         self._beat_now.set()
         await claims
@@ -338,8 +430,8 @@ def reported(job: Job, report: Report, now: float) -> tuple[Job, Change]:
             fields = {"progress": report}
             fact = NewEvent(event.PROGRESS, _progress_data(report))
         case Checkpoint(value):
-            fields = {"checkpoint": value}
-            job = replace(job, checkpoint=value)
+            fields = lifecycle.checkpoint(job, value)
+            job = replace(job, **fields)
             fact = NewEvent(event.CHECKPOINT, {"attempt": job.attempt, "size": len(value)})
         case LogLines(lines, size, dropped):
             job = replace(job, log_bytes=job.log_bytes + size)
@@ -347,7 +439,7 @@ def reported(job: Job, report: Report, now: float) -> tuple[Job, Change]:
             fact = NewEvent(event.LOG, {"lines": list(lines)} | ({"dropped": dropped} if dropped else {}))
         case _:
             assert_never(report)
-    change = Change(job.id, State.RUNNING, job.attempt, fields, (fact,), now, knows_cancel=True, queue=job.queue)
+    change = Change(job.id, State.RUNNING, job.attempt, fields, (fact,), now, queue=job.queue)
     return job, change
 
 

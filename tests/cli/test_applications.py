@@ -1,5 +1,6 @@
 """How an application is found, and what is said when it is not."""
 
+import json
 import os
 import signal
 import subprocess
@@ -75,6 +76,15 @@ def test_a_module_that_does_not_import_shows_its_own_part_of_the_traceback(other
 def test_a_module_that_is_not_there_lists_where_it_was_looked_for(others):
     ended = others("serve", "nowhere:lift")
     assert f"looked for in\n  {others.folder}\n" in ended.stderr
+
+
+def test_what_an_application_prints_when_it_is_imported_is_not_what_a_command_prints(others):
+    (others.folder / "loud.py").write_text("print('I am being imported')\nfrom jobs_app import lift\n")
+    for arguments in (("check", "loud:lift", "--json"), ("submit", "-A", "loud:lift", "add", "a=1", "--json")):
+        ended = others(*arguments)
+        assert ended.returncode == 0, ended.stderr
+        assert all(json.loads(line) for line in ended.stdout.splitlines())
+        assert "I am being imported" in ended.stderr
 
 
 def test_a_role_that_does_not_exist_names_those_that_do(others):

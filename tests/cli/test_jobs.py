@@ -9,6 +9,13 @@ import sys
 import pytest
 from tests.http.serving import HEAVYLIFT
 
+from heavylift import Heavylift
+from heavylift.cli import output
+from heavylift.core import checkpoint, event
+from heavylift.core.event import Event
+from heavylift.core.job import Job, State
+from heavylift.core.options import Options
+
 
 def submitted(shell, *arguments):
     ended = shell("submit", *arguments)
@@ -80,6 +87,8 @@ WRONG = {
     "twice": (["add", "a=1", "a=2"], 2, "given twice"),
     "an option's value": (["add", "a=1", "--priority", "11"], 2, "from 0 to 9"),
     "an option": (["add", "a=1", "--priorty", "1"], 2, "--priority"),
+    "a limit": (["add", "a=1", "--limit", "memry=1GiB"], 2, "Did you mean 'memory'?"),
+    "a limit's value": (["add", "a=1", "--limit", "nice=20"], 2, "from 0 to 19"),
     "a label": (["add", "a=1", "--label", "x"], 2, "NAME=VALUE"),
 }
 
@@ -91,6 +100,11 @@ def test_what_is_wrong_is_said_and_nothing_is_queued(working, arguments, code, s
     assert said in ended.stderr
     assert "Traceback" not in ended.stderr
     assert working("jobs", "--queue", "wrong").stdout == ""
+
+
+def test_a_limit_holds_for_its_job(working):
+    ended = working("submit", "bounds", "--wait", "--limit", "open_files=77", "--limit", "memory=1GiB")
+    assert 77 <= json.loads(ended.stdout)["open_files"] < 120
 
 
 def test_a_list_when_piped_is_tab_separated_and_newest_first(working):
@@ -125,6 +139,35 @@ def test_a_job_is_shown_with_all_that_happened(working):
     assert "\x1b" not in text
 
 
+async def test_a_long_history_is_shown_to_its_end_and_says_why_the_job_waits(shell):
+    lift = Heavylift(f"sqlite:///{shell.folder}/long.db")
+    idle = lift.task(name="idle")(lambda: None)
+    async with lift:
+        handle = await idle.submit()
+        for _ in range(510):
+            await handle.cancel()
+            await lift.client.retry(handle.id)
+    text = shell("job", handle.id, "--store", lift.store_url).stdout
+    assert text.count("  cancelled\n") == 510, text[-500:]
+    assert "waits       no worker is alive" in text
+    assert (
+        json.loads(shell("job", handle.id, "--store", lift.store_url, "--json").stdout)["waiting_reason"] == "no worker"
+    )
+
+
+def test_of_a_long_log_only_the_end_is_shown_with_a_job(capsys):
+    line = {"at": 1.0, "level": "info"}
+    logs = [Event("a", seq, event.LOG, 1.0, {"lines": [line | {"message": f"line {seq}"}]}) for seq in range(2, 52)]
+    first = Event("a", 1, event.STATE, 0.0, {"state": "queued"})
+    steps = checkpoint.written(checkpoint.Saved(b"7", {"fetch": b"1"}))
+    output.job(Job("a", "idle", b"{}", Options(), State.RUNNING, 0.0, 0.0, checkpoint=steps), [first, *logs])
+    text = capsys.readouterr().out
+    assert [part in text for part in ("line 31\n", "line 32\n", "line 51\n")] == [False, True, True]
+    assert "(30 lines of its log: heavylift logs a)" in text
+    assert "checkpoint  7\n" in text
+    assert "steps       fetch\n" in text
+
+
 def test_a_cancel_prints_the_receipt(working):
     id = submitted(working, "spin", "--delay", "1h")
     ended = working("cancel", id, "--reason", "enough")
@@ -138,6 +181,56 @@ def test_a_cancel_prints_the_receipt(working):
     assert (retried.returncode, retried.stdout) == (0, f"queued  {id}\n")
     assert json.loads(working("cancel", id, "--json", "--force").stdout)["state"] == "cancelled"
     assert working("retry", submitted(working, "add", "a=1", "--delay", "1h")).returncode == 5
+
+
+def test_a_stack_is_shown_with_its_processes(working, tmp_path):
+    os.mkfifo(tmp_path / "gate")
+    id = submitted(working, "gated", f"gate={tmp_path / 'gate'}")
+    while "running" not in working("job", id).stdout:
+        pass
+    text = working("stack", id)
+    assert text.returncode == 0, text.stderr
+    for part in (id, "attempt 1", "in gated\n", "source ", "process ", "heavylift-host"):
+        assert part in text.stdout, part
+    found = json.loads(working("stack", id, "--json").stdout)
+    assert "in gated" in found["text"]
+    (tmp_path / "gate").write_text("open")
+    assert working("watch", id).returncode == 0
+    over = working("stack", id)
+    assert (over.returncode, over.stdout) == (5, "")
+    assert "is over (succeeded)" in over.stderr
+    assert f"heavylift job {id}" in over.stderr
+
+
+def test_a_retry_says_where_the_job_begins(working, tmp_path):
+    (tmp_path / "gate").write_text("open")
+    working("submit", "resuming", f"gate={tmp_path / 'gate'}", "fail=true", "--wait", "--queue", "resumed")
+    id = working("jobs", "--queue", "resumed").stdout.split("\t")[0]
+    saved = json.loads(working("job", id, "--json").stdout)
+    assert (saved["checkpoint"], saved["steps"]) == (1, {"greet": "Hello"})
+    for option, said, result in (
+        ([], "goes on from its checkpoint; --from-start", "2\n"),
+        (["--from-checkpoint"], "goes on from its checkpoint.", "3\n"),
+        (["--from-start"], "begins from the start; its checkpoint is gone", ""),
+    ):
+        ended = working("retry", id, *option)
+        assert (ended.returncode, ended.stdout) == (0, f"queued  {id}\n")
+        assert said in ended.stderr
+        assert working("watch", id).stdout == result
+    assert "queued anew, from its checkpoint" in working("job", id).stdout
+
+
+def test_a_retry_whose_unique_key_is_taken_names_the_holder(working):
+    old, new = "", ""
+    for _ in range(2):
+        old, new = new, submitted(working, "add", "a=1", "--delay", "1h", "--unique", "key")
+        if not old:
+            working("cancel", new)
+    ended = working("retry", old)
+    assert (ended.returncode, ended.stdout) == (5, "")
+    assert new in ended.stderr
+    assert f"heavylift job {new}" in ended.stderr
+    working("cancel", new)
 
 
 def test_a_refused_retry_holds_up_no_other(working):
@@ -155,7 +248,7 @@ def test_a_refused_retry_holds_up_no_other(working):
     assert working("retry", "nobody", waiting).returncode == 3
 
 
-@pytest.mark.parametrize("command", ["job", "cancel", "retry", "watch", "logs"])
+@pytest.mark.parametrize("command", ["job", "stack", "cancel", "retry", "watch", "logs"])
 def test_an_unknown_job_is_exit_code_3(working, command):
     ended = working(command, "nobody")
     assert ended.returncode == 3

@@ -1,10 +1,17 @@
-"""Each store passes the suite of the contract."""
+"""Each store passes the suite of the contract, and thousands of random steps.
+
+`HEAVYLIFT_TEST_STEPS=100000` makes so many, other ones in each run.
+"""
+
+import os
 
 import pytest
 
 from heavylift.stores import open_store
 from heavylift.testing.stores import StoreContract
 from heavylift.testing.stores.histories import StoreHistories
+
+STEPS = int(os.environ.get("HEAVYLIFT_TEST_STEPS", "0"))
 
 
 class SqliteCases:
@@ -30,7 +37,7 @@ class TestSqlite(SqliteCases, StoreContract):
     pass
 
 
-class TestSqliteInline(SqliteCases, StoreContract, StoreHistories):
+class TestSqliteInline(SqliteCases, StoreContract):
     inline = True
 
 
@@ -38,9 +45,30 @@ class TestSqliteFull(SqliteCases, StoreContract):
     options = "?synchronous=full"
 
 
-class TestMemory(StoreContract, StoreHistories):
+class MemoryCases:
     def make_store(self, clock):
         return open_store("memory://", clock)
 
     def make_again(self, store, clock):
         return open_store(store.url, clock)
+
+
+class TestMemory(MemoryCases, StoreContract):
+    pass
+
+
+# What fails is shrunk for up to five minutes before it is shown.
+@pytest.mark.timeout(600 + STEPS / 10)
+class Histories(StoreHistories):
+    """More than 5,000 steps in all: half of them as a worker writes, half as a web process does."""
+
+    steps = STEPS or 2_900
+    derandomize = STEPS == 0
+
+
+class TestHistoriesInline(SqliteCases, Histories):
+    inline = True
+
+
+class TestHistories(MemoryCases, Histories):
+    pass

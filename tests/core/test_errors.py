@@ -43,6 +43,8 @@ CODES = {
     "JobPruned": "job-pruned",
     "JobFinished": "job-finished",
     "JobNotFinished": "job-not-finished",
+    "JobNotRunning": "job-not-running",
+    "NoAnswer": "no-answer",
     "StoreError": "store-error",
     "StoreUnavailable": "store-unavailable",
     "SchemaTooNew": "schema-too-new",

@@ -28,7 +28,6 @@ outcomes = st.one_of(
     st.builds(Interrupted, st.just("the worker stops")),
     st.builds(Snoozed, seconds),
 )
-LOST = Interrupted("its worker vanished", lost=True)
 requests = st.builds(CancelRequest, st.just(0.0), st.none() | seconds, st.booleans(), st.none() | st.just("enough"))
 options = st.builds(
     Options,
@@ -60,9 +59,9 @@ class MemoryStore:
         """The prose of `Store.save`, in four lines."""
         self.past.append(change)
         job = self.jobs[change.id]
-        unknown_cancel = job.cancel is not None and not change.knows_cancel
-        back = change.fields.get("state") is State.QUEUED
-        if (job.state, job.attempt) != (change.state, change.attempt) or (back and unknown_cancel):
+        decides = change.fields.get("state") is State.QUEUED or "cancel" in change.fields
+        by_another = decides and job.cancel != change.knows_cancel
+        if (job.state, job.attempt) != (change.state, change.attempt) or by_another:
             self.refused += 1
             return False
         after = change.apply(job)
@@ -86,15 +85,23 @@ class MemoryStore:
             assert (after.failures, after.crashes, after.losses, after.cancel) == (0, 0, 0, None)
         elif before.cancel is not None:
             assert after.cancel is not None, "a request is never taken back"
+            assert after.cancel.force >= before.cancel.force, "nor made milder"
+            assert grace(after) <= grace(before)
             assert after.state is not State.QUEUED, "nobody goes back who was to be cancelled"
         reported = any(written.kind == event.CHECKPOINT for written in change.events)
-        assert ("checkpoint" in change.fields) == reported, "no rule touches a checkpoint"
+        from_start = manual and "checkpoint" in change.fields
+        assert not from_start or after.checkpoint is None
+        assert ("checkpoint" in change.fields) == (reported or from_start), "no other rule touches a checkpoint"
 
     def life(self, job_id):
         """The facts since the last start anew: a submit, or a retry by hand."""
         facts = [written.data for written in self.events[job_id] if written.kind == event.STATE]
         begin = max(number for number, data in enumerate(facts) if number == 0 or data.get("retry"))
         return facts[begin:]
+
+
+def grace(job):
+    return job.options.grace if job.cancel.grace is None else job.cancel.grace
 
 
 def name_of(data):
@@ -109,6 +116,7 @@ class Histories(RuleBasedStateMachine):
         self.store = MemoryStore()
         self.now = 1000.0
         self.checkpoints: dict[str, bytes | None] = {}
+        self.forgiven: dict[str, int] = {}  # losses before the last new checkpoint of this life
         self.seen: dict[str, Job] = {}  # as the worker knew the job when it claimed it
 
     def running(self):
@@ -151,7 +159,9 @@ class Histories(RuleBasedStateMachine):
     def lose(self, data, random):
         """The worker vanished; whoever keeps house settles what it held."""
         name = data.draw(st.sampled_from(self.running()))
-        assert self.write_outcome(self.store.jobs[name], LOST, random)
+        [(_, outcome)] = lifecycle.lose([self.store.jobs[name]])
+        assert outcome.lost, "who is lost by itself is charged"
+        assert self.write_outcome(self.store.jobs[name], outcome, random)
 
     def write_outcome(self, job: Job, outcome: Outcome, random):
         before = self.store.jobs[job.id]
@@ -159,7 +169,8 @@ class Histories(RuleBasedStateMachine):
         if not self.store.save(change):
             return False
         after = self.store.jobs[job.id]
-        if after.state is State.QUEUED and not (isinstance(outcome, Interrupted) and not outcome.lost):
+        waits = not isinstance(outcome, Interrupted) or (outcome.lost and after.losses > lifecycle.FREE_LOSSES)
+        if after.state is State.QUEUED and waits:
             assert after.run_at >= self.now
         if isinstance(outcome, Snoozed) or (isinstance(outcome, Interrupted) and not outcome.lost):
             assert (after.failures, after.crashes, after.losses) == (before.failures, before.crashes, before.losses)
@@ -184,16 +195,30 @@ class Histories(RuleBasedStateMachine):
             assert after.cancel.force == (job.cancel.force or request.force)
             assert after.cancel.at == job.cancel.at
 
-    @rule(name=jobs)
-    def retry(self, name):
+    @precondition(lambda self: self.running())
+    @rule(data=st.data(), first=requests, second=requests)
+    def cancel_twice_at_once(self, data, first, second):
+        """Both saw the job as it was: whoever comes second decides anew."""
+        job = self.store.jobs[data.draw(st.sampled_from(self.running()))]
+        one, two = (lifecycle.cancel(job, replace(request, at=self.now)) for request in (first, second))
+        assert self.store.save(one)
+        if self.store.jobs[job.id].cancel != job.cancel and two.fields:
+            assert not self.store.save(two)
+            two = lifecycle.cancel(self.store.jobs[job.id], replace(second, at=self.now))
+        assert self.store.save(two)
+
+    @rule(name=jobs, from_checkpoint=st.booleans())
+    def retry(self, name, from_checkpoint):
         job = self.store.jobs[name]
         try:
-            change = lifecycle.retry(job, self.now)
+            change = lifecycle.retry(job, self.now, from_checkpoint=from_checkpoint)
         except JobNotFinished:
             assert job.state not in FINAL
             return
         assert job.state in FINAL
         assert self.store.save(change)
+        self.forgiven.pop(name, None)
+        self.checkpoints[name] = self.checkpoints[name] if from_checkpoint else None
 
     @precondition(lambda self: self.running())
     @rule(data=st.data(), value=st.binary(min_size=1, max_size=2))
@@ -201,8 +226,10 @@ class Histories(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(self.running()))
         job = self.store.jobs[name]
         fact = NewEvent(event.CHECKPOINT, {"attempt": job.attempt, "size": len(value)})
-        written = {"checkpoint": value, "progress": Progress(1)}
-        assert self.store.save(Change(name, State.RUNNING, job.attempt, written, (fact,), self.now, knows_cancel=True))
+        written = lifecycle.checkpoint(job, value) | {"progress": Progress(1)}
+        if written["checkpoint"] != job.checkpoint:
+            self.forgiven[name] = job.losses + self.forgiven.get(name, 0)
+        assert self.store.save(Change(name, State.RUNNING, job.attempt, written, (fact,), self.now))
         self.checkpoints[name] = value
 
     @precondition(lambda self: self.store.past)
@@ -260,7 +287,8 @@ class Histories(RuleBasedStateMachine):
             }
             for counter, kinds in COUNTERS.items():
                 count = getattr(job, counter)
-                assert count == sum(name in kinds for name in names)
+                forgiven = self.forgiven.get(job.id, 0) if counter == "losses" else 0
+                assert count == sum(name in kinds for name in names) - forgiven
                 assert count <= limits[counter]
                 assert count < limits[counter] or job.state in FINAL, "a start is left for whoever may start"
 

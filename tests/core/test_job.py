@@ -59,12 +59,6 @@ def test_a_change_touches_its_fields_alone_and_counts_its_events():
     assert job.queue == "reports"
 
 
-@pytest.mark.parametrize(("losses", "alone"), [(0, False), (2, False), (3, True), (19, True)])
-def test_a_job_runs_alone_from_its_third_loss_on(losses, alone):
-    """So that a poison job takes no innocent with it."""
-    assert Job("j1", "build", b"{}", Options(), State.QUEUED, 1.0, 1.0, losses=losses).alone is alone
-
-
 def test_records_are_frozen():
     """Only a store changes a job."""
     job = Job("j1", "build", b"{}", Options(), State.QUEUED, 1.0, 1.0)

@@ -35,6 +35,10 @@ GOOD = {
     "labels": [({}, {}), ({"tenant": "acme"}, {"tenant": "acme"}), ({"n": 7}, {"n": "7"}), ({"a": "x" * 256},) * 2],
     "memory": [(None, None), ("1GiB", 2**30), (4096, 4096), ("4096", 4096)],
     "cpu_time": [(None, None), ("1h", 3600.0)],
+    "processes": [(None, None), (1, 1), ("64", 64)],
+    "address_space": [(None, None), ("4GiB", 2**32)],
+    "open_files": [(None, None), (16, 16), ("1024", 1024)],
+    "nice": [(0, 0), ("19", 19)],
     "run_in": [("process", "process"), ("thread", "thread"), ("loop", "loop")],
     "fresh": [(True, True), (False, False)],
 }
@@ -62,6 +66,10 @@ BAD = {
     ],
     "memory": [0, -1, 1.5, "lots", True],
     "cpu_time": [0, -1, "soon"],
+    "processes": [0, -1, 2**22 + 1, "many", True],
+    "address_space": [0, "all", True],
+    "open_files": [0, 15, 2**20 + 1, 1.5],
+    "nice": [-1, 20, None, True],
     "run_in": ["threads", "", None, 1, True, ["thread"]],
     "fresh": [None, 1, "yes", "true"],
 }
@@ -98,7 +106,7 @@ def test_a_bad_value_is_refused_and_its_option_named(name, value):
         Options().using(**{name: value})
     message = str(caught.value)
     assert message.startswith((name, "attempts"))
-    assert "give" in message or "add one" in message
+    assert any(words in message for words in ("give", "add one", "neither true nor false"))
     assert len(message) < 500
 
 
@@ -165,6 +173,10 @@ options = st.builds(
     labels=st.dictionaries(st.from_regex(NAME, fullmatch=True), st.text(max_size=256), max_size=5),
     memory=st.none() | st.integers(1, 2**63 - 1),
     cpu_time=st.none() | durations,
+    processes=st.none() | st.integers(1, 2**22),
+    address_space=st.none() | st.integers(1, 2**63 - 1),
+    open_files=st.none() | st.integers(16, 2**20),
+    nice=st.integers(0, 19),
 )
 
 

@@ -25,6 +25,7 @@ async def yields():
         (coroutine, {}, "loop"),
         (coroutine, {"run_in": "loop"}, "loop"),
         (plain, {"memory": "1GiB", "cpu_time": "1m"}, "process"),
+        (plain, {"run_in": "thread", "nice": 0}, "thread"),
         (coroutine, {"timeout": "1m", "fresh": True}, "loop"),
     ],
 )
@@ -38,8 +39,12 @@ def test_the_function_decides_unless_an_option_does(function, options, place):
         (coroutine, {"run_in": "process"}, "is async and runs in a loop; leave out run_in='process'"),
         (coroutine, {"run_in": "thread"}, "is async and runs in a loop; leave out run_in='thread'"),
         (plain, {"run_in": "loop"}, "is no coroutine, so it cannot run in a loop; give run_in='thread'"),
-        (plain, {"run_in": "thread", "memory": "1GiB"}, "memory limits a process, which this task shares"),
-        (coroutine, {"cpu_time": "1m"}, "cpu_time limits a process, which this task shares"),
+        (plain, {"run_in": "thread", "memory": "1GiB"}, "memory: it limits a process, which task 'plain' shares"),
+        (coroutine, {"cpu_time": "1m"}, "cpu_time: it limits a process, which task 'coroutine' shares"),
+        (coroutine, {"processes": 5}, "processes: it limits a process"),
+        (coroutine, {"address_space": "1GiB"}, "address_space: it limits a process"),
+        (plain, {"run_in": "thread", "open_files": 50}, "open_files: it limits a process"),
+        (plain, {"run_in": "thread", "nice": 1}, "nice: it limits a process"),
         (yields, {}, "yields; a task returns its result"),
     ],
 )
@@ -55,7 +60,7 @@ def test_what_does_not_fit_is_refused_when_it_is_defined(function, options, said
 )
 def test_what_does_not_fit_is_refused_for_a_single_job(function, options):
     task = Heavylift("memory://").task(function)
-    with pytest.raises(ConfigError, match="Task '"):
+    with pytest.raises(ConfigError, match=r"[Tt]ask '"):
         task.using(**options)
 
 

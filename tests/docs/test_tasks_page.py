@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from heavylift.core.options import LIMITS
 from heavylift.testing import run_task
 
 PAGE = Path(__file__).parents[2] / "docs" / "tasks.md"
@@ -47,3 +48,9 @@ def test_the_sizes_are_the_defaults(page):
     text = PAGE.read_text()
     assert f"up to {page.lift.settings.coroutines} others" in text
     assert f"up to {page.lift.settings.threads} others" in text
+    assert f"the worker's setting of that name ({page.lift.settings.processes}) holds" in text
+
+
+def test_every_limit_is_in_the_table(page):
+    named = re.findall(r"^\| `(\w+)` \|", PAGE.read_text().partition("## Limits")[2].partition("## ")[0], re.MULTILINE)
+    assert named == ["timeout", *LIMITS]

@@ -253,3 +253,14 @@ async def test_a_job_runs_where_its_task_does_by_now(tmp_path):
         assert isinstance(outcome, Succeeded), outcome
         assert outcome.result == result
     await pool.close(0.0)
+
+
+async def test_a_shared_host_that_only_a_single_job_asked_for_goes_when_it_is_idle(tmp_path):
+    write(tmp_path, "plain", "@lift.task\ndef give():\n    return 1")
+    pools = Pools(await nanny_of(tmp_path, "plain"), Settings.load({}, concurrency=1, idle=0.2))
+    await pools.start()
+    assert not pools.shared._hosts
+    for _ in range(2):
+        assert isinstance(await give(pools, "give", job={"run_in": "thread"}).outcome(), Succeeded)
+        await until(lambda: not pools.shared._hosts)
+    await pools.close(1.0)

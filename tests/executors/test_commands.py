@@ -38,6 +38,10 @@ lift.command("burn", [*python, "import time\nwhile time.process_time() < 0.3: pa
 GENTLE = "import signal, sys, time\ndef end(*_):\n open(sys.argv[1] + '.ended', 'w').close(); sys.exit(0)\n" \
          "signal.signal(15, end)\nopen(sys.argv[1], 'w').close()\nprint('begun')\ntime.sleep(1000)"
 lift.command("gentle", [*python, GENTLE, "{path}"])
+CHATTY = "import signal, sys, time\ndef end(*_):\n for number in range(5000): print('cleaning %050d' % number)\n" \
+         " print('cleaned', flush=True); sys.exit(0)\n" \
+         "signal.signal(15, end)\nprint('begun', flush=True)\ntime.sleep(1000)"
+lift.command("chatty", [*python, CHATTY])
 STUBBORN = "import os, signal, subprocess, sys, time\nsignal.signal(15, signal.SIG_IGN)\n" \
            "child = subprocess.Popen(['sleep', '1000'], start_new_session=True)\n" \
            "print(os.getpid(), child.pid)\ntime.sleep(1000)"
@@ -226,3 +230,14 @@ def test_it_may_be_called_as_a_function():
     ctx = Context.fake()
     assert echo(ctx, word="hello").output == "hello"
     assert ("log", ("info", "hello")) in ctx.reports
+
+
+async def test_what_a_program_says_while_it_ends_is_heard_however_much_it_is(pool):
+    attempt = give(pool, "chatty")
+    await attempt.begun()
+    pool.stop(attempt.job.id, 1, StopReason.CANCEL, 25.0)
+    outcome = await attempt.outcome()
+    assert isinstance(outcome, Cancelled), outcome
+    assert not outcome.killed, "it waited for somebody to read"
+    assert attempt.lines[-1] == "cleaned"
+    assert len(attempt.lines) == 5002

@@ -1,13 +1,18 @@
 """What becomes of jobs and processes when the worker, the nanny, or both are killed."""
 
+import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from heavylift.core.outcome import Cancelled, Crashed, Succeeded
 from heavylift.executor import Application, StopReason
+from heavylift.executors import processes
 from heavylift.executors.link import Nanny
 from heavylift.executors.pool import Pool
 from heavylift.settings import Settings
@@ -57,6 +62,18 @@ def started_worker(folder):
 
 async def test_nothing_outlives_a_killed_worker(tmp_path):
     worker, nanny, hosts, children = started_worker(tmp_path)
+    worker.kill()
+    await until(lambda: not any(alive(pid) for pid in (nanny, *hosts, *children)))
+    worker.communicate()
+
+
+async def test_nothing_outlives_a_worker_that_was_killed_before_it_had_read_all_of_its_nannys_news(tmp_path):
+    worker, nanny, hosts, children = started_worker(tmp_path)
+    worker.send_signal(signal.SIGSTOP)
+    childless = next(pid for pid in hosts if not processes.children(pid))
+    os.kill(childless, signal.SIGKILL)
+    # Reaped by its nanny, which says so and then sleeps again.
+    await until(lambda: not Path(f"/proc/{childless}").exists() and state(nanny) == "S")
     worker.kill()
     await until(lambda: not any(alive(pid) for pid in (nanny, *hosts, *children)))
     worker.communicate()
@@ -150,3 +167,35 @@ def test_a_worker_imports_neither_pydantic_nor_the_application():
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "pydantic" not in found.stdout.split(), found.stdout
     assert Path(__file__).exists()
+
+
+@pytest.mark.parametrize(("size", "outcome"), [(10, Succeeded), (5_000_000, Crashed)], ids=["behind it", "within it"])
+async def test_a_host_that_dies_while_it_answers(tmp_path, size, outcome):
+    """An answer that is there whole counts, whatever became of its host; half of one is none."""
+    pool = await running_pool(concurrency=1, max_result="10MiB")
+    attempt = give(pool, "wait_for", path=str(tmp_path / "go"), size=size)
+    await attempt.begun()
+    [host] = pool._hosts
+    loop = asyncio.get_running_loop()
+    loop.remove_reader(host._stream)  # as if the worker had something else to do
+    (tmp_path / "go").touch()
+    await until(lambda: unread(host._stream) >= min(size, 50_000))
+    os.kill(host.pid, signal.SIGKILL)
+    ended = await attempt.outcome()
+    assert isinstance(ended, outcome), ended
+    assert len(attempt.reports) == 1, "it ran once"
+    assert isinstance(await give(pool, "give").outcome(), Succeeded)
+    await pool.close(0.0)
+
+
+def unread(stream):
+    """How many bytes wait to be read."""
+    try:
+        return len(stream.recv(1_000_000, socket.MSG_PEEK))
+    except BlockingIOError:
+        return 0
+
+
+def state(pid):
+    """The state of a process as proc_pid_stat(5) has it."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

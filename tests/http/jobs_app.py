@@ -1,6 +1,7 @@
 """The application that the tests serve: tasks that end, wait, burn, fail and die when they are told to."""
 
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -37,6 +38,20 @@ def chatty(ctx: Context) -> None:
     ctx.log.info("hello")
     ctx.checkpoint({"page": 2})
     ctx.progress(1, 2)
+
+
+@lift.task(max_attempts=1)
+def resuming(ctx: Context, gate: str, *, fail: bool = False) -> int:
+    """Counts its attempts in its checkpoint, and does a step; it fails, or waits until somebody opens the gate."""
+    number = ctx.resume(0) + 1
+    ctx.step("greet", str.title, "hello")
+    ctx.checkpoint(number)
+    ctx.progress(number, 9)
+    if fail and number == 1:
+        message = "the first time"
+        raise ValueError(message)
+    Path(gate).read_text()
+    return number
 
 
 @lift.task
@@ -95,6 +110,13 @@ def spin(ctx: Context, *, stubborn: bool = False) -> None:
 def broken() -> None:
     message = "no luck today"
     raise ValueError(message)
+
+
+@lift.task
+def bounds() -> dict[str, int]:
+    """What limits the process that it runs in."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return {"open_files": files, "nice": os.getpriority(os.PRIO_PROCESS, 0)}
 
 
 @lift.task

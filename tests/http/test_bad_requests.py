@@ -48,11 +48,20 @@ def missing(path, code="not-found", verb="GET"):
 
 REQUESTS = [
     # Bodies that are no JSON
+    (
+        "POST",
+        "/v1/jobs/{id}/cancel",
+        {"content": b'{"grace":1,"grace":2}', "headers": JSON},
+        400,
+        "malformed-json",
+        None,
+    ),
     *map(broken, [b"{", b"}", b"[1", b'{"a"', b'{"a":}', b'{"a":1,}', b"{'a':1}", b'{"a":1}x', b"a=1", b"<a>1</a>"]),
     *map(broken, [b'{"a":01}', b'{"a":+1}', b'{"a":1e}', b'{"a":.5}', b'{"a":NaN}', b'{"a":Infinity}', b'{"a":tru}']),
     *map(
         broken, [b'{"a":"\x01"}', b'{"a":"\\x"}', b'{"a":"\xff"}', b'{"a":"\\ud800"}', b"\xef\xbb\xbf{}", b"\x00", b" "]
     ),
+    *map(broken, [b'{"a":1,"a":2}', b'{"a":1,"b":2,"a":1}', b'{"a":1,"\\u0061":2}']),
     broken(b"[" * 5000),
     broken('{"a":1}'.encode("utf-16")),
     # Bodies that are no arguments
@@ -149,6 +158,11 @@ REQUESTS = [
     ("POST", "/v1/jobs/{id}/cancel?force=1", {}, 400, "unknown-parameter", "force"),
     ("POST", "/v1/jobs/{id}/retry", {}, 409, "job-not-finished", None),
     ("POST", "/v1/jobs/{id}/retry", {"json": {"from": 1}}, 422, "invalid-body", "/from"),
+    ("POST", "/v1/jobs/{id}/retry", {"json": {"from_checkpoint": "no"}}, 422, "invalid-body", "/from_checkpoint"),
+    ("GET", "/v1/jobs/{id}/checkpoint", {}, 404, "no-checkpoint", None),
+    query("/v1/jobs/{id}/checkpoint", "steps=1", "unknown-parameter"),
+    ("GET", "/v1/jobs/{id}/stack", {}, 409, "job-not-running", None),
+    query("/v1/jobs/{id}/stack", "timeout=1", "unknown-parameter"),
     *(queue(text, "/paused") for text in (b'{"paused":1}', b'{"paused":null}', b'{"paused":"no"}')),
     *(queue(text, "/concurrency") for text in (b'{"concurrency":0}', b'{"concurrency":-1}', b'{"concurrency":1.5}')),
     *(queue(text, "/max_size") for text in (b'{"max_size":"9"}', b'{"max_size":true}', b'{"max_size":4294967296}')),
@@ -168,7 +182,10 @@ REQUESTS = [
     missing("/v1/tasks/ad", "unknown-task"),
     missing("/v1/tasks/add%00", "unknown-task"),
     missing("/v1/tasks/none/jobs", "unknown-task", "POST"),
-    *(missing(f"/v1/jobs/nobody{part}", "job-not-found") for part in ("", "/result", "/events", "/logs")),
+    *(
+        missing(f"/v1/jobs/nobody{part}", "job-not-found")
+        for part in ("", "/result", "/events", "/logs", "/checkpoint", "/stack")
+    ),
     *(missing(f"/v1/jobs/nobody/{verb}", "job-not-found", "POST") for verb in ("cancel", "retry")),
     missing("/v1/jobs/%F0%9F%9A%80", "job-not-found"),
     missing("/v1/jobs/" + "x" * 4000, "job-not-found"),

@@ -171,6 +171,8 @@ REQUESTS = [
     ("GET", "/v1/jobs/x/result"),
     ("GET", "/v1/jobs/x/events"),
     ("GET", "/v1/jobs/x/logs"),
+    ("GET", "/v1/jobs/x/checkpoint"),
+    ("GET", "/v1/jobs/x/stack"),
     ("POST", "/v1/jobs/x/cancel"),
     ("POST", "/v1/jobs/x/retry"),
     ("GET", "/v1/queues"),

@@ -161,6 +161,23 @@ def test_a_cancel_that_cannot_be_read_stops_nothing(client, body, pointer, detai
     assert client.get(f"/v1/jobs/{id}").json()["state"] == "queued"
 
 
+def test_a_running_job_says_where_its_code_is(client):
+    id = submit(client, "spin")
+    until(client, id, "progress")
+    response = client.get(f"/v1/jobs/{id}/stack")
+    found = response.json()
+    assert response.headers["cache-control"] == "no-store"
+    assert set(found) == {"at", "attempt", "source", "text", "process", "children"}
+    assert TIME.fullmatch(found["at"])
+    assert (found["source"], found["attempt"], found["children"]) == ("interpreter", 1, [])
+    assert "in spin" in found["text"]
+    assert found["process"]["command"] == "heavylift-host"
+    assert client.get(f"/v1/jobs/{id}").json()["links"]["stack"] == f"/v1/jobs/{id}/stack"
+    client.post(f"/v1/jobs/{id}/cancel", headers={"Prefer": "wait=20"})
+    over = client.get(f"/v1/jobs/{id}/stack")
+    assert (over.status_code, over.json()["code"], over.json()["state"]) == (409, "job-not-running", "cancelled")
+
+
 def test_a_job_that_is_over_starts_anew(client):
     id = submit(client, "broken")
     finished(client, id)
@@ -168,6 +185,42 @@ def test_a_job_that_is_over_starts_anew(client):
     assert response.status_code == 202
     assert response.headers["location"] == f"/v1/jobs/{id}"
     assert finished(client, id)["attempt"] == 2
+
+
+def test_a_retry_goes_on_from_the_checkpoint_or_from_the_start(client, tmp_path):
+    (tmp_path / "gate").write_text("open")
+    id = submit(client, "resuming", gate=str(tmp_path / "gate"), fail=True)
+    failed = finished(client, id)
+    assert (failed["state"], failed["progress"]["done"]) == ("failed", 1), "how far it came is kept"
+    kept = client.get(f"/v1/jobs/{id}/checkpoint")
+    assert kept.json() == {"value": 1, "steps": {"greet": "Hello"}, "size": kept.json()["size"]}
+    assert kept.headers["etag"] == f'"{failed["seq"]}"'
+    for body, result in (({}, 2), ({"from_checkpoint": True}, 3), ({"from_checkpoint": False}, None)):
+        assert client.post(f"/v1/jobs/{id}/retry", json=body).status_code == 202
+        over = finished(client, id)
+        assert over["state"] == ("failed" if result is None else "succeeded")
+        assert client.get(f"/v1/jobs/{id}/checkpoint").json()["value"] == (result or 1)
+
+
+def test_who_saved_nothing_has_no_checkpoint(client):
+    id = submit(client, "add", a=1)
+    finished(client, id)
+    response = client.get(f"/v1/jobs/{id}/checkpoint")
+    assert (response.status_code, response.json()["code"]) == (404, "no-checkpoint")
+
+
+def test_a_job_whose_unique_key_is_taken_by_now_is_not_retried(client):
+    params = {"unique": "one at a time", "delay": "1h"}
+    old = submit(client, "add", params=params, a=1)
+    assert client.post(f"/v1/jobs/{old}/cancel").status_code == 200
+    new = submit(client, "add", params=params, a=1)
+    response = client.post(f"/v1/jobs/{old}/retry")
+    assert (response.status_code, response.json()["code"]) == (409, "duplicate-job")
+    assert response.json()["existing"] == new
+    assert client.get(f"/v1/jobs/{old}").json()["state"] == "cancelled"
+    client.post(f"/v1/jobs/{new}/cancel")
+    assert client.post(f"/v1/jobs/{old}/retry").status_code == 202
+    client.post(f"/v1/jobs/{old}/cancel")
 
 
 def test_a_job_that_is_not_over_is_not_retried(client):

@@ -51,6 +51,16 @@ def test_options_come_from_the_query(client):
     assert response.headers["retry-after"] == "300"
 
 
+def test_limits_come_from_the_query(client):
+    options = {"open_files": "99", "nice": "3", "memory": "1GiB", "cpu_time": "1m", "processes": "5"}
+    before, after = (
+        client.post("/v1/tasks/bounds/jobs", params=params, headers={"Prefer": "wait=30"}).json()["result"]
+        for params in ({}, options)
+    )
+    assert 99 <= after["open_files"] < 150
+    assert after["nice"] == min(19, before["nice"] + 3)
+
+
 @pytest.mark.parametrize("moment", ["2100-01-31T09:00:00Z", "2100-01-31T10:00:00+01:00", "2100-01-31T09:00+00:00"])
 @pytest.mark.parametrize("escaped", [True, False])
 def test_a_start_time_may_have_any_zone_and_an_unescaped_plus(client, moment, escaped):
@@ -148,6 +158,8 @@ QUERIES = {
     "queue": ({"queue": "a b"}, "invalid-parameter", "queue"),
     "label": ({"label.": "x"}, "invalid-parameter", "label"),
     "attempts": ({"max_attempts": "0"}, "invalid-parameter", "max_attempts"),
+    "memory": ({"memory": "lots"}, "invalid-parameter", "memory: 'lots' is no size"),
+    "nice": ({"nice": "20"}, "invalid-parameter", "nice: '20' is out of range"),
     "twice": ({"queue": ["a", "b"]}, "invalid-parameter", "given twice"),
 }
 

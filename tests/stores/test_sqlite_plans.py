@@ -6,7 +6,7 @@ import pytest
 
 from heavylift.core.job import State
 from heavylift.stores import open_store
-from heavylift.stores.sqlite import batches, claiming, pruning, reading, saving, workers
+from heavylift.stores.sqlite import batches, claiming, pruning, questions, reading, saving, workers
 from heavylift.testing import FakeClock
 from heavylift.testing.stores import StoreCases
 
@@ -67,6 +67,7 @@ STATEMENTS = {
         workers.CANCELS,
         ["SEARCH job USING INDEX job_cancelling (worker=? AND epoch=?)"],
     ),
+    "whom a question is for": (questions.HELD, ["SEARCH job USING INTEGER PRIMARY KEY (rowid=?)"]),
     "orphans": (workers.ORPHANS, ["SEARCH job USING INDEX job_running (worker=? AND epoch=?)"]),
     "one job": (reading.JOB, ["SEARCH job USING INDEX sqlite_autoindex_job_1 (id=?)"]),
     "the oldest finished": (

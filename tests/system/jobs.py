@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated
 
 from heavylift import Cancelled, Context, Heavylift, Provide, Retry, fixed, provided
+from heavylift.testing import poison
 
 lift = Heavylift()
 
@@ -136,6 +137,13 @@ def brief(table: str, row: int, seconds: float) -> int:
     return row
 
 
+@lift.task(retry=Retry(3, fixed(0.02)), crashes=3, **poison.LIMITS)
+def poisoned(ctx: Context, kind: str, survived: str) -> None:
+    """Harms whoever runs it."""
+    mark("poisoned", ctx.job_id, ctx.attempt, kind)
+    poison.take(kind, survived)
+
+
 @lift.task(retry=Retry(1))
 def child(number: int) -> int:
     """What another job has submitted."""
@@ -165,3 +173,128 @@ def hold(ctx: Context, *, held: Annotated[str, Provide(open_marked)] = provided)
     mark("start", ctx.job_id, ctx.tempdir, held)
     while True:
         time.sleep(0.01)
+
+
+@lift.task(retry=Retry(1))
+def talk(ctx: Context, folder: str) -> int:
+    """When the file named by its attempt is there, it reports one thing of each kind and ends."""
+    mark("start", ctx.job_id, ctx.attempt)
+    while not Path(folder, str(ctx.attempt)).exists():
+        time.sleep(0.005)
+    ctx.progress(ctx.attempt, 10)
+    ctx.checkpoint(ctx.attempt)
+    ctx.log.info("attempt %d", ctx.attempt)
+    mark("said", ctx.job_id, ctx.attempt)
+    return ctx.attempt
+
+
+@lift.task(retry=Retry(1))
+async def talk_awaiting(ctx: Context, folder: str) -> int:
+    """The same on a loop."""
+    mark("start", ctx.job_id, ctx.attempt)
+    while not Path(folder, str(ctx.attempt)).exists():
+        await asyncio.sleep(0.005)
+    mark("said", ctx.job_id, ctx.attempt)
+    return ctx.attempt
+
+
+@lift.task(retry=Retry(1))
+def hold_the_interpreter(ctx: Context) -> int:
+    """One call into C that lets no other thread of its process run, for longer than anybody waits."""
+    mark("start", ctx.job_id, ctx.attempt)
+    return sum(range(2**62))
+
+
+@lift.task(retry=Retry(1), losses=3)
+def kill_the_worker(ctx: Context, pid_file: str) -> None:
+    """A job that means harm."""
+    mark("start", ctx.job_id, ctx.attempt)
+    while not Path(pid_file).exists():
+        time.sleep(0.01)
+    os.kill(int(Path(pid_file).read_text()), signal.SIGKILL)
+    time.sleep(60)
+
+
+@lift.task(retry=Retry(1))
+def rest(ctx: Context, seconds: float) -> int:
+    """Takes its time, and no CPU's."""
+    mark("start", ctx.job_id, ctx.attempt)
+    time.sleep(seconds)
+    mark("end", ctx.job_id, ctx.attempt)
+    return ctx.attempt
+
+
+@lift.task(retry=Retry(1))
+async def rest_awaiting(ctx: Context, seconds: float) -> int:
+    """The same on a loop."""
+    mark("start", ctx.job_id, ctx.attempt)
+    await asyncio.sleep(seconds)
+    mark("end", ctx.job_id, ctx.attempt)
+    return ctx.attempt
+
+
+@lift.task(retry=Retry(1), run_in="thread")
+def hold_thread(ctx: Context) -> None:
+    """In a thread until it is stopped."""
+    mark("start", ctx.job_id, ctx.attempt)
+    while True:
+        time.sleep(0.01)
+
+
+@lift.task(retry=Retry(1))
+async def hold_loop(ctx: Context) -> None:
+    """On a loop until it is stopped."""
+    mark("start", ctx.job_id, ctx.attempt)
+    await asyncio.sleep(3600)
+
+
+def resumed_or_saved(ctx: Context) -> list[int] | None:
+    """What an earlier attempt has saved, with the number of this one; else save it, for the next."""
+    before = ctx.resume()
+    if before is not None:
+        return [before, ctx.attempt]
+    ctx.step("greet", str.title, "hello")
+    ctx.progress(3, 10)
+    ctx.checkpoint(7)
+    mark("start", ctx.job_id, ctx.attempt)
+    return None
+
+
+@lift.task(retry=Retry(3, fixed(0.05)))
+def save(ctx: Context, how: str) -> list[int]:
+    """Saves something in its first attempt, which ends in one way or another; the next one returns that."""
+    found = resumed_or_saved(ctx)
+    if found is not None:
+        return found
+    if how == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "fail":
+        message = "not yet"
+        raise ValueError(message)
+    try:
+        while how == "native":
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+        while True:
+            time.sleep(0.01)
+    finally:
+        ctx.checkpoint(8)
+
+
+@lift.task(retry=Retry(3, fixed(0.05)))
+async def save_awaiting(ctx: Context, how: str) -> list[int]:
+    """The same on a loop."""
+    found = resumed_or_saved(ctx)
+    if found is not None:
+        return found
+    if how == "native":
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        ctx.checkpoint(8)
+    return []
+
+
+LOOP = "echo begun; while true; do sleep 0.05; done"
+lift.command("gentle_command", ["sh", "-c", f"trap 'sleep 0.1; exit 0' TERM; {LOOP}"], retry=Retry(3, fixed(0.05)))
+lift.command("stubborn_command", ["sh", "-c", f"trap '' TERM; {LOOP}"], retry=Retry(3, fixed(0.05)))

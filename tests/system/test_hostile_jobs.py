@@ -44,7 +44,7 @@ async def test_a_hostile_job_is_cancelled_and_its_neighbour_goes_on(tmp_path, na
             await until(lambda: not processes_with(given["name"]))
         if name == "spin":
             assert ["cleaned", handle.id, "1"] in [line[:3] for line in service.marks()]
-        assert await neighbour.result(timeout=20) == 1
+        assert await neighbour.result(timeout=50) == 1
         assert (neighbour.job.attempt, neighbour.job.failures, neighbour.job.crashes) == (1, 0, 0)
 
 
@@ -64,7 +64,7 @@ async def test_a_hostile_job_is_timed_out_and_its_neighbour_goes_on(tmp_path, na
             await until(lambda: not processes_with(given["name"]))
         if name == "spin":
             assert ["cleaned", handle.id, "1"] in [line[:3] for line in service.marks()]
-        assert await neighbour.result(timeout=20) == 1
+        assert await neighbour.result(timeout=50) == 1
         assert (neighbour.job.attempt, neighbour.job.failures, neighbour.job.crashes) == (1, 0, 0)
 
 
@@ -74,6 +74,6 @@ async def test_the_last_free_host_is_used_while_the_others_are_busy(tmp_path):
         for spin in spins:
             await service.started(spin.id)
         handle = await service.task("work").submit(7, 0.01)
-        assert await handle.result(timeout=20) == 7
+        assert await handle.result(timeout=50) == 7
         for spin in spins:
             await spin.cancel(force=True)

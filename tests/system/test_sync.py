@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 from tests.system import service as system
 from tests.system.service import serving
 
-from heavylift import ConfigError, Heavylift, JobFinished, JobNotFinished, JobNotFound
+from heavylift import ConfigError, Heavylift, JobFinished, JobNotFinished, JobNotFound, JobNotRunning
 
 THREADS = 20
 
@@ -78,9 +78,13 @@ def test_each_verb_without_a_loop(lift):
     with pytest.raises(JobFinished):
         lift.sync.cancel(handle.id)
     assert lift.sync.retry(handle).state == "queued"
+    assert lift.sync.checkpoint(handle, "nothing") == "nothing"
+    with pytest.raises(JobNotRunning, match="queued"):
+        lift.sync.stack(handle)
     lift.sync.cancel(handle)
     states = [event.data["state"] for event in lift.sync.events(handle) if event.kind == "state"]
     assert states == ["queued", "cancelled", "queued", "cancelled"]
+    assert lift.sync.retry(handle, from_checkpoint=False).state == "queued"
     with pytest.raises(JobNotFound):
         lift.sync.get("nobody")
 

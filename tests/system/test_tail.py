@@ -25,7 +25,7 @@ async def test_events_beyond_one_read_reach_every_follower_without_another_hint(
     jobs = await CASES.started(store, clock, "a", "b")
     async with tail.follow("a", jobs[0].seq) as first, tail.follow("b", jobs[1].seq) as second:
         lines = tuple(NewEvent("log", {"lines": [number]}) for number in range(LINES))
-        await store.save([Change(name, State.RUNNING, 1, {}, lines, clock.wall(), knows_cancel=True) for name in "ab"])
+        await store.save([Change(name, State.RUNNING, 1, {}, lines, clock.wall()) for name in "ab"])
         async with asyncio.timeout(30):
             for follower in (first, second):
                 events = [await follower.next() for _ in range(LINES)]

@@ -115,6 +115,8 @@ def _signature(task: Task) -> str:
         return "(…)"
     parts = []
     for name, parameter in parameters.items():
+        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in parts:
+            parts.append("*")
         default = "" if parameter.default is parameter.empty else f" = {shown(parameter.default)}"
         parts.append(name + _typed(": ", parameter.annotation) + default)
     return f"({', '.join(parts)}){_typed(' -> ', task.hints.get(RESULT, Any))}"
@@ -133,8 +135,17 @@ def _options(options: Options) -> str:
     timeout = "no timeout" if options.timeout is None else f"timeout {output.duration(options.timeout)}"
     parts = [f"queue {options.queue}", f"attempts {options.retry.attempts}", timeout]
     given = to_data(options)
-    parts += [f"{name} {shown(given[name])}" for name in given if name not in ("queue", "retry", "timeout")]
+    parts += [f"{name} {_plain(given[name])}" for name in given if name not in ("queue", "retry", "timeout")]
     return ", ".join(parts)
+
+
+def _plain(value: Any) -> str:
+    """The value of an option, for people."""
+    if isinstance(value, dict):
+        return " ".join(f"{key}={text}" for key, text in value.items())
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value if isinstance(value, str) else shown(value)
 
 
 def _as_json(task: Task, faults: list[str]) -> dict[str, Any]:

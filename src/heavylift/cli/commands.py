@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Annotated, Any, Optional
+from typing import Annotated, Optional
 
 import typer
-from typer.core import TyperGroup
 
 # ruff: noqa: FBT002, PLR0913  typer makes an option of each parameter, and a flag of a boolean one
-from heavylift.cli.exits import HELP, Exit
-from heavylift.cli.quick import nobody_reads
-
-
-class Commands(TyperGroup):
-    """The commands, which end well when nobody reads their output any more (`| head -1`)."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command that was asked for."""
-        try:
-            try:
-                return super().invoke(ctx)
-            finally:
-                sys.stdout.flush()
-        except BrokenPipeError:
-            nobody_reads()
-            raise typer.Exit(Exit.OK) from None
-
+from heavylift.cli.exits import HELP
+from heavylift.cli.group import Commands
 
 app = typer.Typer(
     cls=Commands,
@@ -84,7 +66,10 @@ Text = Optional[str]  # noqa: UP045
 def serve(  # noqa: PLR0917
     name: AppName,
     host: Annotated[
-        Text, typer.Option(help="Address to listen on; loopback only, as there is no password. [default: 127.0.0.1]")
+        Text,
+        typer.Option(
+            metavar="ADDRESS", help="Address to listen on; loopback only, as there is no password. [default: 127.0.0.1]"
+        ),
     ] = None,
     port: Annotated[
         Text, typer.Option(metavar="N", help="Port to listen on (or PORT); 0 takes a free one. [default: 8000]")
@@ -104,7 +89,8 @@ def serve(  # noqa: PLR0917
         ),
     ] = None,
     workers: Annotated[
-        int, typer.Option(min=1, max=64, help="Web processes; one of them has the worker that runs the jobs.")
+        int,
+        typer.Option(metavar="N", min=1, max=64, help="Web processes; one of them has the worker that runs the jobs."),
     ] = 1,
 ) -> None:
     """Serve the HTTP API, with a worker beside it.
@@ -179,6 +165,10 @@ def submit(  # noqa: PLR0917
     unique: Annotated[
         Text, typer.Option(metavar="KEY", help="While a job with this key is not over, return that one.")
     ] = None,
+    limit: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(metavar="NAME=VALUE", help="memory, cpu_time, processes, address_space, open_files, nice."),
+    ] = None,
     label: Annotated[Optional[list[str]], typer.Option(metavar="NAME=TEXT", help="A label; may be repeated.")] = None,  # noqa: UP045
     as_json: JsonOption = False,
 ) -> None:
@@ -195,6 +185,7 @@ def submit(  # noqa: PLR0917
         "max_attempts": max_attempts,
         "unique": unique,
         "labels": jobs.pairs(label or [], "--label"),
+        **jobs.limits(limit or []),
     }
     given = {name: value for name, value in options.items() if value}
     raise typer.Exit(jobs.submit(application, store, task, arguments or [], given, wait=wait, as_json=as_json))
@@ -256,6 +247,14 @@ def logs(
 
 
 @app.command()
+def stack(job_id: JobId, store: StoreOption = None, application: AppOption = None, as_json: JsonOption = False) -> None:
+    """Show where the code of a running job is now, also in native code; the job is not disturbed."""
+    from heavylift.cli import jobs
+
+    raise typer.Exit(jobs.stack(store, application, job_id, as_json=as_json))
+
+
+@app.command()
 def cancel(
     job_id: JobId,
     grace: Annotated[
@@ -280,17 +279,23 @@ def cancel(
 @app.command()
 def retry(
     job_ids: Annotated[list[str], typer.Argument(metavar="ID…", help="The jobs' ids, unique parts of them, or @last.")],
+    from_checkpoint: Annotated[
+        Optional[bool],  # noqa: UP045
+        typer.Option(
+            "--from-checkpoint/--from-start", show_default=False, help="Go on from what it saved, or begin anew."
+        ),
+    ] = None,
     store: StoreOption = None,
     application: AppOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Start jobs that are over anew, from their checkpoints.
 
-    One that cannot be retried is named on stderr, and the others are retried all the same.
+    Says on stderr where each begins, and which cannot be retried; the others are retried all the same.
     """
     from heavylift.cli import jobs
 
-    raise typer.Exit(jobs.retry(store, application, job_ids, as_json=as_json))
+    raise typer.Exit(jobs.retry(store, application, job_ids, from_checkpoint=from_checkpoint, as_json=as_json))
 
 
 queues = typer.Typer(

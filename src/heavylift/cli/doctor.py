@@ -54,6 +54,8 @@ def _application(app: str | None, store: str | None) -> tuple[Heavylift | None, 
         lift = find.examined(store, app)
     except ConfigError as error:
         what, _, step = str(error).partition("? " if str(error).startswith("Which") else "\n")
+        if what == "Which store":
+            what = "nothing says which"
         return None, [program, fail("store", what, step.strip() or "Give --store URL, or an APP that imports.")]
     source = lift.settings.origins.get("store", "the default")
     said = {"store": "the command line" if store is not None else "the application's code"}.get(source, source)

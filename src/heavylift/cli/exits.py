@@ -47,6 +47,8 @@ CODES: list[tuple[type[errors.HeavyliftError], Exit]] = [
     (errors.DuplicateJob, Exit.REFUSED),
     (errors.JobFinished, Exit.REFUSED),
     (errors.JobNotFinished, Exit.REFUSED),
+    (errors.JobNotRunning, Exit.REFUSED),
+    (errors.NoAnswer, Exit.FAILED),
     (errors.JobError, Exit.FAILED),
     (errors.HeavyliftError, Exit.USAGE),
 ]
@@ -56,6 +58,7 @@ NEXT: list[tuple[type[errors.HeavyliftError], str]] = [
     (errors.JobNotFound, "`heavylift jobs` lists what this store holds; --store or --app names another one."),
     (errors.JobFinished, "`heavylift job ID` says how; `heavylift retry ID` starts it anew."),
     (errors.JobNotFinished, "`heavylift job ID` says how far it is; `heavylift cancel ID` stops it."),
+    (errors.JobNotRunning, "`heavylift job ID` shows all that is known about it."),
     (errors.DuplicateJob, "`heavylift job ID` shows that one."),
     (errors.StoreUnavailable, "Nothing was changed; check the store's URL and its rights, and try again."),
 ]

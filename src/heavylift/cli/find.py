@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import os
@@ -115,7 +116,9 @@ def imported(name: str) -> ModuleType:
         message = f"{name!r} is no module's name; APP is module:attribute, such as app:lift."
         raise ConfigError(message)
     try:
-        return importlib.import_module(name)
+        # What it prints is not what the command prints: that may be JSON, and read by a program.
+        with contextlib.redirect_stdout(sys.stderr):
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise ConfigError(_broken(name, error)) from None

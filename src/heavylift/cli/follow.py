@@ -15,7 +15,7 @@ from heavylift.core import event
 from heavylift.core.job import Progress, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncGenerator, Iterator
 
     from heavylift.client import Client
     from heavylift.core.event import Event
@@ -55,6 +55,15 @@ async def watch(client: Client, job: Job) -> Job:
     return last
 
 
+async def until_now(client: Client, job: Job) -> AsyncGenerator[Event, None]:
+    """The events of a job up to its record's own."""
+    after = 0
+    while after < job.seq and (page := await client.store.events({job.id: after})):
+        for item in page:
+            yield item
+        after = page[-1].seq
+
+
 def _show(view: View, item: Event) -> None:
     if item.kind == event.STATE:
         view.state(State(item.data["state"]), output.state_line(item.data))
@@ -74,6 +83,14 @@ def _view(job: Job) -> Iterator[View]:
         return
     from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
+    from rich.text import Text
+
+    class Left(TimeRemainingColumn):
+        """The time that is left, where it can be told."""
+
+        def render(self, task: Any) -> Text:
+            known = task.time_remaining is not None and not task.finished
+            return Text.assemble(super().render(task), " left") if known else Text("")
 
     columns: list[ProgressColumn] = [
         TextColumn("{task.fields[state]}"),
@@ -84,7 +101,7 @@ def _view(job: Job) -> Iterator[View]:
     ]
     console = output.console(stderr=True)
     if console.width >= ROOM:
-        columns += [TimeRemainingColumn(compact=True), TextColumn("left")]
+        columns.append(Left(compact=True))
     with Bars(*columns, console=console, transient=True) as bars:
         yield Bar(bars, job)
 

@@ -9,9 +9,10 @@ from heavylift.cli import find, follow, ids, output
 from heavylift.cli.exits import Exit, failed
 from heavylift.cli.opened import run
 from heavylift.client import job_error
-from heavylift.core import codec
-from heavylift.core.errors import ConfigError, InvalidArguments, JobNotFinished, JobNotFound, did_you_mean
+from heavylift.core import checkpoint, codec, event
+from heavylift.core.errors import ConfigError, DuplicateJob, InvalidArguments, JobNotFinished, JobNotFound, did_you_mean
 from heavylift.core.job import State
+from heavylift.core.options import LIMITS
 from heavylift.store import Query
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from heavylift.client import Receipt
     from heavylift.core.job import Job
+    from heavylift.core.stack import Stack
     from heavylift.core.task import Task
 
 WHICH = "Which application? Its signatures check the arguments: give --app module:attribute, or set HEAVYLIFT_APP."
@@ -121,17 +123,36 @@ def shown(store: str | None, app: str | None, job_id: str, *, as_json: bool) -> 
     """Print everything about a job."""
     lift = find.opened_by(store, app)
 
-    async def work() -> tuple[Job, Any]:
+    async def work() -> tuple[Job, Any, str | None]:
         job = await ids.find(lift.client, job_id)
-        return job, await lift.client.store.events({job.id: 0})
+        history = [item async for item in follow.until_now(lift.client, job) if item.kind != event.PROGRESS]
+        return job, history, (await lift.client.reasons([job])).get(job.id)
 
-    job, history = run(lift, work)
+    job, history, waits = run(lift, work)
     if as_json:
-        values = {"arguments": job.args, "checkpoint": job.checkpoint, "result": job.result}
+        saved = checkpoint.read(job.checkpoint)
+        values = {"arguments": job.args, "checkpoint": saved.value, "result": job.result}
         decoded = {name: None if value is None else codec.decode(value) for name, value in values.items()}
-        output.data(output.as_json(job) | decoded)
+        steps = {name: codec.decode(value) for name, value in saved.steps.items()}
+        output.data(output.as_json(job) | {"waiting_reason": waits} | decoded | {"steps": steps})
     else:
-        output.job(job, history)
+        output.job(job, history, waits)
+    return Exit.OK
+
+
+def stack(store: str | None, app: str | None, job_id: str, *, as_json: bool) -> Exit:
+    """Print where the code of a running job is now."""
+    lift = find.opened_by(store, app)
+
+    async def work() -> tuple[Job, Stack]:
+        job = await ids.find(lift.client, job_id)
+        return job, await lift.client.stack(job.id)
+
+    job, found = run(lift, work)
+    if as_json:
+        output.data(output.stack_as_json(found))
+    else:
+        output.stack(job, found)
     return Exit.OK
 
 
@@ -150,7 +171,9 @@ def cancel(store: str | None, app: str | None, job_id: str, wishes: dict[str, An
     return Exit.OK if receipt.state is State.CANCELLED else Exit.FAILED
 
 
-def retry(store: str | None, app: str | None, job_ids: Sequence[str], *, as_json: bool) -> Exit:
+def retry(
+    store: str | None, app: str | None, job_ids: Sequence[str], *, from_checkpoint: bool | None, as_json: bool
+) -> Exit:
     """Start jobs anew. One that is refused holds up no other; the exit code is that of the first one refused."""
     lift = find.opened_by(store, app)
     code = Exit.OK
@@ -159,8 +182,9 @@ def retry(store: str | None, app: str | None, job_ids: Sequence[str], *, as_json
         nonlocal code
         for job_id in job_ids:
             try:
-                job = await lift.client.retry((await ids.find(lift.client, job_id)).id)
-            except (JobNotFound, JobNotFinished, ConfigError) as error:
+                found = await ids.find(lift.client, job_id)
+                job = await lift.client.retry(found.id, from_checkpoint=from_checkpoint is not False)
+            except (JobNotFound, JobNotFinished, DuplicateJob, ConfigError) as error:
                 refused = failed(error)
                 code = code or refused
                 continue
@@ -168,9 +192,20 @@ def retry(store: str | None, app: str | None, job_ids: Sequence[str], *, as_json
                 output.data(output.as_json(job))
             else:
                 sys.stdout.write(f"{job.state}  {job.id}\n")
+                sys.stderr.write(_begins(job, found, asked=from_checkpoint is not None))
 
     run(lift, work)
     return code
+
+
+def _begins(job: Job, before: Job, *, asked: bool) -> str:
+    """Where a job that was retried will begin, for people."""
+    if job.checkpoint is not None:
+        hint = "" if asked else "; --from-start would begin it anew"
+        return f"It goes on from its checkpoint{hint}.\n"
+    if before.checkpoint is not None:
+        return "It begins from the start; its checkpoint is gone.\n"
+    return "It begins from the start: it had saved no checkpoint.\n"
 
 
 def pairs(texts: Sequence[str], what: str) -> dict[str, str]:
@@ -185,6 +220,17 @@ def pairs(texts: Sequence[str], what: str) -> dict[str, str]:
             message = f"{what} {name!r} is given twice."
             raise ConfigError(message)
         found[name] = value
+    return found
+
+
+def limits(texts: Sequence[str]) -> dict[str, str]:
+    """NAME=VALUE texts as options that limit the job; raises ConfigError."""
+    found = pairs(texts, "--limit")
+    for name in found:
+        if name not in LIMITS:
+            hint = f"{did_you_mean(name, LIMITS)} (limits: {', '.join(LIMITS)})"
+            message = f"--limit {name!r}: there is no such limit.{hint}"
+            raise ConfigError(message)
     return found
 
 

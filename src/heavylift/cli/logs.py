@@ -8,19 +8,16 @@ from typing import TYPE_CHECKING
 
 from heavylift.cli import find, ids, output
 from heavylift.cli.exits import Exit
+from heavylift.cli.follow import until_now
 from heavylift.cli.jobs import left
 from heavylift.cli.opened import run
 from heavylift.core import event
 from heavylift.http import render
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
     from rich.console import Console
 
-    from heavylift.client import Client
     from heavylift.core.event import Event
-    from heavylift.core.job import Job
 
 
 def printed(store: str | None, app: str | None, job_id: str, *, follow: bool, as_json: bool) -> Exit:
@@ -32,7 +29,7 @@ def printed(store: str | None, app: str | None, job_id: str, *, follow: bool, as
         nonlocal followed
         job, found = await ids.find(lift.client, job_id), False
         followed = job.id
-        async with aclosing(lift.client.events(job.id) if follow else _until_now(lift.client, job)) as events:
+        async with aclosing(lift.client.events(job.id) if follow else until_now(lift.client, job)) as events:
             async for item in events:
                 if item.kind == event.LOG:
                     _print(out, item)
@@ -46,15 +43,6 @@ def printed(store: str | None, app: str | None, job_id: str, *, follow: bool, as
     if not found:
         sys.stderr.write(f"Job {followed} has written nothing to its log.\n")
     return Exit.OK
-
-
-async def _until_now(client: Client, job: Job) -> AsyncGenerator[Event, None]:
-    """The events up to the record's own."""
-    after = 0
-    while after < job.seq and (page := await client.store.events({job.id: after})):
-        for item in page:
-            yield item
-        after = page[-1].seq
 
 
 def _print(out: Console | None, item: Event) -> None:

@@ -119,7 +119,9 @@ def clock(wall: float, drift: float, newest: float | None) -> Finding:
 
 def amount(size: float) -> str:
     """Bytes as people read them."""
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / MIB:.0f} MiB"
+    if size >= 2**30:
+        return f"{size / 2**30:.1f} GiB"
+    return f"{size / MIB:.{0 if size >= 100 * MIB else 1}f} MiB"
 
 
 def host_size(pids: list[int]) -> int | None:

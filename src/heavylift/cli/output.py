@@ -9,8 +9,9 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from heavylift.core import codec, event
+from heavylift.core import checkpoint, codec, event
 from heavylift.core.job import State, Stopped
+from heavylift.core.stack import Source
 from heavylift.http import render
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from heavylift.client import Receipt
     from heavylift.core.event import Event
     from heavylift.core.job import Job, Progress
+    from heavylift.core.stack import Stack
 
 STYLES = {
     State.QUEUED: "yellow",
@@ -36,6 +38,10 @@ SHORT_ID = 8
 """The last characters of an id, which are enough to name its job."""
 GAP = 2
 """Columns of a terminal between those of a table."""
+FACT = 12
+"""Columns of the name of a fact about a job."""
+LINES = 20
+"""The last entries of a job's log, which are shown with it."""
 MAX_TEXT = 2000
 """Characters of arguments and results that are shown; --json has them whole."""
 
@@ -48,12 +54,28 @@ ALMOST_ONE = 0.9995
 LAST_DAY = 253402000000.0
 """Unix seconds in the last days of the year 9999, where calendars end."""
 
+WAITS = {
+    "no worker": "no worker is alive; `heavylift worker APP` starts one",
+    "queue paused": "its queue is paused; `heavylift queues resume NAME` lets it start",
+    "waiting its turn": "for its turn",
+    "scheduled": "for its time",
+    "retrying": "for its next attempt",
+}
+
 HOW = {
     Stopped.BEFORE_START: "it had not started",
     Stopped.SOFT: "its clean-up code ran to its end",
     Stopped.KILLED: "its processes were killed",
     Stopped.BETWEEN_ATTEMPTS: "between two attempts",
 }
+
+
+SOURCES = {
+    Source.INTERPRETER: "its interpreter",
+    Source.SIGNAL: "the handler of a signal: native code has the interpreter, or waits in the kernel",
+    Source.NONE: "nobody: it has not begun, or its process runs nothing now",
+}
+PROCESS_STATES = {"R": "runs", "S": "sleeps", "D": "waits for a device", "T": "is stopped", "Z": "is dead"}
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -159,22 +181,22 @@ def _cells(job: Job) -> list[str]:
     return [job.id, job.task, job.state.value, done, took, duration(now - job.created_at, short=True), job.queue]
 
 
-def job(record: Job, history: Iterable[Event]) -> None:
-    """Everything about one job."""
+def job(record: Job, history: Iterable[Event], waits: str | None = None) -> None:
+    """Everything about one job; `waits`: why it does."""
     out = console()
     style = STYLES[record.state]
     out.print(f"[bold]{safe(record.task)}[/]  {safe(record.id)}  [{style}]{record.state}[/]\n")
-    for name, text in _facts(record):
-        out.print(f"  [dim]{name:<10}[/]{safe(text)}")
+    for name, text in _facts(record, waits):
+        out.print(f"  [dim]{name:<{FACT}}[/]{safe(text)}")
     out.print()
     for at, line in _history(history):
         out.print(f"  [dim]{_local(at):%H:%M:%S}.{_thousandths(at)}[/]  {safe(line)}")
     if record.state is not State.SUCCEEDED:
         verb = "retry" if record.state.final else "cancel"
-        out.print(f"\n  [dim]{'next':<10}[/]heavylift {verb} {safe(record.id)}")
+        out.print(f"\n  [dim]{'next':<{FACT}}[/]heavylift {verb} {safe(record.id)}")
 
 
-def _facts(job: Job) -> Iterable[tuple[str, str]]:
+def _facts(job: Job, waits: str | None) -> Iterable[tuple[str, str]]:
     if job.progress is not None:
         yield "progress", progress_text(job.progress)
     yield "arguments", _shown(job.args)
@@ -182,6 +204,8 @@ def _facts(job: Job) -> Iterable[tuple[str, str]]:
     if job.options.labels:
         yield "labels", " ".join(f"{key}={value}" for key, value in job.options.labels.items())
     yield from _times(job)
+    if waits is not None:
+        yield "waits", WAITS.get(waits, waits).replace("NAME", job.queue)
     yield from _ends(job)
 
 
@@ -206,16 +230,25 @@ def _ends(job: Job) -> Iterable[tuple[str, str]]:
         yield "error", f"{job.error.message} ({job.error.code})"
         for text in (job.error.traceback, job.error.stderr):
             if text:
-                yield "", text.rstrip().replace("\n", "\n            ")
+                yield "", text.rstrip().replace("\n", "\n" + " " * (FACT + 2))
     if job.checkpoint is not None:
-        yield "checkpoint", _shown(job.checkpoint)
+        saved = checkpoint.read(job.checkpoint)
+        if saved.value is not None:
+            yield "checkpoint", _shown(saved.value)
+        if saved.steps:
+            yield "steps", ", ".join(saved.steps)
     if job.state is State.SUCCEEDED:
         yield "result", _shown(job.result or b"null")
 
 
 def _history(events: Iterable[Event]) -> Iterable[tuple[float, str]]:
-    """A line for each thing that happened, but one for checkpoints that follow each other; progress is shown above."""
-    told = [item for item in events if item.kind != event.PROGRESS]
+    """A line for each thing that happened, but one for checkpoints that follow each other, and the end of the log."""
+    told = list(events)
+    logs = [item for item in told if item.kind == event.LOG]
+    early = logs[:-LINES]
+    if early:
+        left_out = {item.seq for item in early[1:]}
+        told = [item for item in told if item.seq not in left_out]
     for kind, group in itertools.groupby(told, lambda item: item.kind):
         items = list(group)
         if kind == event.CHECKPOINT:
@@ -223,7 +256,10 @@ def _history(events: Iterable[Event]) -> Iterable[tuple[float, str]]:
             yield items[-1].at, f"checkpoint saved{times}"
             continue
         for item in items:
-            if line := _line(item):
+            if early and item is early[0]:
+                count = sum(len(one.data["lines"]) for one in early)
+                yield item.at, f"({count:,} lines of its log: heavylift logs {item.job})"
+            elif line := _line(item):
                 yield item.at, line
 
 
@@ -252,7 +288,8 @@ def state_line(about: Mapping[str, Any]) -> str:
     if state != State.QUEUED:
         return f"{state}{why}"
     if outcome is None:
-        return ("queued anew" if about.get("retry") else "queued") + (f", to start {at}" if "run_at" in about else "")
+        anew = "queued anew" + (", from its checkpoint" if about.get("from_checkpoint") else "")
+        return (anew if about.get("retry") else "queued") + (f", to start {at}" if "run_at" in about else "")
     return f"attempt {about['attempt']} {ENDED.get(outcome, outcome)}{why}; again {at}"
 
 
@@ -284,6 +321,25 @@ def receipt(value: Receipt) -> None:
     out.print(f"[{style}]{value.state}[/]{after}{how}")
     if value.checkpoint:
         out.print(f"its checkpoint is kept; `heavylift retry {safe(value.job_id)}` goes on from there")
+
+
+def stack_as_json(value: Stack) -> dict[str, Any]:
+    """A stack, as the HTTP API has it."""
+    return render.stack(value)
+
+
+def stack(record: Job, value: Stack) -> None:
+    """Where the code of a running job is, and its processes."""
+    out = console()
+    out.print(f"[bold]{safe(record.task)}[/]  {safe(record.id)}  attempt {value.attempt}\n")
+    out.print(safe(value.text.rstrip() or "  (none of the task's Python code)"))
+    out.print()
+    out.print(f"  [dim]{'source':<10}[/]{SOURCES[value.source]}")
+    found = [("process", value.process)] if value.process is not None else []
+    for name, process in [*found, *(("child", child) for child in value.children)]:
+        state = PROCESS_STATES.get(process.state, process.state) + (f" in {process.wait}" if process.wait else "")
+        took = f"{duration(process.cpu)} of CPU, {process.memory / 2**20:,.0f} MiB"
+        out.print(f"  [dim]{name:<10}[/]{process.pid}  {safe(process.command)}  ({safe(state)}, {took})")
 
 
 def progress_text(value: Progress) -> str:

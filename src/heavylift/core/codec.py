@@ -41,6 +41,6 @@ def checked(data: bytes) -> bytes:
         try:
             decode(data)  # a string may hold the words: only the parser can tell
         except NotJson:
-            message = "it holds NaN or an infinity, which JSON does not have; give None or a text."
+            message = "it holds NaN or an infinity, which JSON does not have; give null or a text."
             raise NotJson(message) from None
     return data

@@ -12,6 +12,8 @@ HeavyliftError
 │   └── JobPruned          it existed; its record is past its retention
 ├── JobFinished            asked to stop a job that is over
 ├── JobNotFinished         asked to retry a job that is not over, or waited for too long
+├── JobNotRunning          asked where the code of a job is that does not run
+├── NoAnswer               the worker of a running job did not say where its code is
 ├── StoreError
 │   ├── StoreUnavailable
 │   ├── SchemaTooNew
@@ -170,6 +172,35 @@ class JobNotFinished(HeavyliftError):
         super().__init__(f"Job {job_id} is {state}: {why}")
         self.job_id = job_id
         self.state = state
+
+
+class JobNotRunning(HeavyliftError):
+    """The job does not run, so its code is nowhere."""
+
+    code = "job-not-running"
+
+    def __init__(self, job_id: str, state: str, due_in: float = 0.0) -> None:
+        if state in ("succeeded", "failed", "cancelled"):
+            why = f"it is over ({state})."
+        else:
+            why = f"it is {state}, and due in {due_in:.0f} s." if due_in > 0 else f"it is {state}."
+        super().__init__(f"Job {job_id} is not running: {why}")
+        self.job_id = job_id
+        self.state = state
+
+
+class NoAnswer(HeavyliftError):
+    """The worker that runs the job did not say in time where its code is."""
+
+    code = "no-answer"
+
+    def __init__(self, job_id: str, worker: str | None, timeout: float) -> None:
+        super().__init__(
+            f"Worker {worker} runs job {job_id}, and did not answer within {timeout:g} s. It may be gone, or away from"
+            " the store: look at `heavylift workers`."
+        )
+        self.job_id = job_id
+        self.worker = worker
 
 
 class StoreError(HeavyliftError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -36,9 +36,10 @@ class Error:
     """Why an attempt, or the job, did not succeed.
 
     `code` is one of failed, gave-up, unserialisable-result, result-too-large, timed-out, crashed, lost, cancelled,
-    unknown-task, invalid-arguments, memory-limit, cpu-limit. `exception` is the qualified class name. `traceback` is
-    text, shown to permitted readers only. `exit_code` and `signal` (its name, such as SIGSEGV) say how the host died;
-    `stderr` is the tail of what it wrote there.
+    unknown-task, invalid-arguments, memory-limit, cpu-limit, process-limit, open-files-limit. `exception` is the
+    qualified class name. `traceback` is text, shown to permitted readers only; where a process was killed, or died by
+    a signal, it is the stack of that moment, the most recent call first. `exit_code` and `signal` (its name, such as
+    SIGSEGV) say how the host died; `stderr` is the tail of what it wrote there.
     """
 
     code: str
@@ -92,7 +93,8 @@ class Job:
     """One request to run a task. Times are Unix seconds; `args`, `result` and `checkpoint` are JSON bytes.
 
     `attempt` grows at every claim and is the fence of every write; `failures`, `crashes` and `losses` are the three
-    budgets. `suspected`: a host that it shared with others died, and nobody knows by whom. (`worker`, `epoch`) holds
+    budgets. `suspected`: a host that it shared with others died, and nobody knows by whom; it is alone in its host
+    from then on. (`worker`, `epoch`) holds
     the job while it runs. `seq` is the number of its last event. `cancel` stands from the request on; `stopped` says
     how a cancelled job ended. `log_bytes` counts what its log has taken.
     """
@@ -127,15 +129,20 @@ class Job:
         """The queue that it stands in."""
         return self.options.queue
 
-    @property
-    def alone(self) -> bool:
-        """Whether it is to be alone in its host: its worker vanished under it three times, or it may have
-        killed a host that it shared.
-        """
-        return self.suspected or self.losses >= ALONE_AFTER
+
+Draft: Any = make_dataclass(
+    "Draft", [(item.name, Any, field(default=item.default)) for item in fields(Job)], slots=True, eq=False
+)
+"""A job whose fields are being filled."""
 
 
-ALONE_AFTER = 3
+def filled(draft: Any) -> Job:
+    """The job that a draft has become. `Job(…)` takes ten times as long: a frozen dataclass sets its slots one by one
+    through `object.__setattr__`, while a draft has the same slots and is not frozen.
+    """
+    draft.__class__ = Job
+    job: Job = draft
+    return job
 
 
 class NewEvent(NamedTuple):
@@ -149,8 +156,9 @@ class Change(NamedTuple):
     """What is to become of one job: written only while the fence (`state`, `attempt`) matches, else refused whole.
 
     `fields` holds the new values of the changed fields alone, so that a cancel request and a progress report never
-    overwrite each other. A change to `queued` is also refused when a cancel was requested that it does not know of
-    (`knows_cancel` False): a job whose cancel was requested never goes back.
+    overwrite each other. A change to `queued`, or of the cancel request, is also refused when the job's request is
+    another than the one that it was decided by (`knows_cancel`): a job whose cancel was requested never goes back, and
+    of two requests that meet none is lost.
     """
 
     id: str
@@ -159,7 +167,7 @@ class Change(NamedTuple):
     fields: Mapping[str, Any]
     events: tuple[NewEvent, ...] = ()
     at: float = 0.0
-    knows_cancel: bool = False
+    knows_cancel: CancelRequest | None = None
     queue: str = "default"
 
     def apply(self, job: Job) -> Job:

@@ -6,11 +6,11 @@ Pure functions from a job (and the time, and a random number) to a Change, which
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from heavylift.core import event
 from heavylift.core.errors import JobFinished, JobNotFinished
-from heavylift.core.job import CancelRequest, Change, Error, Job, NewEvent, State, Stopped
+from heavylift.core.job import CancelRequest, Change, Draft, Error, Job, NewEvent, State, Stopped, filled
 from heavylift.core.options import Options
 from heavylift.core.outcome import (
     Cancelled,
@@ -24,16 +24,19 @@ from heavylift.core.outcome import (
 )
 from heavylift.core.retry import Exponential
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 LOSS_BACKOFF = Exponential(base=5.0, factor=2.0, maximum=300.0)
 FREE_LOSSES = 2
-"""Losses without a wait: a restart of the worker must not delay what it ran."""
+"""Losses without a wait: a restart of the worker must not delay what it ran. Who has as many is suspected."""
 
 
 def submit(job_id: str, task: str, args: bytes, options: Options, now: float) -> tuple[Job, NewEvent]:
     """A new job, and its first event."""
     # A run_at of the past means now: rank grows with run_at, so an old one would jump the queue.
     run_at = now + options.delay if options.run_at is None else max(options.run_at, now)
-    job = Job(job_id, task, args, options, State.QUEUED, created_at=now, run_at=run_at, seq=1)
+    job = filled(Draft(job_id, task, args, options, State.QUEUED, created_at=now, run_at=run_at, seq=1))
     return job, _state(State.QUEUED, 0, **_later(run_at, now))
 
 
@@ -65,8 +68,11 @@ def settle(job: Job, outcome: Outcome, now: float, random: float = 0.5) -> Chang
         case Interrupted(lost=True):
             losses = job.losses + 1
             again = losses < job.options.losses
-            delay = 0.0 if losses <= FREE_LOSSES else LOSS_BACKOFF.delay(losses - FREE_LOSSES, random)
-            return _again_or_fail(job, outcome, now, again=again, run_at=now + delay, losses=losses)
+            # At first it keeps its place in the line, as with a hand-back.
+            run_at = min(job.run_at, now)
+            if losses > FREE_LOSSES:
+                run_at = now + LOSS_BACKOFF.delay(losses - FREE_LOSSES, random)
+            return _again_or_fail(job, outcome, now, again=again, run_at=run_at, losses=losses)
         case Interrupted():
             # It keeps its run_at, and so its place in the line: a hand-back costs nothing.
             suspected = job.suspected or outcome.suspect
@@ -74,6 +80,37 @@ def settle(job: Job, outcome: Outcome, now: float, random: float = 0.5) -> Chang
         case Snoozed():
             return _again_or_fail(job, outcome, now, again=True, run_at=now + outcome.delay)
     assert_never(outcome)
+
+
+def lose(jobs: Sequence[Job]) -> list[tuple[Job, Interrupted]]:
+    """What the end of workers means for the jobs that they held.
+
+    Nobody knows which of a dead worker's jobs killed it, if one did. So each is charged a loss, until some are
+    suspected, having as many as FREE_LOSSES: from then on only those that have most losses of all that this worker
+    held; the others go back at no cost.
+    """
+    most: dict[tuple[str | None, int | None], int] = {}
+    for job in jobs:
+        holder = (job.worker, job.epoch)
+        most[holder] = max(most.get(holder, 0), job.losses)
+    found = []
+    for job in jobs:
+        suspicion = most[job.worker, job.epoch]
+        if suspicion >= FREE_LOSSES and job.losses < suspicion:
+            outcome = Interrupted("its worker vanished, and another job is suspected")
+        else:
+            outcome = Interrupted("its worker vanished", lost=True)
+        found.append((job, outcome))
+    return found
+
+
+def checkpoint(job: Job, value: bytes) -> dict[str, Any]:
+    """The fields that a running job's checkpoint changes. A new one shows that the job comes forward whatever happens
+    to its workers, so its losses are counted anew.
+    """
+    if job.losses and value != job.checkpoint:
+        return {"checkpoint": value, "losses": 0}
+    return {"checkpoint": value}
 
 
 def cancel(job: Job, request: CancelRequest) -> Change:
@@ -91,7 +128,7 @@ def cancel(job: Job, request: CancelRequest) -> Change:
             "stopped": Stopped.BEFORE_START if job.attempt == 0 else Stopped.BETWEEN_ATTEMPTS,
         }
         data = _reason(request)
-        return _change(job, fields, request.at, _state(State.CANCELLED, job.attempt, **data), knows_cancel=True)
+        return _change(job, fields, request.at, _state(State.CANCELLED, job.attempt, **data))
     merged = request if job.cancel is None else _sharper(job.cancel, request, job.options.grace)
     if merged == job.cancel:
         return _change(job, {}, request.at)
@@ -99,8 +136,9 @@ def cancel(job: Job, request: CancelRequest) -> Change:
     return _change(job, {"cancel": merged}, request.at, NewEvent(event.CANCEL, data))
 
 
-def retry(job: Job, now: float) -> Change:
-    """A job that is over starts anew with new budgets; its attempts go on counting and its checkpoint stays.
+def retry(job: Job, now: float, *, from_checkpoint: bool = True) -> Change:
+    """A job that is over starts anew with new budgets; its attempts go on counting. Its checkpoint stays, unless it is
+    to begin from the start.
 
     Raises JobNotFinished for a job that is not over.
     """
@@ -118,7 +156,10 @@ def retry(job: Job, now: float) -> Change:
         "error": None,
         "progress": None,
     }
-    return _change(job, fields, now, _state(State.QUEUED, job.attempt, retry=True), knows_cancel=True)
+    if not from_checkpoint:
+        fields["checkpoint"] = None
+    resumes = from_checkpoint and job.checkpoint is not None
+    return _change(job, fields, now, _state(State.QUEUED, job.attempt, retry=True, from_checkpoint=resumes))
 
 
 def _again_or_fail(job: Job, outcome: Outcome, now: float, *, again: bool, run_at: float, **budgets: int) -> Change:
@@ -210,6 +251,5 @@ def _state(state: State, attempt: int, **data: Any) -> NewEvent:
     return NewEvent(event.STATE, {"state": state, "attempt": attempt} | data)
 
 
-def _change(job: Job, fields: dict[str, Any], at: float, *events: NewEvent, knows_cancel: bool = False) -> Change:
-    knows = knows_cancel or job.cancel is not None
-    return Change(job.id, job.state, job.attempt, fields, events, at, knows, job.queue)
+def _change(job: Job, fields: dict[str, Any], at: float, *events: NewEvent) -> Change:
+    return Change(job.id, job.state, job.attempt, fields, events, at, job.cancel, job.queue)

@@ -18,6 +18,9 @@ MAX_LABEL = 256
 LAST_MOMENT = 253402300799.0
 """The last second of the year 9999: what is later cannot be shown as a date."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+MOST_PROCESSES = 2**22
+"""What Linux can have."""
+FEWEST_FILES, MOST_FILES = 16, 2**20
 RESERVED = "heavylift."
 """A queue whose name begins so is served by workers that name it, and by no others."""
 
@@ -25,6 +28,10 @@ RESERVED = "heavylift."
 RunIn = Literal["process", "loop", "thread"]
 """Where task code runs: alone in a process; in a process with others, as a coroutine of its loop or in a thread."""
 PLACES: tuple[RunIn, ...] = ("process", "loop", "thread")
+
+
+LIMITS = ("memory", "cpu_time", "processes", "address_space", "open_files", "nice")
+"""The options that limit a process, and so hold nowhere but in one that a job has for itself."""
 
 
 class Slots(NamedTuple):
@@ -41,9 +48,12 @@ class Options:
 
     `run_at` wins over `delay`. `timeout` is per attempt; `grace` is what task code gets to clean up in before it is
     killed. `crashes` and `losses` are budgets like `retry.attempts`: starts that end with a dead host, and with a
-    dead worker. `memory` bounds the resident set of the host, `cpu_time` the CPU seconds of one attempt. `run_in`
-    "thread" is for code that waits (for a network, say); coroutines run in a "loop". `fresh`: each attempt gets a new
-    host, and nobody gets it after that.
+    dead worker, in a row and without a new checkpoint. Of one attempt, with all that it has started: `memory` bounds
+    the resident bytes, `cpu_time` the CPU seconds, `processes` how many there are at a time below its host (None: as
+    the worker's settings say). Of each of its processes: `address_space` bounds the bytes that are mapped,
+    `open_files` the descriptors. `nice` is added to the niceness of hosts. `run_in` "thread" is for code that waits
+    (for a network, say); coroutines run in a "loop". `fresh`: each attempt gets a new host, and nobody gets it after
+    that.
     """
 
     queue: str = "default"
@@ -54,12 +64,16 @@ class Options:
     grace: float = 5.0
     retry: Retry = field(default_factory=Retry)
     crashes: int = 3
-    losses: int = 20
+    losses: int = 60
     unique: str | None = None
     on_conflict: str = "existing"
     labels: Mapping[str, str] = field(default_factory=dict)
     memory: int | None = None
     cpu_time: float | None = None
+    processes: int | None = None
+    address_space: int | None = None
+    open_files: int | None = None
+    nice: int = 0
     run_in: RunIn = "process"
     fresh: bool = False
 
@@ -99,6 +113,10 @@ class OptionValues(TypedDict, total=False):
     labels: Mapping[str, str]
     memory: Size | None
     cpu_time: Duration | None
+    processes: int | None
+    address_space: Size | None
+    open_files: int | None
+    nice: int
     run_in: RunIn
     fresh: bool
     max_attempts: int
@@ -181,7 +199,7 @@ def _optional(check: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
 
 def _limit(value: Any, name: str) -> float | None:
     if value is not None and (value := seconds(value, name)) == 0:
-        message = f"{name}: 0 would leave no time at all; give a longer duration, or None for no limit."
+        message = f"{name}: 0 would leave no time at all; give a longer duration, or none at all for no limit."
         raise ConfigError(message)
     return value if value is None else float(value)
 
@@ -250,7 +268,7 @@ def _place(value: Any, name: str) -> RunIn:
 def _flag(value: Any, name: str) -> bool:
     if isinstance(value, bool):
         return value
-    message = f"{name}: {shown(value)} is neither; give True or False."
+    message = f"{name}: {shown(value)} is neither true nor false."
     raise ConfigError(message)
 
 
@@ -269,6 +287,10 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "labels": _labels,
     "memory": _optional(size),
     "cpu_time": _limit,
+    "processes": _optional(_integer(1, MOST_PROCESSES)),
+    "address_space": _optional(size),
+    "open_files": _optional(_integer(FEWEST_FILES, MOST_FILES)),
+    "nice": _integer(0, 19),
     "run_in": _place,
     "fresh": _flag,
     "max_attempts": _integer(1, 1000),

@@ -5,19 +5,21 @@ pydantic is imported when a task is first bound, so that processes that only mov
 
 from __future__ import annotations
 
-import collections.abc
 import functools
 import inspect
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, NewType, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic_core import PydanticSerializationError, ValidationError
 
 from heavylift.core import codec, dependency
+from heavylift.core.annotations import lenient
 from heavylift.core.dependency import Plan, Provide
 from heavylift.core.errors import ConfigError, InvalidArguments, PayloadTooLarge, Problem, did_you_mean, shown
-from heavylift.core.options import NAME, Options
+from heavylift.core.options import LIMITS, NAME, Options
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, TypeAdapter
@@ -90,8 +92,6 @@ class Task:
         adapter = self.result_type
         if adapter is None:
             return codec.encode(value)
-        from pydantic_core import PydanticSerializationError  # noqa: PLC0415  see the module's docstring
-
         try:
             # By way of Python values: dump_json would turn NaN into null without a word.
             data = adapter.dump_python(adapter.validate_python(value, strict=True), mode="json", by_alias=True)
@@ -135,7 +135,7 @@ class Task:
             if result and annotation in (typing.NoReturn, typing.Never):
                 continue
             try:
-                adapter = TypeAdapter(annotation if result else _lenient(annotation))
+                adapter = TypeAdapter(annotation if result else lenient(annotation))
                 mode: typing.Literal["validation", "serialization"] = "serialization" if result else "validation"
                 adapter.json_schema(mode=mode, schema_generator=_schema_generator())
             except (PydanticUserError, SchemaError, TypeError, NameError) as error:
@@ -160,7 +160,7 @@ class Task:
             fields: dict[str, Any] = {}
             for index, (name, parameter) in enumerate(self.parameters.items()):
                 default = ... if parameter.default is parameter.empty else parameter.default
-                fields[str(index)] = (_lenient(parameter.annotation), Field(default, alias=name))
+                fields[str(index)] = (lenient(parameter.annotation), Field(default, alias=name))
             return create_model(f"{self.name}Arguments", __config__=config, **fields)
 
         return self._built(build)
@@ -218,25 +218,26 @@ class Task:
         problems += [Problem(f"/{_escape(name)}", "given twice: by position and by name") for name in twice]
         return {**named, **known}, problems
 
-    def _known(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    def _known(self, given: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Problem]]:
         """What is given of the parameters, and a problem for each name that none has."""
-        unknown = [name for name in given if name not in self.parameters]
+        parameters = self.parameters
+        if given.keys() <= parameters.keys():
+            return given, []
+        unknown = [name for name in given if name not in parameters]
         problems = []
         for name in unknown[:MAX_PROBLEMS]:
-            hint = did_you_mean(str(name), self.parameters)
+            hint = did_you_mean(str(name), parameters)
             problems.append(Problem(f"/{_escape(str(name))}", f"there is no such argument{hint and '.' + hint}"))
-        return {name: value for name, value in given.items() if name in self.parameters}, problems
+        return {name: value for name, value in given.items() if name in parameters}, problems
 
     def _checked(
-        self, named: dict[str, Any], source: dict[str, Any] | bytes, problems: list[Problem], limit: int
+        self, named: Mapping[str, Any], source: Mapping[str, Any] | bytes, problems: list[Problem], limit: int
     ) -> bytes:
-        from pydantic import ValidationError  # noqa: PLC0415  see the module's docstring
-
         try:
-            if isinstance(source, bytes):
-                model = self.model.model_validate_json(source, by_alias=True, by_name=True)
-            else:
-                model = self.model.model_validate(source, by_alias=True, by_name=True)
+            # pydantic's own parts, without the methods of the model around them: each submit comes this way.
+            validator, serializer = self.model.__pydantic_validator__, self.model.__pydantic_serializer__
+            validate: Any = validator.validate_json if isinstance(source, bytes) else validator.validate_python
+            model: BaseModel = validate(source, by_alias=True, by_name=True)
         except ValidationError as error:
             raise InvalidArguments(self.name, (problems + _problems(error, named))[:MAX_PROBLEMS]) from None
         if problems:
@@ -244,9 +245,9 @@ class Task:
         try:
             # Only what was given: defaults stay the function's own, and may change before the job runs. Field names,
             # not aliases, and no computed fields, because the host must be able to read all of it.
-            dumped = model.model_dump(mode="json", include=model.model_fields_set, round_trip=True)
-            names = list(self.parameters)
-            data = codec.written({names[int(field)]: value for field, value in dumped.items()})
+            dumped = serializer.to_python(model, mode="json", include=model.model_fields_set, round_trip=True)
+            names = self._names
+            data = codec.written({names[field]: value for field, value in dumped.items()})
         except (ValueError, RecursionError) as error:
             detail = f"cannot be written as JSON: {error}"
             raise InvalidArguments(self.name, [Problem("", detail)]) from None
@@ -255,8 +256,12 @@ class Task:
         return data
 
     def _values(self, model: BaseModel) -> dict[str, Any]:
-        names = list(self.parameters)
-        return {names[int(field)]: getattr(model, field) for field in model.model_fields_set}
+        return {self._names[field]: getattr(model, field) for field in model.model_fields_set}
+
+    @functools.cached_property
+    def _names(self) -> dict[str, str]:
+        """The parameter of each field of the model."""
+        return {str(index): name for index, name in enumerate(self.parameters)}
 
     def _built(self, build: Callable[[], T]) -> T:
         from pydantic import PydanticUserError  # noqa: PLC0415  see the module's docstring
@@ -340,66 +345,13 @@ def check_place(task: Task, options: Options) -> None:
             " `async def`."
         )
         raise ConfigError(message)
-    for name in ("memory", "cpu_time"):
-        if place != "process" and getattr(options, name) is not None:
+    for name in LIMITS:
+        if place != "process" and getattr(options, name):
             message = (
-                f"Task {task.name!r}: {name} limits a process, which this task shares with others (run_in={place!r});"
-                " leave it out, or define the task with `def` and without run_in."
+                f"{name}: it limits a process, which task {task.name!r} shares with others (run_in={place!r}); leave"
+                " it out, or define the task with `def` and without run_in."
             )
             raise ConfigError(message)
-
-
-def _integral(value: Any) -> Any:
-    # JSON has one kind of number: 616.0 is an integer (JSON Schema 2020-12, section 6.1.1).
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _lenient(annotation: Any) -> Any:
-    """The annotation with each `int` in it made to take 616.0 too."""
-    if isinstance(annotation, NewType):
-        return _lenient(annotation.__supertype__)
-    if annotation is int:
-        from pydantic import BeforeValidator  # noqa: PLC0415  see the module's docstring
-
-        return Annotated[int, BeforeValidator(_integral)]
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        inner = _lenient(arguments[0])
-        if arguments[0] is int:  # bounds are of the integer itself, else its schema would not have them
-            return Annotated[(int, *arguments[1:], *inner.__metadata__)]
-        return annotation if inner is arguments[0] else Annotated[(inner, *arguments[1:])]
-    if origin in (Union, types.UnionType):
-        return Union[tuple(_lenient(argument) for argument in arguments)]  # noqa: UP007  built at run time
-    if origin in _CONTAINERS and arguments:
-        if issubclass(origin, collections.abc.Mapping):  # its keys are texts in JSON, which pydantic reads as integers
-            return origin[arguments[0], _lenient(arguments[1])]
-        return _failing_fast(origin[tuple(_lenient(argument) for argument in arguments)])
-    _refuse_secret(annotation)
-    return annotation
-
-
-_CONTAINERS = (
-    *(list, dict, tuple, set, frozenset),
-    *(collections.abc.Sequence, collections.abc.MutableSequence, collections.abc.Set, collections.abc.MutableSet),
-    *(collections.abc.Mapping, collections.abc.MutableMapping),
-)
-
-
-def _failing_fast(annotation: Any) -> Any:
-    """Of a million wrong elements the first one is named: to collect all would hold up the submitter for seconds."""
-    if get_origin(annotation) not in (list, tuple, set, frozenset):
-        return annotation
-    from pydantic import FailFast  # noqa: PLC0415  see the module's docstring
-
-    return Annotated[annotation, FailFast()]
-
-
-def _refuse_secret(annotation: Any) -> None:
-    from pydantic import SecretBytes, SecretStr  # noqa: PLC0415  see the module's docstring
-
-    if annotation in (SecretStr, SecretBytes):
-        message = f"a {annotation.__name__} would be stored as '**********'; submit a reference to the secret instead."
-        raise TypeError(message)
 
 
 def _problems(error: Exception, value: Any) -> list[Problem]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 import types
 from dataclasses import asdict
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from heavylift.core import codec
 from heavylift.core.errors import Cancelled, ConfigError, GiveUp, InvalidArguments, RetryLater, Snooze
@@ -14,6 +14,9 @@ from heavylift.core.retry import Exponential, Fixed, Retry
 from heavylift.core.task import Task
 from heavylift.core.units import Duration, seconds
 from heavylift.executors.wire import Kind
+
+if TYPE_CHECKING:
+    from heavylift.executors.limits import Met
 
 MESSAGE_LIMIT = 8 * 1024
 TRACEBACK_LIMIT = 32 * 1024
@@ -62,8 +65,8 @@ def accepted(task: Task, value: Any, limit: int) -> Answer:
     return answer
 
 
-def raised(task: Task, error: BaseException, failures: int) -> Answer:
-    """The task raised; `failures` counts this one too."""
+def raised(task: Task, error: BaseException, failures: int, met: Met | None = None) -> Answer:
+    """The task raised, because it `met` a limit perhaps; `failures` counts this one too."""
     if isinstance(error, Snooze):
         try:
             return Kind.SNOOZED, codec.encode(seconds(cast("Duration", error.delay), "delay"))
@@ -72,6 +75,8 @@ def raised(task: Task, error: BaseException, failures: int) -> Answer:
     retryable, delay, note = _policy(task.options.retry, error, failures)
     code = "gave-up" if isinstance(error, GiveUp) else "failed"
     message = text_of(error)
+    if met is not None:
+        code, message = met.code, f"{message}: {met.text}"
     if isinstance(error, Cancelled):
         message = "the task raised Cancelled, though nobody asked it to stop"
     return failed(Error(code, message + note, _name_of(error), traceback_of(error)), retryable=retryable, delay=delay)
@@ -138,6 +143,12 @@ def traceback_of(error: BaseException) -> str:
     except BaseException:  # noqa: BLE001  it asks the exception, and what led to it, for their texts
         return f"<the traceback of {_name_of(error)} cannot be made>"
     return _clean(text, TRACEBACK_LIMIT)
+
+
+def stack_of(error: BaseException) -> str:
+    """Where the task was when this was raised in it, without the frames that are the host's own."""
+    frames = [one for one in traceback.extract_tb(error.__traceback__) if not one.filename.startswith(_OWN_FOLDER)]
+    return _clean("Traceback (most recent call last):\n" + "".join(traceback.format_list(frames)), TRACEBACK_LIMIT)
 
 
 def _clean(text: str, limit: int) -> str:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 CHUNK = 64 * 1024
 LONGEST_LINE = 8 * 1024
 """A longer line of the log goes on in the next one."""
+ENDING = 0.02
+"""Seconds between two looks whether a program that was asked to end has done so."""
 KEPT = 8 * 1024
 """Characters of the end of the output that the result, or the failure, holds."""
 GROUPS = frozenset({"done", "total", "percent", "message", "phase"})
@@ -94,13 +96,15 @@ def run_command(
 ) -> CommandResult:
     """Run a command, its output as the job's log; raises CommandFailed, and GiveUp when there is no such program.
 
-    A stop reaches it as SIGTERM to its process group; it may end in its own way within the grace.
+    A stop reaches it as SIGTERM to its process group; it may end in its own way within the grace, and is heard until
+    then.
     """
     argv = [text for part in command.argv for text in _filled(part, values)]
     process = _started(command, argv)
     tails: dict[str, deque[str]] = {"stdout": deque(), "stderr": deque()}
-    try:
-        for stream, line in _lines(process):
+
+    def hear(lines: Iterator[tuple[str, str]]) -> None:
+        for stream, line in lines:
             _keep(tails[stream], line)
             if stream == "stdout":
                 ctx.log.info("%s", line)
@@ -108,10 +112,15 @@ def run_command(
                 ctx.log.warning("%s", line)
             if pattern is not None and (match := pattern.search(line)):
                 _report(ctx, match)
+
+    try:
+        hear(_lines(process))
         process.wait()
     except BaseException:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
+        # While nobody reads what it says of its end, it may wait for ever to say more.
+        hear(_lines(process, ending=True))
         process.wait()
         raise
     return _judged(command, argv[0], process.returncode, tails)
@@ -152,15 +161,22 @@ def _started(command: Command, argv: list[str]) -> subprocess.Popen[bytes]:
         raise GiveUp(message) from None
 
 
-def _lines(process: subprocess.Popen[bytes]) -> Iterator[tuple[str, str]]:
-    """What it writes, line by line, as it comes: (stdout or stderr, text). A carriage return ends a line too."""
+def _lines(process: subprocess.Popen[bytes], *, ending: bool = False) -> Iterator[tuple[str, str]]:
+    """What it writes, line by line, as it comes: (stdout or stderr, text). A carriage return ends a line too.
+
+    When it is `ending`, what others write there after its own end is not waited for.
+    """
     rests: dict[IO[bytes], bytes] = {}
     with selectors.DefaultSelector() as selector:
         for name, opened in (("stdout", process.stdout), ("stderr", process.stderr)):
-            if opened is not None:
+            if opened is not None and not opened.closed:
                 selector.register(opened, selectors.EVENT_READ, (name, opened))
         while selector.get_map():
-            for key, _ in selector.select():
+            over = ending and process.poll() is not None
+            ready = selector.select(0 if over else ENDING if ending else None)
+            if over and not ready:
+                break
+            for key, _ in ready:
                 name, pipe = key.data
                 data = os.read(pipe.fileno(), CHUNK)
                 if not data:

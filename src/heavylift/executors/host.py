@@ -11,6 +11,7 @@ import resource
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,11 +22,14 @@ from heavylift import context
 from heavylift.context import Context
 from heavylift.core import codec
 from heavylift.core.errors import Cancelled
+from heavylift.core.job import Error
 from heavylift.core.task import Task
-from heavylift.executors import answers, hygiene, processes, providing
+from heavylift.executors import answers, hygiene, processes, providing, sightings
 from heavylift.executors.answers import Answer
+from heavylift.executors.limits import Imposed
 from heavylift.executors.providing import Kept, Overrides, Scope
 from heavylift.executors.reporting import HostReporter, Wire
+from heavylift.executors.sightings import Sightings
 from heavylift.executors.stopping import Guard, was_led_to
 from heavylift.executors.wire import (
     CLOSED_BY_TASK,
@@ -33,7 +37,6 @@ from heavylift.executors.wire import (
     HIGH_DESCRIPTORS,
     LAST,
     NOT_STARTED,
-    STACK_SIGNAL,
     USAGE,
     Kind,
     Page,
@@ -90,10 +93,10 @@ def main(
     if settings.threads:
         from heavylift.executors.shared import SharedHost  # noqa: PLC0415  most hosts need no event loop
 
-        host = SharedHost(registry, socket_of_requests, wire, page, settings, overrides)
-        faulthandler.register(STACK_SIGNAL, stacks, chain=False)
+        host = SharedHost(registry, socket_of_requests, wire, page, stacks, settings, overrides)
     else:
-        host = Host(registry, socket_of_requests, wire, page, settings, overrides)
+        host = Host(registry, socket_of_requests, wire, page, stacks, settings, overrides)
+    faulthandler.enable(stacks)
     _reseed()
     try:
         for hook in hooks:
@@ -113,6 +116,7 @@ class Host:
         requests: socket.socket,
         wire: Wire,
         page: Page,
+        stacks: int,
         config: HostConfig,
         overrides: Overrides | None = None,
     ) -> None:
@@ -123,8 +127,12 @@ class Host:
         self._reporter = HostReporter(wire, page, self._guard, config.max_log)
         self._kept = Kept(overrides, self._opened)
         self._baseline: hygiene.Baseline | None = None
+        self._worn = False
+        """A job's limit could not be lifted again."""
         own = {Host._call.__code__, *providing.OWN_CODE, *context.OWN_CODE, *self._reporter.unstoppable()}
-        self._guard.install(own, self._reporter.protected())
+        looks = Sightings(page, stacks, self._describe)
+        self._guard.install(own, self._reporter.protected() | looks.code())
+        looks.install(all_threads=False)
         os.register_at_fork(after_in_child=self._forked)
 
     def serve(self) -> NoReturn:
@@ -148,11 +156,11 @@ class Host:
         (kind, body), flags, ctx = self._attempt(request)
         wall, cpu = time.monotonic() - started_at, time.process_time() - cpu_at_start
         if wall > SHORT:
-            before, self._cpu_of_children = self._cpu_of_children, _cpu_of_children()
-            cpu += self._cpu_of_children - before
-        fit = baseline.quick_look()
+            cpu += self._cpu_of_new_children()
+        fit = baseline.quick_look() and not self._worn
         if not fit:
             processes.kill_children(PATIENCE, spare=baseline.children)
+            cpu += self._cpu_of_new_children()
         if ctx is not None:
             ctx.close()  # what is in its folder is not in use any more
         peak = hygiene.peak_resident() if wall > SHORT else 0
@@ -161,6 +169,12 @@ class Host:
         # The rest keeps nobody waiting. A request that comes meanwhile is not taken before it is done, or goes back.
         if not fit or (wall > SHORT and not baseline.still_fits(peak)):
             self._leave()
+
+    def _cpu_of_new_children(self) -> float:
+        """CPU seconds of the children that were reaped since this was asked for last."""
+        before, self._cpu_of_children = self._cpu_of_children, _cpu_of_children()
+        self._page.cpu_below = self._cpu_of_children
+        return self._cpu_of_children - before
 
     def _leave(self) -> NoReturn:
         """Clean up what the host kept, and go."""
@@ -195,12 +209,22 @@ class Host:
             ctx = self._context(request)
             if task.context_parameter is not None:
                 arguments[task.context_parameter] = ctx
-        result = self._call(task, arguments, request, ctx)
+        if request.limits is None:
+            result = self._call(task, arguments, request, ctx)
+        else:
+            result = self._limited(task, arguments, request, ctx, Imposed(request.limits))
         if ctx is not None:
             self._reporter.end()
         return *result, ctx
 
-    def _call(self, task: Task, arguments: dict[str, Any], request: Request, ctx: Context | None) -> tuple[Answer, int]:
+    def _call(
+        self,
+        task: Task,
+        arguments: dict[str, Any],
+        request: Request,
+        ctx: Context | None,
+        imposed: Imposed | None = None,
+    ) -> tuple[Answer, int]:
         """Run the task's code. While this frame is the innermost one, the guard raises nothing."""
         guard, page, number = self._guard, self._page, request.number
         if page.stop == number:
@@ -216,15 +240,29 @@ class Host:
         except BaseException as error:  # noqa: BLE001  whatever a task raises is its answer
             guard.run = 0
             self._leave_fork()
+            met = None if imposed is None else imposed.met_by(error)
             if page.stop == number and was_led_to(error, Cancelled):
                 if not isinstance(error, Cancelled):
                     self._reporter.log("error", f"Raised while it was stopped: {answers.traceback_of(error)}")
-                return (Kind.CANCELLED, b""), 0
-            return answers.raised(task, error, request.failures + 1), 0
+                return (Kind.CANCELLED, answers.stack_of(error).encode() if page.tells else b""), 0
+            return answers.raised(task, error, request.failures + 1, met), 0
         finally:
             guard.forget()
         self._leave_fork()
         return answers.returned(task, value, self._config.max_result), 0
+
+    def _limited(
+        self, task: Task, arguments: dict[str, Any], request: Request, ctx: Context | None, imposed: Imposed
+    ) -> tuple[Answer, int]:
+        """Like `_call`, within limits."""
+        refused = imposed.impose()
+        if refused is not None:
+            return answers.failed(Error(*refused), retryable=False), 0
+        try:
+            return self._call(task, arguments, request, ctx, imposed)
+        finally:
+            imposed.lift()
+            self._worn = imposed.worn
 
     def _scoped(self, task: Task, arguments: dict[str, Any], number: int, ctx: Context) -> Answer:
         """The answer of a task that has a Context, or dependencies, with all that is done at its end."""
@@ -246,6 +284,13 @@ class Host:
             temporary=self._config.temporary,
         )
 
+    def _describe(self, number: int, frame: FrameType | None) -> str:
+        """Where a run is, and the threads that it has started; `frame` is the main thread's."""
+        if self._page.started != number:
+            return ""
+        own = sightings.of_frames(frame, lambda one: one.f_code in _BORDERS)
+        return own + sightings.other_threads(threading.get_ident())
+
     def _leave_fork(self) -> None:
         """A fork of the host that comes back from the task's code is no host."""
         if os.getpid() != self._pid:
@@ -257,10 +302,15 @@ class Host:
         """In a child that task code forked: it is no host, and TERM ends it as it would any process."""
         self._reporter.disabled = True
         self._guard.run = 0
+        faulthandler.enable(2)  # its faults are not those of the host
         with contextlib.suppress(ValueError):
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGHUP, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+_BORDERS = {Host._call.__code__, *providing.OWN_CODE}  # noqa: SLF001  its own module
+"""Our own code that calls the user's."""
 
 
 def _cpu_of_children() -> float:
@@ -295,7 +345,6 @@ def _redirect(output: int) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # an application may have replaced it
             stream.reconfigure(line_buffering=True)
-    faulthandler.enable(output)
 
 
 def _reseed() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -12,20 +13,34 @@ from abc import ABC, abstractmethod
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from heavylift.executors import processes, verdicts
+from heavylift.executors import looking, processes, stacks, verdicts
+from heavylift.executors.looking import Looks
 from heavylift.executors.output import Output
-from heavylift.executors.wire import HEADER, NUMBER_SIZE, STOP_PACKET, Kind, Page, number_of, pack_request, send_packet
+from heavylift.executors.wire import (
+    HEADER,
+    NUMBER_SIZE,
+    STACK_SIGNAL,
+    STOP_PACKET,
+    Kind,
+    Page,
+    number_of,
+    pack_request,
+    send_packet,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from heavylift.core.outcome import Outcome
+    from heavylift.core.outcome import Outcome, Usage
+    from heavylift.core.stack import Stack
     from heavylift.executor import StopReason
     from heavylift.executors.link import Ending, Nanny
     from heavylift.executors.verdicts import Run
 
 _FIRST_ANSWER = int(Kind.SUCCEEDED)
 CHUNK = 256 * 1024
+NO_ROOM = (errno.EAGAIN, errno.EMFILE, errno.ENFILE)
+"""Errors of a send that is tried again later."""
 
 
 class Phase(Enum):
@@ -80,32 +95,63 @@ class HostLink(ABC):
         self.pid = 0
         self._keeper = keeper
         self._loop = asyncio.get_running_loop()
-        self._pidfd = -1
+        self._pidfd = self._alive = -1
+        self._held = contextlib.ExitStack()
+        """Closes what the worker has of it."""
         self._warm = False
         self._rest = b""
+        self._output_before = 0
+        """Bytes of output that came before the run that it runs, if it runs one at a time."""
 
     def start(self, nanny: Nanny, config: Mapping[str, Any]) -> None:
-        """Ask the nanny for the process."""
+        """Ask the nanny for the process. The keeper hears at once when the worker has no descriptors left for it."""
+        with contextlib.ExitStack() as theirs:
+            try:
+                descriptors = self._open(theirs)
+            except OSError as error:
+                self.not_forked(str(error))
+                return
+            nanny.start_host(self, descriptors, {**config, "temporary": self.temporary})
+
+    def _open(self, theirs: contextlib.ExitStack) -> tuple[int, ...]:
+        """Open what leads to the host; what it is to be given, which `theirs` closes here."""
+        held = self._held
         # The worker keeps the receiving end of the requests too: what it can still receive was never started.
         self._requests, self._back = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        held.enter_context(self._requests)
+        held.enter_context(self._back)
         self._stream, stream = socket.socketpair()
+        held.enter_context(self._stream)
+        theirs.enter_context(stream)
         self._page, memory = Page.create()
+        held.callback(self._page.close)
+        theirs.callback(os.close, memory)
         alive, self._alive = os.pipe()
+        held.callback(self._let_die)
+        theirs.callback(os.close, alive)
         self._stacks = os.memfd_create("heavylift-stacks", os.MFD_CLOEXEC)
+        held.callback(os.close, self._stacks)
+        self._looks = Looks(self._page, self._stacks)
         self._output = Output()
+        held.callback(self._output.close)
+        theirs.callback(self._output.close_write_end)
         for end in (self._requests, self._stream):
             end.settimeout(0.0)
         self._loop.add_reader(self._stream, self._readable)
-        descriptors = (self._back.fileno(), stream.fileno(), memory, alive, self._output.write_end, self._stacks)
-        nanny.start_host(self, descriptors, {**config, "temporary": self.temporary})
-        self._output.close_write_end()
-        stream.close()
-        os.close(memory)
-        os.close(alive)
+        held.callback(self._loop.remove_reader, self._stream)
+        return self._back.fileno(), stream.fileno(), memory, alive, self._output.write_end, self._stacks
 
     @abstractmethod
     def stop(self, run: Run, reason: StopReason, grace: float, *, force: bool) -> None:
         """Ask the run to stop, and kill the host when the grace is over."""
+
+    @abstractmethod
+    def _has_begun(self, run: Run) -> bool:
+        """Whether the host has begun a run that it has not answered."""
+
+    @abstractmethod
+    def _of_dump(self, run: Run, dump: str) -> str:
+        """Where a run is, by what the signal's handler in C wrote."""
 
     @abstractmethod
     def _reported(self, run: Run, kind: int, body: bytes) -> None:
@@ -122,10 +168,12 @@ class HostLink(ABC):
     # --- runs --------------------------------------------------------------------------------------------------
 
     def send(self, run: Run) -> bool:
-        """Give it a run; False when its socket is full."""
+        """Give it a run; False when its socket is full, or nothing is left to send a large one with."""
         try:
             send_packet(self._requests, pack_request(run.number, run.job))
-        except BlockingIOError:
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
             return False
         run.host = self
         self.running[run.number] = run
@@ -148,6 +196,20 @@ class HostLink(ABC):
             taken.append(run)
         return taken
 
+    async def stack_of(self, run: Run) -> Stack | None:
+        """Where a run's code is; None when it is over."""
+
+        def is_there() -> bool:
+            return run.number in self.running and self.phase is not Phase.GONE
+
+        attempt = run.job.attempt
+        if not self._has_begun(run):
+            return looking.unbegun(attempt)
+        found = await self._looks.ask(
+            run.number, self.pid, self._pidfd, is_there, lambda dump: self._of_dump(run, dump)
+        )
+        return None if found is None else await looking.seen(attempt, *found, self.pid)
+
     def leave(self) -> None:
         """Let it go when it has answered what it has begun."""
         if self.phase in (Phase.STARTING, Phase.READY):
@@ -157,13 +219,34 @@ class HostLink(ABC):
             self._keeper.host_leaving(self)
             self._keeper.take_back(back)
 
-    def kill(self) -> None:
-        """Kill it; the nanny kills what it leaves behind."""
+    def kill(self, *, trees: bool = False) -> None:
+        """Kill it; the nanny kills what it leaves behind (`trees`: what there is of that already now)."""
         if self._pidfd >= 0:
+            below = processes.children(self.pid) if trees else ()
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
                 processes.hurry(self.pid)
+            processes.kill_trees(below)
         self.leave()
+
+    def ask_for_stack(self) -> None:
+        """Have it write where each of its threads is: soon, whatever it is busy with, native code included."""
+        if not self._looks.busy:
+            stacks.clear(self._stacks)
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, STACK_SIGNAL)
+
+    def _crashed(self, ending: Ending, usage: Usage) -> Outcome:
+        output, stack = self._output.tail(self._output_before), self._stack_of_death(ending.status)
+        return verdicts.crashed(ending.status, output, usage, stack)
+
+    def _stack_of_death(self, status: int | None) -> str | None:
+        if status is None or not os.WIFSIGNALED(status):
+            return None
+        stack = stacks.of_death(stacks.written(self._stacks))
+        if stack is None and os.WTERMSIG(status) == signal.SIGABRT:  # a fault that the interpreter itself has found
+            return stacks.of_death(self._output.tail(self._output_before))
+        return stack
 
     # --- what the host says ------------------------------------------------------------------------------------
 
@@ -248,13 +331,25 @@ class HostLink(ABC):
         self._failed(why)
         self._release([])
 
+    def out_of_reach(self, why: str) -> None:
+        """See `link.Child`."""
+        self._failed(why)
+        self._let_die()
+
+    def _let_die(self) -> None:
+        """The kernel kills the host when the worker's end of this pipe is closed."""
+        if self._alive >= 0:
+            os.close(self._alive)
+            self._alive = -1
+
     def ended(self, ending: Ending) -> None:
         """See `link.Child`: only a run that was started and not answered is charged, the others go back."""
         self.read()
         self._output.drain()
         back = self.take_back()
         if self.phase is Phase.STARTING:
-            self._failed(f"it ended with status {ending.status}: {self._output.tail()}")
+            stack = self._stack_of_death(ending.status) or ""
+            self._failed(f"it ended with status {ending.status}: {self._output.tail()}{stack}")
         self._judge(ending, back)
         self._release(back)
 
@@ -266,13 +361,7 @@ class HostLink(ABC):
     def _release(self, back: list[Run]) -> None:
         self.phase = Phase.GONE
         self.running.clear()
-        self._loop.remove_reader(self._stream)
-        for end in (self._requests, self._back, self._stream):
-            end.close()
-        self._page.close()
-        self._output.close()
-        os.close(self._alive)
-        os.close(self._stacks)
+        self._held.close()
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1

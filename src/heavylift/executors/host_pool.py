@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from heavylift.core.errors import ConfigError
 from heavylift.core.outcome import Interrupted
 from heavylift.executor import StopReason, TaskInfo
+from heavylift.executors import looking
 from heavylift.executors.verdicts import Run
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from heavylift.core.job import Job
     from heavylift.core.outcome import Outcome
+    from heavylift.core.stack import Stack
     from heavylift.executor import Report
     from heavylift.executors.host_link import HostLink
     from heavylift.executors.link import Nanny
@@ -73,6 +75,13 @@ class HostPool(ABC):
     def _taken_out(self) -> list[Run]:
         """The runs that no host has; they wait no more."""
 
+    async def look(self, job: str, attempt: int) -> Stack | None:
+        """See `Executor.look`."""
+        run = self._runs.get((job, attempt))
+        if run is None:
+            return None
+        return looking.unbegun(attempt) if run.host is None else await run.host.stack_of(run)
+
     def stop_run(self, run: Run, reason: StopReason, grace: float) -> None:
         """A run is beyond a limit."""
         self.stop(run.job.id, run.job.attempt, reason, grace)
@@ -94,7 +103,10 @@ class HostPool(ABC):
         pace: Pace,
     ) -> Run:
         self._numbers += 1
-        shares = not (job.alone or job.options.fresh)
+        options = job.options
+        shares = not (job.suspected or options.fresh)
+        if options.cpu_time is not None or options.memory is not None:
+            shares = False  # what it takes can be told from what others took only if it begins in an idle host
         run = Run(self._numbers, job, report, finished, time.monotonic(), pace, shares)
         self._runs[job.id, job.attempt] = run
         return run

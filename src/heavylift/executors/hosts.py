@@ -11,12 +11,14 @@ from heavylift.core import codec
 from heavylift.core.job import Progress
 from heavylift.core.outcome import Usage
 from heavylift.executor import Checkpoint, LogLines, Report, StopReason
-from heavylift.executors import processes, verdicts
+from heavylift.executors import looking, processes, stacks, verdicts
 from heavylift.executors.host_link import HostLink, Keeper, Phase
+from heavylift.executors.meter import Meter
 from heavylift.executors.verdicts import Run, Stop
 from heavylift.executors.wire import (
     LAST,
     NUMBERED,
+    SPACING,
     STOP_SIGNAL,
     Kind,
 )
@@ -24,11 +26,13 @@ from heavylift.executors.wire import (
 if TYPE_CHECKING:
     from heavylift.executors.link import Ending
 
-_FIRST_ANSWER = int(Kind.SUCCEEDED)
-CHUNK = 256 * 1024
 ASK_AGAIN = 0.02
 """Seconds between two stop signals: one may come at a moment when nothing can be raised."""
 ASK_SLOWLY_AFTER, ASK_SLOWLY = 1.0, 0.1
+LAST_WORDS, LOOK_AGAIN = 0.5, 0.01
+"""Seconds that a host has to say where it is before it is killed, and between two looks whether it has."""
+JUST_BEGUN = 0.01
+"""A run of less seconds is not looked at yet."""
 UNSTARTED_DEATHS = 5
 """So many hosts may die with a run taken and not begun; then the run is to blame after all."""
 
@@ -36,8 +40,9 @@ UNSTARTED_DEATHS = 5
 class HostProcess(HostLink):
     """A host that runs one job at a time: the first one of `running`."""
 
-    def __init__(self, keeper: Keeper, temporary: str) -> None:
+    def __init__(self, keeper: Keeper, temporary: str, most_processes: int) -> None:
         super().__init__(keeper, temporary)
+        self._meter = Meter(most_processes)
         self.signalled = False
         """It was asked to stop a run, so it is not used again."""
         self.depth = 1
@@ -45,9 +50,12 @@ class HostProcess(HostLink):
         self.open = False
         """The pool's note: it may get more runs although it has one."""
         self._progress_seen = self._lines_seen = 0
+        self._progress_at = 0.0
 
     def send(self, run: Run) -> bool:
         """Give it a run; False when its socket is full."""
+        if not self.running:
+            self._meter.begin(self.pid, run.job.options)
         sent = super().send(run)
         if sent and len(self.running) == 1:
             self._began(run)
@@ -81,6 +89,7 @@ class HostProcess(HostLink):
         answered = self.read()
         if run.number in self.running:
             self.signalled = True
+            self._page.tells = reason not in (StopReason.CANCEL, StopReason.DRAIN)
             self._page.stop = run.number
             self._ask(run)
         if answered:
@@ -92,19 +101,32 @@ class HostProcess(HostLink):
         if run is None:
             return
         self._fetch_page(run)
-        options = run.job.options
-        if run.stop is not None or self._page.started != run.number:
+        if self._page.started != run.number or time.monotonic() - self._page.started_at < JUST_BEGUN:
             return
-        if options.memory is not None and processes.resident(self.pid) > options.memory:
-            self._keeper.stop_run(run, StopReason.MEMORY, options.grace)
-        elif options.cpu_time is not None and self._cpu_now() - self._page.cpu_at_start > options.cpu_time:
-            self._keeper.stop_run(run, StopReason.CPU, options.grace)
+        options = run.job.options
+        cpu = 0.0 if options.cpu_time is None else max(0.0, processes.cpu_time(self.pid) - self._page.cpu_at_start)
+        excess = self._meter.excess(self.pid, options, cpu)
+        if excess is None:
+            return
+        run.excess = excess
+        if run.stop is None:
+            self._keeper.stop_run(run, excess.reason, options.grace)
+        if excess.far and run.number in self.running:
+            self.stop(run, excess.reason, 0.0, force=True)
+
+    def _has_begun(self, run: Run) -> bool:
+        return self._page.started == run.number
+
+    def _of_dump(self, run: Run, dump: str) -> str:
+        del run  # the main thread's, which is all that is asked for
+        return looking.of_main_thread(dump)
 
     def _first(self) -> Run | None:
         return next(iter(self.running.values()), None)
 
     def _began(self, run: Run) -> None:
         """The run is the first one now: the host takes it in a moment."""
+        self._output_before = self._output.total
         if run.job.options.timeout is not None:
             self._time(run, run.job.options.timeout)
 
@@ -132,9 +154,11 @@ class HostProcess(HostLink):
             return
         if now >= stop.deadline:
             answered = self.read()  # an answer that is there already wins
-            if run.number in self.running:
+            if run.number in self.running and not self._has_told(run, stop):
+                run.timer = self._loop.call_later(LOOK_AGAIN, self._ask, run)
+            elif run.number in self.running:
                 run.killed = True
-                self.kill()
+                self.kill(trees=run.excess is not None)
             if answered:
                 self._keeper.host_free(self)
             return
@@ -143,11 +167,17 @@ class HostProcess(HostLink):
         pause = ASK_AGAIN if now - stop.asked_at < ASK_SLOWLY_AFTER else ASK_SLOWLY
         run.timer = self._loop.call_at(min(now + pause, stop.deadline), self._ask, run)
 
-    def _cpu_now(self) -> float:
-        try:
-            return time.clock_gettime(processes.cpu_clock(self.pid))
-        except OSError:
-            return 0.0
+    def _has_told(self, run: Run, stop: Stop) -> bool:
+        """Whether the host has said where it is, before it is killed; if that is part of a failure, it is asked."""
+        far = run.excess is not None and run.excess.far
+        if stop.reason in (StopReason.CANCEL, StopReason.DRAIN) or (far and stop.reason is StopReason.PROCESSES):
+            return True
+        if stop.told_by is None:
+            stop.told_by = self._loop.time() + (LAST_WORDS / 10 if far else LAST_WORDS)
+            self.ask_for_stack()
+            return False
+        told, stop.told = stop.told, stacks.size(self._stacks)
+        return self._loop.time() >= stop.told_by or 0 < stop.told == told
 
     # --- what the host says ------------------------------------------------------------------------------------
 
@@ -167,17 +197,19 @@ class HostProcess(HostLink):
             lines = body[2 * NUMBERED.size :]
             self._lines(run, NUMBERED.unpack_from(body)[0], lines, dropped)
 
-    def _fetch_page(self, run: Run) -> None:
-        """What the running code reported and the host did not send: it spares frames."""
+    def _fetch_page(self, run: Run, quiet: float = 2 * SPACING) -> None:
+        """What the running code reported and the host did not send: it spares frames. Progress only if none was heard
+        of for so many seconds: frames bring it every SPACING, and both together were more than that.
+        """
         lines, progress = self._page.read_lines(), self._page.read_progress()
         if lines is not None and lines[0] == run.number:
             self._lines(run, lines[1], lines[2], 0)
-        if progress is not None and progress[0] == run.number:
+        if progress is not None and progress[0] == run.number and self._loop.time() - self._progress_at >= quiet:
             self._progress(run, progress[1], progress[2])
 
     def _progress(self, run: Run, number: int, data: bytes) -> None:
         if number > self._progress_seen:
-            self._progress_seen = number
+            self._progress_seen, self._progress_at = number, self._loop.time()
             self._report(run, Progress(**codec.decode(data)))
 
     def _lines(self, run: Run, first: int, data: bytes, dropped: int) -> None:
@@ -206,16 +238,17 @@ class HostProcess(HostLink):
 
     def _died_running(self, run: Run, ending: Ending) -> None:
         page = self._page
-        self._fetch_page(run)
+        self._fetch_page(run, quiet=0.0)
         if page.dropped:
             self._report(run, LogLines([], 0, page.dropped))
-        usage = Usage(
-            max(0.0, time.monotonic() - page.started_at), max(0.0, ending.cpu - page.cpu_at_start), ending.peak or None
-        )
+        cpu = max(0.0, ending.cpu - page.cpu_at_start - page.cpu_below)
+        usage = Usage(max(0.0, time.monotonic() - page.started_at), cpu, ending.peak or None)
         if run.killed:
-            self._keeper.finish(run, verdicts.stopped(run, started=True, usage=usage))
+            asked = run.stop is not None and run.stop.told_by is not None
+            stack = stacks.written(self._stacks) if asked else None
+            self._keeper.finish(run, verdicts.stopped(run, started=True, usage=usage, stack=stack))
         else:
-            self._keeper.finish(run, verdicts.crashed(ending.status, self._output.tail(), usage))
+            self._keeper.finish(run, self._crashed(ending, usage))
 
     def _died_taken(self, run: Run, ending: Ending, back: list[Run]) -> None:
         run.deaths += 1
@@ -223,4 +256,4 @@ class HostProcess(HostLink):
         if run.deaths < UNSTARTED_DEATHS:
             back.append(run)
         else:
-            self._keeper.finish(run, verdicts.crashed(ending.status, self._output.tail(), Usage()))
+            self._keeper.finish(run, self._crashed(ending, Usage()))

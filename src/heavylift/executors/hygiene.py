@@ -82,7 +82,7 @@ class Baseline:
             self._peak = peak_resident()
         with contextlib.suppress(Exception):
             sys.stdout.flush()
-        return self._look() == self._state
+        return self._look() == self._state and _has_descriptors()
 
     @staticmethod
     def _values() -> tuple[Any, ...]:
@@ -112,6 +112,16 @@ class Baseline:
             except OSError:
                 state.append(None)
         return state
+
+
+def _has_descriptors() -> bool:
+    """Whether there are descriptors for another job: less than half of them is taken (from the lowest on)."""
+    try:
+        free = os.dup(2)
+    except OSError:
+        return False
+    os.close(free)
+    return free < resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
 
 
 def _foreign_threads() -> int:

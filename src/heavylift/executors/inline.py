@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import threading
 import time
 from collections import deque
@@ -15,9 +16,10 @@ from typing import Any, Protocol
 from heavylift.core.job import Job
 from heavylift.core.options import Slots
 from heavylift.core.outcome import Interrupted, Outcome
+from heavylift.core.stack import Source, Stack
 from heavylift.core.task import Task
 from heavylift.executor import Ability, Report, StopReason, TaskInfo
-from heavylift.executors import verdicts
+from heavylift.executors import sightings, verdicts
 from heavylift.executors.pace import Pace
 from heavylift.executors.performing import Performance, Surroundings, performed
 from heavylift.executors.verdicts import Run, Stop
@@ -65,6 +67,8 @@ class Inline:
         self._changed = asyncio.Event()
         self._around = Surroundings(application.dependency_overrides)
         self._performance: Performance | None = None
+        self._thread = 0
+        """Where it runs."""
 
     # --- the contract ------------------------------------------------------------------------------------------
 
@@ -105,6 +109,17 @@ class Inline:
         else:
             self._waiting.remove(run)
             self._finish(run, verdicts.stopped(run, started=False))
+
+    async def look(self, job: str, attempt: int) -> Stack | None:
+        """See `Executor.look`. Code in C that keeps the interpreter keeps the answer waiting, too."""
+        run = self._runs.get((job, attempt))
+        if run is None:
+            return None
+        frame = sys._current_frames().get(self._thread) if run is self._current else None  # noqa: SLF001
+        if frame is None:
+            return Stack(time.time(), attempt, Source.NONE)
+        text = sightings.of_frames(frame, lambda one: one.f_code is Inline._perform.__code__)
+        return Stack(time.time(), attempt, Source.INTERPRETER, text)
 
     async def close(self, grace: float) -> None:
         """See `Executor.close`. What does not end goes on in its thread, and is not heard any more."""
@@ -184,6 +199,7 @@ class Inline:
             with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody listens
                 self._loop.call_soon_threadsafe(self._report, run, report)
 
+        self._thread = threading.get_ident()
         task = self._application.registry.get(run.job.task)
         fault = None if self._fault is None else self._fault(run.job)
         performance = self._performance = Performance(run, tell, self._settings, self._around)

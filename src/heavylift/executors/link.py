@@ -48,6 +48,9 @@ class Child(Protocol):
     def not_forked(self, why: str) -> None:
         """It could not be started."""
 
+    def out_of_reach(self, why: str) -> None:
+        """It lives, but no `pidfd` was to be had for it: it is to die, and `ended` follows."""
+
     def ended(self, ending: Ending) -> None:
         """It is dead and reaped, and so is whatever it left running."""
 
@@ -191,7 +194,7 @@ class Nanny:
                     if self._hello is not None and not self._hello.done():
                         self._hello.set_result(message)
                 case "forked":
-                    self._forked(message["host"], message["pid"], descriptors[0])
+                    self._forked(message["host"], message["pid"], descriptors)
                 case "not-forked":
                     self._known.pop(message["host"]).child.not_forked(message["why"])
                 case "ended":
@@ -243,11 +246,20 @@ class Nanny:
 
     # --- the hosts ---------------------------------------------------------------------------------------------
 
-    def _forked(self, number: int, pid: int, pidfd: int) -> None:
+    def _forked(self, number: int, pid: int, descriptors: list[int]) -> None:
         known = self._known[number]
-        known.pid, known.pidfd = pid, os.dup(pidfd)
+        known.pid = pid
+        if not descriptors:
+            known.child.out_of_reach("the worker has no descriptor left to reach it by")
+            return
+        try:
+            known.pidfd = os.dup(descriptors[0])
+        except OSError as error:
+            os.close(descriptors[0])
+            known.child.out_of_reach(str(error))
+            return
         self._loop.add_reader(known.pidfd, self._exited, number)
-        known.child.forked(pid, pidfd)
+        known.child.forked(pid, descriptors[0])
 
     def _exited(self, number: int) -> None:
         """A host is dead: the nanny's report follows, unless it was adopted by us."""
@@ -310,7 +322,7 @@ class Nanny:
         if everything or not any(known.adopted for known in self._known.values()):
             self._spared = set()
         orphans = self._orphans() - self._spared
-        processes.kill(orphans)
+        processes.kill_trees(orphans)
         self._condemned |= orphans
         found = set(self._condemned)
         for pid in found:

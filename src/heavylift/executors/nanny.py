@@ -41,6 +41,7 @@ class Nanny:
         self._given = given
         self._hosts: dict[int, int] = {}  # pid -> the worker's number for it
         self._ended: list[tuple[float, dict[str, Any]]] = []
+        self._strays: set[int] = set()
         self._own_children = processes.children()  # what the import started
         self._forks = not threads()
 
@@ -65,7 +66,7 @@ class Nanny:
         poll.register(self._control, select.POLLIN)
         poll.register(wake, select.POLLIN)
         while True:
-            for descriptor, _ in poll.poll(10 if self._ended else None):
+            for descriptor, _ in poll.poll(10 if self._ended or self._strays else None):
                 if descriptor == wake:
                     with contextlib.suppress(BlockingIOError):
                         os.read(wake, 4096)
@@ -126,13 +127,13 @@ class Nanny:
                 cpu, peak = usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
                 end = {"kind": "ended", "host": number, "status": status, "cpu": cpu, "peak": peak}
                 self._ended.append((time.monotonic(), end))
-        if self._ended:
+        if self._ended or self._strays:
             self._clean_up()
 
     def _clean_up(self) -> None:
         """Whoever was re-parented to us belonged to a host that is dead: kill it, and only then report that end."""
-        strays = processes.children() - self._hosts.keys() - self._own_children
-        processes.kill(strays)
+        self._strays = strays = processes.children() - self._hosts.keys() - self._own_children
+        processes.kill_trees(strays)
         while self._ended and (not strays or time.monotonic() - self._ended[0][0] > PATIENCE):
             self._say(self._ended.pop(0)[1])
 

@@ -204,8 +204,9 @@ class News:
 
     def known(self) -> bool:
         """Whether it is to stop, for code that asks, and then ends in its own way."""
-        self._told = self._told or self.asked
-        return self.asked
+        asked = self.asked  # once: it may come between two looks, and then be told again
+        self._told = self._told or asked
+        return asked
 
     async def heard(self, coroutine: Coroutine[Any, Any, Answer]) -> Answer:
         """What the coroutine returns, which is cancelled when a stop comes."""

@@ -308,12 +308,15 @@ class Pool(HostPool):
 
     def _grow(self, wanted: int) -> None:
         """Start hosts until `wanted` are about to be free, and not more than `size` and the reserve live."""
-        if not self._may_start:
-            return
         coming = sum(1 for host in self._hosts if host.phase is Phase.STARTING)
         most = self.size + self._least - 1
         for _ in range(min(wanted - coming - len(self._idle), most - self._living())):
-            self._launch(HostProcess(self, self._temporary.next() if self._temporary is not None else ""))
+            if not self._may_start:
+                return
+            self._launch(HostProcess(self, self._next_folder(), self._settings.processes))
+
+    def _next_folder(self) -> str:
+        return self._temporary.next() if self._temporary is not None else ""
 
     def _renewed(self) -> None:
         """A new nanny has taken over; its application may be another version."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from heavylift.core.job import Job
     from heavylift.core.outcome import Outcome
+    from heavylift.core.stack import Stack
     from heavylift.executor import Report, StopReason, TaskInfo
     from heavylift.executors.link import Nanny
     from heavylift.settings import Settings
@@ -63,6 +64,10 @@ class Pools:
         """See `Executor.stop`."""
         self.exclusive.stop(job, attempt, reason, grace, force=force)
         self.shared.stop(job, attempt, reason, grace, force=force)
+
+    async def look(self, job: str, attempt: int) -> Stack | None:
+        """See `Executor.look`."""
+        return await self.exclusive.look(job, attempt) or await self.shared.look(job, attempt)
 
     async def close(self, grace: float) -> None:
         """See `Executor.close`."""

@@ -16,6 +16,7 @@ _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _F_SETSIG = 10
 _PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _prctl = _libc.prctl
@@ -67,6 +68,17 @@ def be_nice(increment: int) -> None:
         Path("/proc/self/autogroup").write_text(str(niceness))
 
 
+def be_as_nice_as(niceness: int) -> bool:
+    """Take back what `be_nice` did; whether that is allowed."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, niceness)
+    except PermissionError:
+        return False
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(niceness))
+    return True
+
+
 def hurry(pid: int) -> None:
     """Give a nice process its usual share again, as far as we may: one that was killed has to get a CPU to die."""
     with contextlib.suppress(OSError):
@@ -78,19 +90,36 @@ def hurry(pid: int) -> None:
 def children(pid: int | str = "self") -> set[int]:
     """The children of a process, those adopted included; dead ones too until they are reaped."""
     found: set[int] = set()
+    folder = f"/proc/{pid}/task"
     try:
-        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        threads = os.listdir(folder)  # noqa: PTH208  path objects take longer than the kernel
     except OSError:
         return found
     for thread in threads:
         try:
-            found.update(map(int, (thread / "children").read_bytes().split()))
+            found.update(map(int, _read(f"{folder}/{thread}/children").split()))
         except FileNotFoundError:
-            if thread.exists():
+            if Path(folder, thread).exists():
                 return _children_by_search(os.getpid() if pid == "self" else int(pid))
         except ProcessLookupError:
             continue
     return found
+
+
+def descendants(pid: int, most: int | None = None) -> set[int]:
+    """The processes below a process, dead ones too until they are reaped; the search ends when there are `most`."""
+    found: set[int] = set()
+    todo = [pid]
+    while todo and (most is None or len(found) < most):
+        new = children(todo.pop()) - found
+        found |= new
+        todo += new
+    return found
+
+
+def living(pids: Collection[int]) -> int:
+    """How many of these processes are not dead."""
+    return sum(1 for pid in pids if (stat := _stat(pid)) and stat[0] not in b"ZX")
 
 
 def kill(pids: Collection[int]) -> None:
@@ -98,6 +127,17 @@ def kill(pids: Collection[int]) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
+
+
+def kill_trees(roots: Collection[int]) -> None:
+    """Kill these processes and all below them: each before its children are looked for, so that it forks no more."""
+    todo, seen = list(roots), set[int]()
+    while todo:
+        pid = todo.pop()
+        kill([pid])
+        new = children(pid) - seen
+        seen |= new
+        todo += new
 
 
 def kill_children(patience: float, spare: Collection[int] = ()) -> bool:
@@ -109,7 +149,7 @@ def kill_children(patience: float, spare: Collection[int] = ()) -> bool:
     while left := children().difference(spare):
         if time.monotonic() > deadline:
             return False
-        kill(left)
+        kill_trees(left)
         for pid in left:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
@@ -127,12 +167,27 @@ def environment_has(pid: int, entry: bytes) -> bool:
 
 def session_of_dead(pid: int) -> int | None:
     """The session of a process that is dead and not reaped (its environment cannot be read any more), else None."""
+    stat = _stat(pid)
+    return int(stat[3]) if stat and stat[0] == b"Z" else None
+
+
+def cpu_below(pid: int, below: Collection[int]) -> float:
+    """CPU seconds of a process's children that it has reaped, and of its descendants `below` with theirs."""
+    ticks = 0
+    if stat := _stat(pid):
+        ticks += sum(map(int, stat[13:15]))
+    for one in below:
+        if stat := _stat(one):
+            ticks += sum(map(int, stat[11:15]))
+    return ticks / _TICKS
+
+
+def _stat(pid: int) -> list[bytes]:
+    """What /proc/PID/stat says behind the name: state, parent, group, session …; nothing when it is gone."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        return _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
     except OSError:
-        return None
-    state, _parent, _group, session = stat.rpartition(b")")[2].split()[:4]
-    return int(session) if state == b"Z" else None
+        return []
 
 
 def cpu_clock(pid: int) -> int:
@@ -140,12 +195,41 @@ def cpu_clock(pid: int) -> int:
     return (~pid << 3) | 2
 
 
+def cpu_time(pid: int) -> float:
+    """The CPU seconds that a process has taken, 0 when it is gone."""
+    try:
+        return time.clock_gettime(cpu_clock(pid))
+    except OSError:
+        return 0.0
+
+
 def resident(pid: int) -> int:
     """The resident bytes of a process, 0 when it is gone."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * _PAGE_SIZE
+        return int(_read(f"/proc/{pid}/statm").split()[1]) * _PAGE_SIZE
     except (OSError, IndexError):
         return 0
+
+
+def proportional(pid: int) -> int:
+    """The resident bytes of a process, of each shared page only its part; 0 when it is gone."""
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_bytes().splitlines():
+            if line.startswith(b"Pss:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass  # it is gone, or another user's
+    return resident(pid)
+
+
+def address_space() -> int:
+    """The bytes that this process has mapped."""
+    return int(Path("/proc/self/statm").read_bytes().split()[0]) * _PAGE_SIZE
+
+
+def descriptors() -> list[int]:
+    """The descriptors that this process has open (and one that was open while they were listed)."""
+    return [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]
 
 
 def exit_meaning(status: int) -> tuple[int | None, str | None]:
@@ -167,6 +251,18 @@ def cpus() -> int:
         quota, period = Path(f"/sys/fs/cgroup{group}/cpu.max").read_text().split()
         return max(1, min(allowed, round(int(quota) / int(period))))
     return max(1, allowed)
+
+
+def _read(path: str) -> bytes:
+    """A file of the kernel's, whole, with as few questions as can be."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        data = b""
+        while more := os.read(file, 64 * 1024):
+            data += more
+        return data
+    finally:
+        os.close(file)
 
 
 def _children_by_search(parent: int) -> set[int]:

@@ -11,10 +11,7 @@ from typing import Any
 
 from heavylift.core import codec
 from heavylift.executors.stopping import Guard
-from heavylift.executors.wire import CLOSED_BY_TASK, HEADER, NUMBERED, Kind, Page
-
-SPACING = 0.05
-"""Seconds between two frames of progress, or of lines; in between the page holds what is new."""
+from heavylift.executors.wire import CLOSED_BY_TASK, HEADER, NUMBERED, SPACING, Kind, Page
 
 
 class Wire:

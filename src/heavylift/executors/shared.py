@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import os
 import signal
 import socket
 import sys
+import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
@@ -17,11 +19,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from heavylift.context import Context
 from heavylift.core import codec
 from heavylift.core.errors import Cancelled
-from heavylift.executors import answers
+from heavylift.executors import answers, sightings
 from heavylift.executors.providing import Overrides, Scope
 from heavylift.executors.providing_async import AsyncKept, AsyncScope, unbroken
 from heavylift.executors.shared_reporting import Sender, SharedReporter
 from heavylift.executors.shared_runs import LoopRun, ThreadRun, is_own_code
+from heavylift.executors.sightings import Sightings
 from heavylift.executors.stopping import was_led_to
 from heavylift.executors.wire import (
     CLOSED_BY_TASK,
@@ -39,6 +42,7 @@ from heavylift.executors.wire import (
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator, Mapping
+    from types import FrameType
 
     from heavylift.core.task import Task
     from heavylift.executors.answers import Answer
@@ -93,6 +97,7 @@ class SharedHost:
         requests: socket.socket,
         wire: Wire,
         page: Page,
+        stacks: int,
         config: HostConfig,
         overrides: Overrides | None = None,
     ) -> None:
@@ -107,6 +112,7 @@ class SharedHost:
         self._over = asyncio.Event()
         sys.unraisablehook = self._on_unraisable
         signal.set_wakeup_fd(-1)
+        Sightings(page, stacks, self._describe).install(all_threads=True)
         os.register_at_fork(after_in_child=self._forked)
 
     def serve(self) -> NoReturn:
@@ -200,7 +206,7 @@ class SharedHost:
         task, limit = run.task, self._config.max_result
         scope = AsyncScope(self._kept, task, ctx, run, run.number)
         try:
-            attempt = scope.run(arguments, lambda value: answers.accepted(task, value, limit))
+            attempt = run.coroutine = scope.run(arguments, lambda value: answers.accepted(task, value, limit))
             answer: Answer = await Steps(attempt, run, self._page, self._pid)
         except BaseException as error:  # noqa: BLE001  whatever a task raises is its answer
             answer = self._answer_of(run, error)
@@ -225,6 +231,8 @@ class SharedHost:
             run.loop.call_soon_threadsafe(self._finish, run, (Kind.CANCELLED, b""), NOT_STARTED)
             return
         task, limit = run.task, self._config.max_result
+        place = threading.current_thread().name.rpartition("_")[2]
+        self._page.note_thread(int(place), run.number, threading.get_ident())
         began = time.thread_time()
         try:
             scope = Scope(self._kept, task, ctx, run, run.number)
@@ -280,6 +288,31 @@ class SharedHost:
             temporary=self._config.temporary,
         )
 
+    # --- where they are --------------------------------------------------------------------------------------------
+
+    def _describe(self, number: int, frame: FrameType | None) -> str:
+        """Where a run is; `frame` is the loop's."""
+        run = self._running.get(number)
+        if isinstance(run, ThreadRun):
+            innermost = sys._current_frames().get(self._page.thread_of(number) or 0)  # noqa: SLF001
+            return sightings.of_frames(innermost, lambda one: one.f_code is _IN_THREAD)
+        if run is None or run.own is None:
+            return ""
+        return self._of_task(run, run.own, run.coroutine, frame) + sightings.some(
+            [
+                f"\nTask {task.get_name()}:\n{self._of_task(run, task, task.get_coro(), frame)}"
+                for task in run.others
+                if not task.done()
+            ]
+        )
+
+    @staticmethod
+    def _of_task(run: LoopRun, task: asyncio.Task[Any], coroutine: Any, frame: FrameType | None) -> str:
+        """Where a task of the loop is: on its way, or awaiting something."""
+        if task is asyncio.current_task(run.loop):
+            return sightings.of_frames(frame, lambda one: one.f_code is _OF_LOOP)
+        return sightings.of_awaits(coroutine)
+
     # --- answers -----------------------------------------------------------------------------------------------
 
     def _say(self, number: int, answer: Answer, usage: bytes, flags: int = 0) -> None:
@@ -314,10 +347,15 @@ class SharedHost:
         for run in self._running.values():
             if run.reporter is not None:
                 run.reporter.abandon()
+        faulthandler.enable(2)
         with contextlib.suppress(ValueError):
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGHUP, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+_IN_THREAD = SharedHost._run_in_thread.__code__  # noqa: SLF001  its own module
+_OF_LOOP = asyncio.Handle._run.__code__  # noqa: SLF001  what calls each step of a task
 
 
 def _track(loop: asyncio.AbstractEventLoop, coroutine: Any, context: Any = None) -> asyncio.Task[Any]:

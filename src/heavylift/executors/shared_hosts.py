@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import os
-import signal
 import time
 from typing import TYPE_CHECKING
 
@@ -13,16 +10,17 @@ from heavylift.core import codec
 from heavylift.core.job import Progress
 from heavylift.core.outcome import Interrupted, Usage
 from heavylift.executor import Checkpoint, LogLines, StopReason
-from heavylift.executors import verdicts
+from heavylift.executors import looking, processes, verdicts
 from heavylift.executors.host_link import HostLink, Keeper, Phase
+from heavylift.executors.meter import FAR, Excess
 from heavylift.executors.verdicts import Stop
-from heavylift.executors.wire import LAST, NUMBERED, STACK_SIGNAL, Kind, send_packet, stop_packet
+from heavylift.executors.wire import LAST, NUMBERED, Kind, send_packet, stop_packet
 
 if TYPE_CHECKING:
     from heavylift.executors.link import Ending
     from heavylift.executors.verdicts import Run
 
-LONGEST_STACK = 16 * 1024
+LONGEST_STACK = 64 * 1024
 ASK_AGAIN = 0.02
 """Seconds until a stop that the host had no room to hear is said again."""
 
@@ -94,18 +92,36 @@ class SharedHostProcess(HostLink):
         """The run that keeps the loop busy now, as far as it is known."""
         return self.running.get(self._page.stepping)
 
-    def ask_for_stack(self) -> None:
-        """Have it write where each of its threads is; `stack` has it a moment later, whatever the host is busy with."""
-        os.ftruncate(self._stacks, 0)
-        os.lseek(self._stacks, 0, os.SEEK_SET)
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._pidfd, STACK_SIGNAL)
+    def count_processes(self, most: int) -> None:
+        """See whether more processes are below it than may be. A run that is not alone in it may be innocent."""
+        below = processes.descendants(self.pid, FAR * most + 1)
+        if len(below) <= most or (count := processes.living(below)) <= most:
+            return
+        begun = self._begun()
+        if len(begun) != 1:
+            self.kill(trees=True)
+            return
+        excess = begun[0].excess = Excess(StopReason.PROCESSES, count, most)
+        self.stop(begun[0], excess.reason, begun[0].job.options.grace, force=excess.far)
+
+    def _begun(self) -> list[Run]:
+        """The runs that the host has received."""
+        return [run for run in self.running.values() if self._places[run.number] <= self._page.received]
 
     def stack(self) -> str:
-        """Where the loop was when it was asked for, the most recent call first, without the host's own code."""
-        threads = os.pread(self._stacks, LONGEST_STACK, 0).decode(errors="replace").split("\n\n")
-        lines = threads[-1].splitlines()[1:]  # the main thread comes last
-        return "\n".join(itertools.takewhile(lambda line: "/heavylift/executors/" not in line, lines))
+        """Where the loop was when it was asked for, the most recent call last, without the host's own code."""
+        return looking.of_main_thread(os.pread(self._stacks, LONGEST_STACK, 0).rstrip(b"\0").decode(errors="replace"))
+
+    def _has_begun(self, run: Run) -> bool:
+        return self._page.received >= self._places[run.number]
+
+    def _of_dump(self, run: Run, dump: str) -> str:
+        """A thread's own; else the loop's, whose step it may be, or which keeps it waiting."""
+        if run.job.options.run_in == "thread":
+            return looking.of_thread(dump, self._page.thread_of(run.number))
+        steps = self._page.stepping
+        other = "" if steps in (0, run.number) else "Another job keeps its loop busy:\n"
+        return other + looking.of_main_thread(dump)
 
     def _ask(self, run: Run, *, said: bool) -> None:
         """Tell the host, and come again at the deadline."""
@@ -118,7 +134,7 @@ class SharedHostProcess(HostLink):
             answered = self.read()  # an answer that is there already wins
             if run.number in self.running:
                 run.killed = True
-                self.kill()
+                self.kill(trees=run.excess is not None)
             if answered:
                 self._keeper.host_free(self)
             return
@@ -167,8 +183,7 @@ class SharedHostProcess(HostLink):
         """One that was killed for a stop is over. Of the others nobody knows who killed the host, if nobody here did:
         only one that was alone in it is charged.
         """
-        received = self._page.received
-        begun = {run.number for run in self.running.values() if self._places[run.number] <= received}
+        begun = {run.number for run in self._begun()}
         was_killed = any(run.killed for run in self.running.values())
         for run in list(self.running.values()):
             usage = Usage(wall=max(0.0, time.monotonic() - run.accepted_at))
@@ -182,4 +197,4 @@ class SharedHostProcess(HostLink):
             elif len(begun) > 1:
                 self._keeper.finish(run, Interrupted("its host died, and it was not alone", suspect=True, usage=usage))
             else:
-                self._keeper.finish(run, verdicts.crashed(ending.status, self._output.tail(), usage))
+                self._keeper.finish(run, self._crashed(ending, usage))

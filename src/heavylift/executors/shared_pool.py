@@ -8,6 +8,7 @@ import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING
 
+from heavylift.core.errors import ConfigError
 from heavylift.core.options import RunIn, Slots
 from heavylift.core.outcome import Interrupted, Outcome
 from heavylift.executor import Report, StopReason
@@ -148,19 +149,27 @@ class SharedPool(HostPool):
         if self._taking is None and any(self._queues.values()):
             self._ensure_host()
         while self._alone and len(self._hosts) - len(self._common()) < self._most_alone and self._may_start:
-            host = SharedHostProcess(self, self._folder(), alone=True)
-            self._given[host] = self._alone.popleft()
-            self._launch(host)
+            host = self._new_host(alone=True)
+            if host is not None:
+                self._given[host] = self._alone.popleft()
+                self._launch(host)
 
     def _ensure_host(self) -> None:
         starting = any(host.phase is Phase.STARTING for host in self._common())
         if self._taking is None and not starting and self._may_start and len(self._common()) < MOST:
-            self._launch(SharedHostProcess(self, self._folder()))
+            host = self._new_host()
+            if host is not None:
+                self._launch(host)
 
-    def _folder(self) -> str:
-        if self._temporary is None:
-            self._temporary = Temporary.open()
-        return self._temporary.next()
+    def _new_host(self, *, alone: bool = False) -> SharedHostProcess | None:
+        """A host that is not started yet; None when there can be no folder for it now."""
+        try:
+            if self._temporary is None:
+                self._temporary = Temporary.open()
+        except ConfigError as error:
+            self.host_failed(str(error))
+            return None
+        return SharedHostProcess(self, self._temporary.next(), alone=alone)
 
     def _set_aside(self, host: SharedHostProcess) -> None:
         """It ends what it runs, and takes nothing more; another one takes its place."""
@@ -254,6 +263,8 @@ class SharedPool(HostPool):
 
     def _watch(self) -> None:
         for host in list(self._hosts):
+            if host.running:
+                host.count_processes(self._settings.processes)
             if host.phase is Phase.READY and host.silent_for > BLOCKED:
                 host.ask_for_stack()
                 self._loop.call_later(WATCH, self._tell_of_block, host, host.silent_for)
@@ -269,6 +280,19 @@ class SharedPool(HostPool):
         self._pump()
         if self._runs:
             self._later("watch", WATCH, self._watch)
+        else:
+            self._later("retire", self._settings.idle, self._retire)
+
+    def _retire(self) -> None:
+        """Let the host go that was started for single jobs, and has had nothing to do for long."""
+        host = self._taking
+        if self._is_wanted or host is None or host.running:
+            return
+        left = host.idle_since + self._settings.idle - self._loop.time()
+        if left > 0:
+            self._later("retire", left, self._retire)
+        else:
+            host.leave()
 
     def _tell_of_block(self, host: SharedHostProcess, seconds: float) -> None:
         if host.phase is Phase.GONE:

@@ -11,14 +11,16 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from heavylift.core import codec
-from heavylift.executors.reporting import SPACING, Wire, line_of
-from heavylift.executors.wire import NUMBERED, Kind
+from heavylift.executors.reporting import Wire, line_of
+from heavylift.executors.wire import NUMBERED, SPACING, Kind
 
 if TYPE_CHECKING:
     from heavylift.executors.shared_runs import LoopRun, ThreadRun
 
 HANDOVER = 0.02
 """Seconds that a report waits at most until it is sent."""
+KEPT = 2.0
+"""Seconds that a checkpoint does so."""
 
 
 class Sender:
@@ -39,7 +41,7 @@ class Sender:
             self._thread.start()
 
     def add(self, reporter: SharedReporter) -> None:
-        """Send what this one holds, 50 ms after its last news at the earliest."""
+        """Send what this one holds, 50 ms after its last news at the earliest, or now if it is `urgent`."""
         self._waiting.put(reporter)  # one call into C, which no Cancelled can interrupt half-way
 
     def _run(self) -> None:
@@ -47,7 +49,8 @@ class Sender:
         while True:
             with suppress(Empty):
                 reporter = self._waiting.get(timeout=max(0.0, later[0][0] - time.monotonic()) if later else None)
-                heapq.heappush(later, (reporter.sent_at + SPACING, id(reporter), reporter))
+                due = float("-inf") if reporter.urgent else reporter.sent_at + SPACING
+                heapq.heappush(later, (due, id(reporter), reporter))
             while later and later[0][0] <= time.monotonic():
                 heapq.heappop(later)[2].flush()
 
@@ -65,15 +68,27 @@ class SharedReporter:
         self._sent = threading.Lock()
         self._sent.acquire()
         self.sent_at = float("-inf")
+        self.urgent = False
+        """It holds a checkpoint."""
         self._lines_sent = self._numbers = self._dropped = 0
+        self._saved = self._kept = 0
+        """Checkpoints that the code has saved, and those that were sent."""
 
     def progress(self, value: dict[str, Any]) -> None:
         """See `context.Reporter`."""
         self._say(Kind.PROGRESS, codec.encode(value))
 
     def checkpoint(self, value: bytes) -> None:
-        """See `context.Reporter`."""
-        self._say(Kind.CHECKPOINT, value)
+        """See `context.Reporter`. It is on its way when this returns: whatever comes next may kill the host."""
+        if self._over:
+            return
+        self._saved += 1
+        number, until = self._saved, time.monotonic() + KEPT
+        self._said.append((Kind.CHECKPOINT, value))
+        self.urgent = True
+        self._sender.add(self)
+        while self._kept < number and time.monotonic() < until and not self._over:
+            self._sent.acquire(timeout=HANDOVER)
 
     def log(self, level: str, message: str) -> None:
         """See `context.Reporter`."""
@@ -86,8 +101,8 @@ class SharedReporter:
             self._say(Kind.LOG, line)
 
     def cancelled(self) -> bool:
-        """See `context.Reporter`."""
-        return self._of.asked
+        """See `context.Reporter`. Code that got the news here ends in its own way: nothing is raised in it any more."""
+        return self._of.known()
 
     def shield(self) -> None:
         """See `context.Reporter`."""
@@ -134,7 +149,7 @@ class SharedReporter:
     def _send(self) -> None:
         """Of progress without anything else in between only the last is sent; lines go together."""
         self.sent_at = time.monotonic()
-        self._waits = False  # before the look: what is said from now on is seen by it, or sent by another
+        self._waits = self.urgent = False  # before the look: what is said from now on is seen by it, or sent by another
         said, lines, progress = self._said, list[bytes](), b""
         while said:
             kind, data = said.popleft()
@@ -149,6 +164,7 @@ class SharedReporter:
                 lines.append(data)
             else:
                 self._sender.wire.send(self._run, kind, data)
+                self._kept += 1
         self._send_lines(lines)
         self._send_progress(progress)
 

@@ -69,11 +69,17 @@ class LoopRun(SharedRun):
         self.others: set[asyncio.Task[Any]] = set()
         """Tasks of the loop that its code has started."""
         self.begun = False
+        self.coroutine: Any = None
+        """Its attempt, which awaits the user's code."""
 
     def stop(self) -> None:
         """Cancel its task of the loop, unless its clean-up runs already."""
         self.asked = True
         self._tell()
+
+    def known(self) -> bool:
+        """Whether it is to stop, for code that asks: its coroutine is cancelled by then."""
+        return self.asked
 
     def unshield(self, *, quiet: bool) -> None:
         """See `context.Reporter`."""
@@ -118,6 +124,14 @@ class ThreadRun(SharedRun):
         """Raise Cancelled in its code; called on the loop's thread."""
         self.asked = True
         self._tell()
+
+    def known(self) -> bool:
+        """Whether it is to stop, for code that asks, and then ends in its own way: it is not told again."""
+        asked = self.asked  # once: it may come between two looks, and then be told again
+        if asked and threading.get_ident() == self._thread:
+            with self._turn:
+                self.raised = True
+        return asked
 
     def unshield(self, *, quiet: bool) -> None:
         """See `context.Reporter`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from opcode import opname
 from types import CodeType, FrameType, FunctionType
 from typing import Any
@@ -145,19 +145,22 @@ class Trap:
 
 def was_led_to(error: BaseException, kind: type[BaseException]) -> bool:
     """Whether this exception is one of that kind, or was led to by one."""
+    return any(isinstance(cause, kind) for cause in causes(error))
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """This exception, and all that led to it."""
     seen: set[int] = set()
     todo: list[BaseException | None] = [error]
     while todo:
         one = todo.pop()
         if one is None or id(one) in seen:
             continue
-        if isinstance(one, kind):
-            return True
+        yield one
         seen.add(id(one))
         todo += [one.__cause__, one.__context__]
         if isinstance(one, BaseExceptionGroup):
             todo += one.exceptions
-    return False
 
 
 def _own_code() -> set[CodeType]:

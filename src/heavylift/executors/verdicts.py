@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
@@ -30,10 +29,10 @@ if TYPE_CHECKING:
 
     from heavylift.core.job import Job
     from heavylift.executors.host_link import HostLink
+    from heavylift.executors.meter import Excess
 
 # Looked up once: this is done for every run.
 _usage, _USAGE_SIZE, _SUCCEEDED = USAGE.unpack_from, USAGE.size, int(Kind.SUCCEEDED)
-_STACK = re.compile(r"^(Fatal Python error|Current thread|Thread) .*", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(slots=True)
@@ -43,6 +42,10 @@ class Stop:
     reason: StopReason
     deadline: float
     asked_at: float
+    told_by: float | None = None
+    """The host was asked where it is, and has until then to say so before it is killed."""
+    told: int = 0
+    """How many bytes it had said when we last looked."""
 
 
 @dataclass(slots=True, eq=False)
@@ -59,6 +62,8 @@ class Run:
     host: HostLink | None = None
     stop: Stop | None = None
     killed: bool = False
+    excess: Excess | None = None
+    """The limit for which it was stopped."""
     deaths: int = 0
     """Hosts that died when they had taken it and not begun it."""
     timer: TimerHandle | None = None
@@ -73,37 +78,65 @@ def of_answer(run: Run, kind: int, flags: int, body: bytes) -> Outcome:
     if kind == _SUCCEEDED:
         return Succeeded(rest, usage)
     if kind == Kind.CANCELLED:
-        return stopped(run, started=not flags & NOT_STARTED, usage=usage)
+        return stopped(run, started=not flags & NOT_STARTED, usage=usage, stack=rest.decode() or None)
     data = codec.decode(rest)
     if kind == Kind.SNOOZED:
         return Snoozed(data, usage)
     return Failed(Error(**data["error"]), data["retryable"], data["delay"], usage)
 
 
-def stopped(run: Run, *, started: bool, usage: Usage | None = None) -> Outcome:
-    """The outcome of a run that ended because it was asked to stop, or was killed when its grace was over."""
+def stopped(run: Run, *, started: bool, usage: Usage | None = None, stack: str | None = None) -> Outcome:
+    """The outcome of a run that ended because it was asked to stop, or was killed when its grace was over; `stack`
+    says where it was then.
+    """
     usage = usage or Usage()
     reason = StopReason.CANCEL if run.stop is None else run.stop.reason
-    options = run.job.options
     match reason:
         case StopReason.CANCEL:
             return Cancelled(started, run.killed, usage)
         case StopReason.DRAIN:
             return Interrupted("drain", usage=usage)
         case StopReason.TIMEOUT:
-            limit = "its limit" if options.timeout is None else f"its timeout of {options.timeout:g} s"
-            return TimedOut(Error("timed-out", f"The attempt ran longer than {limit}."), run.killed, usage)
-        case StopReason.MEMORY:
-            limit = "its limit" if options.memory is None else f"its limit of {options.memory:,} bytes"
-            return Failed(Error("memory-limit", f"The host took more memory than {limit}."), usage=usage)
-        case StopReason.CPU:
-            limit = "its limit" if options.cpu_time is None else f"its limit of {options.cpu_time:g} CPU seconds"
-            return Failed(Error("cpu-limit", f"The attempt took more than {limit}."), usage=usage)
+            timeout = run.job.options.timeout
+            limit = "its limit" if timeout is None else f"its timeout of {timeout:g} s"
+            error = Error("timed-out", f"The attempt ran longer than {limit}.", traceback=stack)
+            return TimedOut(error, run.killed, usage)
+        case StopReason.MEMORY | StopReason.CPU | StopReason.PROCESSES:
+            return Failed(_beyond(run.excess, reason, stack), usage=_with(usage, run.excess))
     assert_never(reason)
 
 
-def crashed(status: int | None, output: str, usage: Usage) -> Crashed:
-    """The outcome of a run whose host died under it; `output` is the end of what the host wrote."""
+_CODES = {StopReason.MEMORY: "memory-limit", StopReason.CPU: "cpu-limit", StopReason.PROCESSES: "process-limit"}
+
+
+def _with(usage: Usage, excess: Excess | None) -> Usage:
+    """What it took includes what was seen of the processes that it had started, and that were killed."""
+    if excess is not None and excess.reason is StopReason.MEMORY:
+        return usage._replace(peak_rss=max(usage.peak_rss or 0, int(excess.used)))
+    if excess is not None and excess.reason is StopReason.CPU:
+        return usage._replace(cpu=max(usage.cpu, excess.used))
+    return usage
+
+
+def _beyond(excess: Excess | None, reason: StopReason, stack: str | None) -> Error:
+    """The error of a run that took more than it may."""
+    if excess is None:
+        return Error(_CODES[reason], "The attempt took more than its limit.", traceback=stack)
+    used, limit = excess.used, excess.limit
+    match reason:
+        case StopReason.MEMORY:
+            text = f"took {used:,.0f} bytes of memory; its limit is {limit:,.0f} (memory)"
+        case StopReason.CPU:
+            text = f"took {used:.2f} CPU seconds; its limit is {limit:g} (cpu_time)"
+        case _:
+            text = f"had {used:,.0f} processes at a time; the limit is {limit:,.0f} (processes)"
+    return Error(_CODES[reason], f"The attempt, with all that it had started, {text}.", traceback=stack)
+
+
+def crashed(status: int | None, output: str, usage: Usage, stack: str | None) -> Crashed:
+    """The outcome of a run whose host died under it; `output` is the end of what the host wrote, `stack` says where
+    the interpreter was.
+    """
     code, signal = (None, None) if status is None else exit_meaning(status)
     if code == CLOSED_BY_TASK:
         message = "The task closed descriptors that it had not opened, those of its host among them."
@@ -111,11 +144,13 @@ def crashed(status: int | None, output: str, usage: Usage) -> Crashed:
         message = f"The host was killed by {signal}."
         if signal == "SIGKILL":
             message += " Nobody here did that: the kernel does so when memory runs out."
+        elif signal == "SIGSEGV":
+            message += " Native code used memory that is not its own, or calls went so deep that the stack was used up."
+        elif signal == "SIGABRT":
+            message += " Native code, or the interpreter, found a fault of its own and gave up."
     elif code is not None:
         message = f"The host exited with code {code} in the middle of the task."
     else:
         message = "The host died."
-    stack = _STACK.search(output)
-    traceback = None if stack is None else stack.group()
-    error = Error("crashed", message, traceback=traceback, exit_code=code, signal=signal, stderr=output or None)
+    error = Error("crashed", message, traceback=stack, exit_code=code, signal=signal, stderr=output or None)
     return Crashed(error, usage)

@@ -25,7 +25,11 @@ from heavylift.core.job import Job
 STOP_SIGNAL = signal.SIGRTMIN + 3
 """Asks a host to look at its page: is the run that it runs to be stopped?"""
 STACK_SIGNAL = signal.SIGRTMIN + 4
-"""Asks a shared host to write the stacks of its threads."""
+"""Has a handler in C write where Python is, whatever has the interpreter."""
+LOOK_SIGNAL, NUDGE_SIGNAL = signal.SIGRTMIN + 5, signal.SIGRTMIN + 6
+"""Ask a host to look at its page: where is the code of the run that is named there? The second one ends a wait for a
+lock, too, after which the first one alone would be heard.
+"""
 HIGH_DESCRIPTORS = 64
 """A host keeps its own descriptors from here on, out of the way of code that closes what it did not open."""
 CLOSED_BY_TASK = 97
@@ -33,6 +37,8 @@ CLOSED_BY_TASK = 97
 COULD_NOT_START = 98
 """Exit code of a host whose start hooks failed."""
 
+SPACING = 0.05
+"""Seconds between two frames of a run's progress, or of its lines; in between the page holds what is new."""
 INLINE = 60 * 1024
 """Larger messages travel beside the packet, in a memfd: a socket's buffer would refuse them."""
 _PLAIN, _BESIDE, STOP_PACKET = 0, 1, 2
@@ -62,6 +68,10 @@ USAGE = struct.Struct("<ddQ")
 """Wall and CPU seconds, peak resident bytes (0: not measured)."""
 NUMBERED = struct.Struct("<Q")
 """Before the body of PROGRESS: its number; of LOG: the number of its first line, and how many were dropped."""
+SIGHTING = struct.Struct("<QQ")
+"""Before the interpreter's description of where a run is: the number of the question, and its length in bytes."""
+SIGHTING_AT, SIGHTING_ROOM = 128 * 1024, 64 * 1024
+"""Where it stands in the file for stacks, behind what the handler in C writes; and its length at most."""
 LAST = 1
 """Flag of an answer: the host goes after it."""
 NOT_STARTED = 2
@@ -69,7 +79,15 @@ NOT_STARTED = 2
 
 _NUMBER = struct.Struct("<BQ")
 NUMBER_SIZE = _NUMBER.size
-_REQUEST = struct.Struct("<BQIIQHHIiI")
+_REQUEST = struct.Struct("<BQIIQHHIiIQIB")
+
+
+class Limits(NamedTuple):
+    """What the kernel limits for one job; 0: nothing. `nice` is added."""
+
+    address_space: int
+    open_files: int
+    nice: int
 
 
 class Request(NamedTuple):
@@ -85,16 +103,19 @@ class Request(NamedTuple):
     checkpoint: bytes | None
     labels: bytes
     """As JSON; empty when there are none."""
+    limits: Limits | None
 
 
 def pack_request(number: int, job: Job) -> bytes:
     """A claimed job as the bytes of a request."""
     name, task, checkpoint = job.id.encode(), job.task.encode(), job.checkpoint
     args, kept = job.args, -1 if checkpoint is None else len(checkpoint)
-    labels = codec.encode(dict(job.options.labels)) if job.options.labels else b""
+    options = job.options
+    labels = codec.encode(dict(options.labels)) if options.labels else b""
     header = _REQUEST.pack(
         *(_PLAIN, number, job.attempt, job.failures, job.log_bytes),
         *(len(name), len(task), len(args), kept, len(labels)),
+        *(options.address_space or 0, options.open_files or 0, options.nice),
     )
     return b"".join((header, name, task, args, labels, checkpoint or b""))
 
@@ -112,7 +133,8 @@ def number_of(packet: bytes) -> int:
 
 def unpack_request(data: bytes) -> Request:
     """The inverse of `pack_request`."""
-    _, number, attempt, failures, log_bytes, name, task, args, checkpoint, labels = _REQUEST.unpack_from(data)
+    header = _REQUEST.unpack_from(data)
+    _, number, attempt, failures, log_bytes, name, task, args, checkpoint, labels, *limits = header
     at_name = _REQUEST.size
     at_task = at_name + name
     at_args = at_task + task
@@ -128,6 +150,7 @@ def unpack_request(data: bytes) -> Request:
         data[at_args:at_labels],
         None if checkpoint < 0 else data[at_checkpoint : at_checkpoint + checkpoint],
         data[at_labels:at_checkpoint],
+        Limits(*limits) if any(limits) else None,
     )
 
 
@@ -153,7 +176,10 @@ def send_packet(to: socket.socket, packet: bytes, descriptors: tuple[int, ...] =
 
 def receive_packet(source: socket.socket) -> tuple[bytes, list[int]] | None:
     """A packet and its descriptors, which are the caller's to close; None at the end of file."""
-    packet, ancillary, _, _ = source.recvmsg(INLINE, 128, socket.MSG_CMSG_CLOEXEC)
+    try:
+        packet, ancillary, _, _ = source.recvmsg(INLINE, 128, socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:
+        return None  # the other side died before it had read all that it was sent
     if not packet:
         return None
     descriptors = _descriptors(ancillary) if ancillary else []
@@ -197,16 +223,20 @@ class Page:
     `started` is the number of the run that the host took on and has not answered, or 0; `stop` the number of the run
     that is to stop. Each is written by one side alone, in one store. Besides: when the run started (monotonic clock)
     and the CPU time of the host at that moment, the latest progress, and log lines that were not sent yet. Of a shared
-    host: how many requests it received, when its loop came round, and the run of which it runs a step.
+    host: how many requests it received, when its loop came round, the run of which it runs a step, and which thread
+    runs what. The worker also writes a question there: where is the code of a run?
     """
 
     SIZE = 5 * 4096
     _STARTED, _STOP, _DROPPED = 0, 1, 2
     _STARTED_AT, _CPU_AT_START = 3, 4
     _RECEIVED, _BEAT_AT, _STEPPING = 5, 6, 7
+    _QUESTION = 12  # and the word behind it
+    _TELLS, _CPU_BELOW = 14, 15
     _PROGRESS, _LINES = 8, 16  # where the heads of the two areas begin, in words
     _PROGRESS_DATA, _LINES_DATA = 256, 4096  # where their data begin, in bytes
     PROGRESS_ROOM, LINES_ROOM = 3 * 1024, 4 * 4096
+    _THREADS, THREADS_ROOM = 32, 1024  # in words and in threads; a shared host has no use for the two areas
 
     def __init__(self, memory: int) -> None:
         self._map = mmap.mmap(memory, self.SIZE)
@@ -217,8 +247,12 @@ class Page:
     def create(cls) -> tuple[Page, int]:
         """A new page, and the memfd by which another process maps it."""
         memory = os.memfd_create("heavylift-page", os.MFD_CLOEXEC)
-        os.ftruncate(memory, cls.SIZE)
-        return cls(memory), memory
+        try:
+            os.ftruncate(memory, cls.SIZE)
+            return cls(memory), memory
+        except BaseException:
+            os.close(memory)
+            raise
 
     @property
     def started(self) -> int:
@@ -233,6 +267,15 @@ class Page:
     @stop.setter
     def stop(self, number: int) -> None:
         self._words[self._STOP] = number
+
+    @property
+    def tells(self) -> bool:
+        """Whether the run that is to stop tells where it was: its stop is a failure."""
+        return bool(self._words[self._TELLS])
+
+    @tells.setter
+    def tells(self, wanted: bool) -> None:
+        self._words[self._TELLS] = wanted
 
     @property
     def dropped(self) -> int:
@@ -252,6 +295,15 @@ class Page:
     def cpu_at_start(self) -> float:
         """The CPU time that the host had taken then."""
         return self._floats[self._CPU_AT_START]
+
+    @property
+    def cpu_below(self) -> float:
+        """CPU seconds of the host's children that were over before the started run."""
+        return self._floats[self._CPU_BELOW]
+
+    @cpu_below.setter
+    def cpu_below(self, seconds: float) -> None:
+        self._floats[self._CPU_BELOW] = seconds
 
     @property
     def received(self) -> int:
@@ -279,6 +331,26 @@ class Page:
     @stepping.setter
     def stepping(self, number: int) -> None:
         self._words[self._STEPPING] = number
+
+    @property
+    def question(self) -> tuple[int, int]:
+        """The number of the worker's last question, and of the run that it is about."""
+        return self._words[self._QUESTION], self._words[self._QUESTION + 1]
+
+    def ask(self, question: int, run: int) -> None:
+        """The worker wants to know where a run is; a signal follows."""
+        self._words[self._QUESTION], self._words[self._QUESTION + 1] = question, run
+
+    def note_thread(self, place: int, run: int, thread: int) -> None:
+        """In a shared host: a thread (`place` counts them) begins a run."""
+        if place < self.THREADS_ROOM:
+            at = self._THREADS + 2 * place
+            self._words[at], self._words[at + 1] = run, thread
+
+    def thread_of(self, run: int) -> int | None:
+        """The identifier of the thread that has begun a run last, in a shared host."""
+        words = self._words[self._THREADS : self._THREADS + 2 * self.THREADS_ROOM]
+        return next((words[at + 1] for at in range(0, len(words), 2) if words[at] == run), None)
 
     def start(self, number: int, at: float, cpu: float) -> None:
         """The host takes on a run."""

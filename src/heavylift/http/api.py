@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.routing import Route
 
-from heavylift.http import docs, problems
+from heavylift.http import docs, problems, tasks
 from heavylift.http.call import Call, base_of
-from heavylift.http.operations import RESOURCES, SITE
+from heavylift.http.operations import RESOURCES, SITE, SUBMIT
+from heavylift.http.plain import PlainSubmits
 from heavylift.http.problems import Refused, guarded
 from heavylift.http.service import Service
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from starlette.requests import Request
     from starlette.responses import Response
 
@@ -31,6 +36,7 @@ def build(lift: Heavylift, role: Role = "monolith") -> Starlette:
     table = [("/v1", item) for item in RESOURCES] + [("", item) for item in (*SITE, *docs.OPERATIONS)]
     app = Starlette(
         routes=[Route(prefix + item.path, endpoint(service, item), methods=[item.method]) for prefix, item in table],
+        middleware=[Middleware(PlainSubmits, endpoint(service, replace(SUBMIT, handler=tasks.submit_plain)))],
         lifespan=service.lifespan,
         exception_handlers={HTTPException: problems.http_exception},
     )
@@ -44,7 +50,7 @@ def endpoint(service: Service, item: Operation) -> Handler:
 
     async def handle(request: Request) -> Response:
         # The API has no password, so a web page that somebody looks at must not reach it through the browser.
-        if item.method != "GET" and request.headers.get("sec-fetch-site") == "cross-site":
+        if item.method != "GET" and _is_cross_site(request.scope["headers"]):
             raise Refused(403, "cross-site", "A browser sent this for another web site.")
         if item.name != "health":  # a process that is alive says so whatever became of its store
             await service.look_around()
@@ -56,3 +62,7 @@ def endpoint(service: Service, item: Operation) -> Handler:
             raise
 
     return guarded(handle)
+
+
+def _is_cross_site(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    return b"cross-site" in [value for name, value in headers if name == b"sec-fetch-site"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,14 @@ class Call:
         return render.job(job, self.base, reason)
 
 
-Answering = "Callable[[Call], Awaitable[Response]]"
+Answering = Callable[[Call], Awaitable[Response]]
+
+
+class Prepared(Response):
+    """An answer whose headers and body are bytes already."""
+
+    def __init__(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        self.status_code, self.raw_headers, self.body, self.background = status, headers, body, None
 
 
 def base_of(request: Request, path: str) -> str:
@@ -67,9 +74,9 @@ def tag(job: Job) -> str:
     return f'"{job.seq}"'
 
 
-def polling(job: Job) -> dict[str, str]:
+def polling(call: Call, job: Job) -> dict[str, str]:
     """The headers by which who polls a job knows what it has, and when a look is worth it again."""
-    again = {} if job.state.final else {"Retry-After": str(render.retry_after(job, time.time()))}
+    again = {} if job.state.final else {"Retry-After": str(render.retry_after(job, call.client.now()))}
     return {"ETag": tag(job)} | again
 
 

@@ -11,6 +11,7 @@ from heavylift.core.errors import ConfigError
 from heavylift.core.job import State
 from heavylift.http import params, render, sse
 from heavylift.http.call import Call, answer, applied, polling, tag
+from heavylift.http.problems import Refused
 from heavylift.http.tasks import accepted
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ async def listed(call: Call) -> Response:
         page = await call.client.page(query)
     except ConfigError as error:
         raise params.parameter(name="page_token", detail=str(error).removeprefix("page_token: ")) from None
-    reasons = await call.service.reasons(page.jobs)
+    reasons = await call.client.reasons(page.jobs)
     found = [call.job(job, reasons.get(job.id)) for job in page.jobs]
     return answer({"items": found, "next_page_token": page.next_page_token})
 
@@ -39,10 +40,10 @@ async def get(call: Call) -> Response:
     job = await call.client.get(call.part("id"))
     if wait is not None and (known is None or tag(job) in known):
         job = await call.service.changed(job, wait)
-    headers = polling(job) | applied(wait)
+    headers = polling(call, job) | applied(wait)
     if _is_known(job, known):
         return Response(status_code=304, headers=headers)
-    reason = (await call.service.reasons([job])).get(job.id)
+    reason = (await call.client.reasons([job])).get(job.id)
     return answer(call.job(job, reason), headers=headers)
 
 
@@ -53,7 +54,7 @@ async def result(call: Call) -> Response:
     job = await call.client.get(call.part("id"))
     if wait is not None and not job.state.final:
         job = await call.service.settled(job.id, wait)
-    headers = polling(job) | applied(wait)
+    headers = polling(call, job) | applied(wait)
     if not job.state.final:
         return answer({"id": job.id, "state": job.state.value, "progress": render.progress(job.progress)}, 202, headers)
     if job.state is not State.SUCCEEDED:
@@ -79,6 +80,13 @@ def streamed(call: Call, job: Job, after: int | None, stream: sse.Frames) -> Res
     return StreamingResponse(stream, headers=sse.HEADERS, media_type=sse.MEDIA_TYPE)
 
 
+async def stack(call: Call) -> Response:
+    """Where the code of a running job is now."""
+    params.only(call.request)
+    found = await call.client.stack(call.part("id"))
+    return answer(render.stack(found), headers={"Cache-Control": "no-store"})
+
+
 async def cancel(call: Call) -> Response:
     """Stop a job, and say what really happened."""
     params.only(call.request)
@@ -94,8 +102,18 @@ async def retry(call: Call) -> Response:
     """Start a job that is over anew."""
     call.service.accepting()
     params.only(call.request)
-    await params.fields(call.request, {})
-    return accepted(call, await call.client.retry(call.part("id")), 202, {}, result=False)
+    wishes = await params.fields(call.request, params.RETRY)
+    return accepted(call, await call.client.retry(call.part("id"), **wishes), 202, {}, result=False)
+
+
+async def checkpoint(call: Call) -> Response:
+    """What a job saved to resume from."""
+    params.only(call.request)
+    job = await call.client.get(call.part("id"))
+    if job.checkpoint is None:
+        detail = f"Job {job.id} has saved nothing to resume from; a retry begins it from the start."
+        raise Refused(404, "no-checkpoint", detail)
+    return answer(render.checkpoint(job.checkpoint), headers={"ETag": tag(job)})
 
 
 def _is_known(job: Job, known: frozenset[str] | None) -> bool:

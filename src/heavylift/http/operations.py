@@ -11,6 +11,7 @@ from typing import Any
 from starlette.responses import Response
 
 from heavylift.core.job import State
+from heavylift.core.options import FEWEST_FILES, MOST_FILES, MOST_PROCESSES
 from heavylift.http import jobs, logs, params, queues, resources, site, sse, tasks
 from heavylift.http.call import Call
 
@@ -18,6 +19,7 @@ JSON = "application/json"
 NAME = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"}
 DURATION = {"type": "string", "pattern": resources.DURATION}
 LIMIT = {"type": "string", "pattern": resources.LIMIT}
+SIZE = {"type": "string", "pattern": "^[1-9][0-9]{0,8}(B|[KMG]i?B)?$"}
 MOMENT = {"type": "string", "format": "date-time", "pattern": "^(19[7-9]|[2-9][0-9]{2})[0-9]-"}
 
 
@@ -64,6 +66,10 @@ def _query(name: str, description: str, schema: Mapping[str, Any]) -> Parameter:
     return Parameter(name, "query", description, schema)
 
 
+def _integers(low: int, high: int) -> dict[str, Any]:
+    return {"type": "integer", "minimum": low, "maximum": high}
+
+
 ID = Parameter("id", "path", "The job's id.", {"type": "string", "minLength": 1})
 TASK = Parameter("task", "path", "The task's name.", NAME)
 PREFER = Parameter(
@@ -101,12 +107,12 @@ LABELS = _query(
 )
 OPTIONS = (
     _query("queue", "The queue that it stands in.", NAME),
-    _query("priority", "0-9, higher first.", {"type": "integer", "minimum": 0, "maximum": 9}),
+    _query("priority", "0-9, higher first.", _integers(0, 9)),
     _query("delay", 'Start after so many seconds, or "10m", at the earliest.', DURATION),
     _query("run_at", "Start at this time, at the earliest; wins over `delay`.", MOMENT),
     _query("timeout", "Of one attempt: seconds, or text such as 10m.", LIMIT),
     _query("grace", "What it gets for cleaning up when it is stopped.", DURATION),
-    _query("max_attempts", "Starts that may end in failure.", {"type": "integer", "minimum": 1, "maximum": 1000}),
+    _query("max_attempts", "Starts that may end in failure.", _integers(1, 1000)),
     _query(
         "unique",
         "Of the jobs with this key only one waits or runs.",
@@ -117,6 +123,12 @@ OPTIONS = (
         "When the unique key is taken: answer that job (200), or refuse (409).",
         {"type": "string", "enum": ["existing", "reject"], "default": "existing"},
     ),
+    _query("memory", "Resident bytes of the attempt and all that it starts: 1GiB.", SIZE),
+    _query("cpu_time", "CPU seconds of the attempt and all that it starts, or text such as 10m.", LIMIT),
+    _query("processes", "Processes that it may have started at a time.", _integers(1, MOST_PROCESSES)),
+    _query("address_space", "Bytes that each of its processes may have mapped: 4GiB.", SIZE),
+    _query("open_files", "Descriptors that each of its processes may open.", _integers(FEWEST_FILES, MOST_FILES)),
+    _query("nice", "Added to the niceness of hosts.", _integers(0, 19)),
     LABELS,
 )
 FILTERS = (
@@ -165,6 +177,10 @@ without loss or repeats, give the last id as `Last-Event-ID`, as browsers do, or
 LOGS = """\
 JSON by default. With `Accept: text/plain` lines of text; with `Accept: text/event-stream` events of the kind `log`,
 live, until `end`. With `follow=1` the text, too, goes on until the job is over."""
+
+STACK = """\
+Its worker is asked, and does not disturb the run: the answer takes some milliseconds, or a few seconds when native code
+has the interpreter. Lines of code and command lines may hold secrets: show them to whom you trust."""
 
 SUBMIT_PROBLEMS = (
     *("unknown-parameter", "invalid-parameter", "malformed-json", "cross-site", "unknown-task", "body-too-slow"),
@@ -288,6 +304,29 @@ RESOURCES = (
         problems=("unknown-parameter", "invalid-parameter", *JOB, "not-acceptable"),
     ),
     Operation(
+        name="get_checkpoint",
+        method="GET",
+        path="/jobs/{id}/checkpoint",
+        handler=jobs.checkpoint,
+        summary="What a job saved to resume from",
+        tag="jobs",
+        parameters=(ID,),
+        answers={200: Answer("The value of its code, and the results of its steps.", {JSON: "Checkpoint"}, ("ETag",))},
+        problems=("unknown-parameter", *JOB, "no-checkpoint"),
+    ),
+    Operation(
+        name="get_stack",
+        method="GET",
+        path="/jobs/{id}/stack",
+        handler=jobs.stack,
+        summary="Where the code of a running job is now",
+        description=STACK,
+        tag="jobs",
+        parameters=(ID,),
+        answers={200: Answer("Its Python stack, and its processes.", {JSON: "Stack"}, ("Cache-Control",))},
+        problems=("unknown-parameter", *JOB, "job-not-running", "no-answer"),
+    ),
+    Operation(
         name="cancel_job",
         method="POST",
         path="/jobs/{id}/cancel",
@@ -309,12 +348,12 @@ RESOURCES = (
         path="/jobs/{id}/retry",
         handler=jobs.retry,
         summary="Start a job that is over anew",
-        description="From its checkpoint, with new budgets.",
+        description="From its checkpoint, unless it is to begin from the start; with new budgets.",
         tag="jobs",
         parameters=(ID,),
-        body="EmptyBody",
+        body="RetryBody",
         answers={202: Answer("It is queued again.", {JSON: "Job"}, ("Location", "ETag", "Retry-After"))},
-        problems=("unknown-parameter", *JOB, "job-not-finished", *BODY, "draining"),
+        problems=("unknown-parameter", *JOB, "job-not-finished", "duplicate-job", *BODY, "draining"),
     ),
     Operation(
         name="list_queues",

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from starlette.requests import ClientDisconnect
+
 from heavylift.core import codec
 from heavylift.core.errors import ConfigError, Problem, did_you_mean
 from heavylift.core.job import State
+from heavylift.core.options import LIMITS
 from heavylift.core.units import seconds
 from heavylift.http.problems import Refused, invalid
 from heavylift.store import Query
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.types import Receive
+
+    from heavylift.http.deadlines import Deadlines
 
 OPTIONS = (
     *("queue", "priority", "delay", "run_at", "timeout", "grace"),
     *("max_attempts", "unique", "on_conflict"),
+    *LIMITS,
 )
 FILTERS = ("state", "task", "queue", "page_size", "page_token")
 LABEL = "label."
@@ -31,6 +39,8 @@ BODY_TIME = 60.0
 MAX_WAIT = 300.0
 """Seconds that a request waits at most, whatever it prefers."""
 MAX_REASON = 1000
+
+JSON = "application/json"
 
 Check = Callable[[Any], Any]
 
@@ -75,7 +85,10 @@ def after(request: Request, after: str | None = None) -> int | None:
 
 def wait(request: Request) -> float | None:
     """The seconds of `Prefer: wait=N` (RFC 7240); None without, and for what cannot be read: it is a wish only."""
-    for preference in ",".join(request.headers.getlist("prefer")).split(","):
+    given = request.headers.getlist("prefer")
+    if not given:
+        return None
+    for preference in ",".join(given).split(","):
         name, _, value = preference.partition(";")[0].partition("=")
         if name.strip().lower() == "wait" and re.fullmatch(r"[0-9]{1,9}", value.strip(' "')):
             return min(float(value.strip(' "')), MAX_WAIT)
@@ -147,14 +160,61 @@ async def body(request: Request, limit: int) -> bytes:
                 if len(data) > limit:
                     raise _too_large(limit)
     except TimeoutError:
-        detail = f"The body did not arrive within {BODY_TIME:g} s."
-        raise Refused(408, "body-too-slow", detail, headers={"Connection": "close"}) from None
+        raise _too_slow() from None
     return bytes(data)
+
+
+async def small_body(request: Request, limit: int, deadlines: Deadlines) -> bytes:
+    """What `body` returns, of a request that announced a few bytes of plain JSON, and that nobody has read from."""
+    try:
+        return await deadlines.within(BODY_TIME, _read(request.receive, limit))
+    except TimeoutError:
+        raise _too_slow() from None
+
+
+async def _read(receive: Receive, limit: int) -> bytes:
+    data, more = b"", True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientDisconnect
+        data += message.get("body", b"")
+        if len(data) > limit:
+            raise _too_large(limit)
+        more = message.get("more_body", False)
+    return data
+
+
+def _too_slow() -> Refused:
+    """408: the body did not come."""
+    detail = f"The body did not arrive within {BODY_TIME:g} s."
+    return Refused(408, "body-too-slow", detail, headers={"Connection": "close"})
+
+
+def check_names(data: bytes) -> None:
+    """Refuse JSON with an object in which a name stands twice: nobody could say which of the values is meant.
+
+    Larger ones are not looked at: that would hold up all other requests for as long as tens of milliseconds.
+    """
+    if len(data) > SMALL_BODY:
+        return
+    json.loads(data, object_pairs_hook=_object, parse_int=str, parse_float=str)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise Refused(400, "malformed-json", f"The name {twice!r} stands twice in one object; give it once.")
+    return found
 
 
 async def fields(request: Request, checks: Mapping[str, Check]) -> dict[str, Any]:
     """The members of a small JSON object, each through its check; an empty body has none."""
-    value = codec.decode(await body(request, SMALL_BODY) or b"{}")
+    data = await body(request, SMALL_BODY) or b"{}"
+    value = codec.decode(data)
+    check_names(data)
     if not isinstance(value, dict):
         problem = Problem("", "the body is a JSON object of names and values.")
         raise invalid([problem])
@@ -200,12 +260,15 @@ def _limit(value: Any) -> int | None:
 
 
 CANCEL: dict[str, Check] = {"grace": _grace, "force": _flag, "reason": _reason}
+RETRY: dict[str, Check] = {"from_checkpoint": _flag}
 QUEUE: dict[str, Check] = {"paused": _flag, "concurrency": _limit, "max_size": _limit}
 
 
 def _query(request: Request, known: Collection[str], *, labels: bool = True) -> tuple[dict[str, str], dict[str, str]]:
     given: dict[str, str] = {}
     marked: dict[str, str] = {}
+    if not request.scope["query_string"]:
+        return given, marked
     for name, value in request.query_params.multi_items():
         target, key = given, name
         if labels and name.startswith(LABEL):
@@ -229,17 +292,22 @@ def _state(name: str) -> State:
 
 
 def _check_media_type(request: Request) -> None:
-    given = request.headers.get("content-type", "application/json")
-    kind, _, parameters = given.partition(";")
-    kind = kind.strip().lower()
-    charset = re.search(r"charset\s*=\s*\"?([^\";\s]+)", parameters)
-    fits = kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
-    if not fits or (charset and charset[1].lower() not in ("utf-8", "utf8")):
-        detail = f"The body is to be JSON in UTF-8, not {given!r}. Send the header Content-Type: application/json."
-        raise Refused(415, "unsupported-media-type", detail, headers={"Accept": "application/json"})
+    given = request.headers.get("content-type", JSON)
+    if given != JSON:
+        _check_json(given)
     coding = request.headers.get("content-encoding", "identity")
     if coding.lower() != "identity":
         raise Refused(415, "unsupported-media-type", f"The body is to be sent plain, not {coding!r}.")
+
+
+def _check_json(given: str) -> None:
+    kind, _, parameters = given.partition(";")
+    kind = kind.strip().lower()
+    charset = re.search(r"charset\s*=\s*\"?([^\";\s]+)", parameters)
+    fits = kind == JSON or (kind.startswith("application/") and kind.endswith("+json"))
+    if not fits or (charset and charset[1].lower() not in ("utf-8", "utf8")):
+        detail = f"The body is to be JSON in UTF-8, not {given!r}. Send the header Content-Type: application/json."
+        raise Refused(415, "unsupported-media-type", detail, headers={"Accept": JSON})
 
 
 def _too_large(limit: int) -> Refused:

@@ -58,6 +58,8 @@ STATUS: dict[type[errors.HeavyliftError], int] = {
     errors.JobPruned: 410,
     errors.JobFinished: 409,
     errors.JobNotFinished: 409,
+    errors.JobNotRunning: 409,
+    errors.NoAnswer: 504,
     errors.StoreError: 503,
     errors.JobError: 409,
     errors.HeavyliftError: 500,
@@ -152,7 +154,7 @@ def _extras(error: errors.HeavyliftError) -> tuple[dict[str, str], dict[str, Any
             return {}, {"existing": error.existing}
         case errors.StoreUnavailable():
             return {"Retry-After": str(STORE_RETRY_AFTER)}, {}
-        case errors.JobFinished() | errors.JobNotFinished():
+        case errors.JobFinished() | errors.JobNotFinished() | errors.JobNotRunning():
             return {}, {"state": error.state}
         case errors.JobError():
             return {}, {"state": error.job.state}
@@ -183,6 +185,9 @@ TITLES = {
     "duplicate-job": "There is such a job already",
     "job-not-found": "There is no such job",
     "job-pruned": "The job was removed",
+    "job-not-running": "The job does not run",
+    "no-answer": "The job's worker did not answer",
+    "no-checkpoint": "The job has no checkpoint",
     "job-finished": "The job is over",
     "job-not-finished": "The job is not over",
     "job-failed": "The job failed",
@@ -211,6 +216,7 @@ CODES: dict[str, tuple[int, str, dict[str, Any]]] = {
     "cross-site": (403, "A browser sent this for another web site.", {}),
     "unknown-task": (404, "There is no task 'ad'. Did you mean 'add'? (known tasks: add)", {}),
     "job-not-found": (404, "There is no job 'x'.", {}),
+    "no-checkpoint": (404, "Job 0199… has saved nothing to resume from; a retry begins it from the start.", {}),
     "not-acceptable": (406, "There is nothing of 'image/png' here. Send Accept: application/json.", {}),
     "body-too-slow": (408, "The body did not arrive within 60 s.", {}),
     "duplicate-job": (
@@ -220,6 +226,7 @@ CODES: dict[str, tuple[int, str, dict[str, Any]]] = {
     ),
     "job-finished": (409, "Job 0199… is over already: it succeeded.", {"state": "succeeded"}),
     "job-not-finished": (409, "Job 0199… is running: it can be retried when it is over.", {"state": "running"}),
+    "job-not-running": (409, "Job 0199… is not running: it is queued, and due in 35 s.", {"state": "queued"}),
     "job-failed": (409, "Job 0199… (add) failed: ValueError: no luck today", {"state": "failed"}),
     "job-timed-out": (409, "Job 0199… (add) failed: it ran longer than its timeout.", {"state": "failed"}),
     "job-crashed": (409, "Job 0199… (add) failed: its process was ended by SIGKILL.", {"state": "failed"}),
@@ -245,6 +252,7 @@ CODES: dict[str, tuple[int, str, dict[str, Any]]] = {
     ),
     "draining": (503, "This server is stopping. Try again: another one, or its successor, will answer.", {}),
     "no-worker": (503, "No worker is alive, so jobs would wait. The log says why it ended.", {}),
+    "no-answer": (504, "Worker 0198… runs job 0199…, and did not answer within 15 s.", {}),
     "store-unavailable": (503, "The store cannot be reached.", {}),
 }
 """The problems that the operations document: status, an example of the detail, and further members."""

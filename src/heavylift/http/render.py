@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from heavylift.core import event
+from heavylift.core import checkpoint as checkpoints
+from heavylift.core import codec, event
 from heavylift.core.job import State
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from heavylift.core.event import Event
     from heavylift.core.job import CancelRequest, Error, Job, Progress
     from heavylift.core.options import Options
+    from heavylift.core.stack import Stack
     from heavylift.core.task import Task
     from heavylift.store import Queue, WorkerStatus
 
@@ -26,6 +28,9 @@ POLL = (1, 30)
 """Seconds to the next look at a running job, at least and at most."""
 MAX_RETRY_AFTER = 300
 LAST_MOMENT = "9999-12-31T23:59:59.999Z"
+
+
+PARTS = ("result", "events", "logs", "checkpoint", "stack", "cancel", "retry")
 
 
 def moment(at: float | None) -> str | None:
@@ -67,7 +72,7 @@ def job(record: Job, base: str = BASE, waiting_reason: str | None = None) -> dic
 def links(job_id: str, base: str = BASE) -> dict[str, str]:
     """Where the job and its parts are."""
     own = f"{base}/jobs/{quote(job_id, safe='')}"
-    return {"self": own} | {part: f"{own}/{part}" for part in ("result", "events", "logs", "cancel", "retry")}
+    return {"self": own} | {part: f"{own}/{part}" for part in PARTS}
 
 
 def progress(value: Progress | None) -> dict[str, Any] | None:
@@ -91,6 +96,22 @@ def error(value: Error | None) -> dict[str, Any] | None:
         return None
     names = ("code", "message", "exception", "exit_code", "signal")
     return {name: getattr(value, name) for name in names}
+
+
+def checkpoint(data: bytes) -> dict[str, Any]:
+    """What a job saved to resume from: the value of its code, and apart from it the results of its steps."""
+    saved = checkpoints.read(data)
+    value = None if saved.value is None else codec.decode(saved.value)
+    return {
+        "value": value,
+        "steps": {name: codec.decode(result) for name, result in saved.steps.items()},
+        "size": len(data),
+    }
+
+
+def stack(value: Stack) -> dict[str, Any]:
+    """Where the code of a running job is."""
+    return asdict(value) | {"at": moment(value.at)}
 
 
 def receipt(value: Receipt, base: str = BASE) -> dict[str, Any]:

@@ -71,6 +71,8 @@ class JobLinks(TypedDict):
     result: str
     events: str
     logs: str
+    checkpoint: str
+    stack: str
     cancel: str
     retry: str
 
@@ -150,6 +152,47 @@ class Receipt(TypedDict):
     checkpoint: Annotated[bool, Field(description="Whether there is one to resume from.")]
     reason: str | None
     links: JobLinks
+
+
+class Checkpoint(TypedDict):
+    """What a job saved to resume from."""
+
+    value: Annotated[Any, Field(description="As its code saved it; null when it saved steps alone.")]
+    steps: Annotated[dict[str, Any], Field(description="The results of the steps that are done, by name.")]
+    size: Annotated[int, Field(ge=0, description="Bytes.")]
+
+
+class Process(TypedDict):
+    """A process, as the kernel sees it."""
+
+    pid: int
+    command: str
+    state: Annotated[
+        str, Field(description="Its letter in `ps`: R runs, S sleeps, D waits for a device, T is stopped.")
+    ]
+    wait: Annotated[str | None, Field(description="The function of the kernel in which it sleeps, if that is known.")]
+    cpu: Annotated[float, Field(ge=0, description="Seconds that it has taken.")]
+    memory: Annotated[int, Field(ge=0, description="Resident bytes.")]
+
+
+class Stack(TypedDict):
+    """Where the code of a running job was at one moment."""
+
+    at: Moment
+    attempt: int
+    source: Annotated[
+        Literal["interpreter", "signal", "none"],
+        Field(
+            description="Who wrote it: the Python interpreter; the signal's handler in C, because native code has the"
+            " interpreter, or it waits in the kernel; or nobody, because the attempt has not begun or its process is"
+            " stopped."
+        ),
+    ]
+    text: Annotated[
+        str, Field(description="The calls, the most recent one last; empty when no Python code of it runs.")
+    ]
+    process: Process | None
+    children: Annotated[list[Process], Field(description="What its process has started, and what that has.")]
 
 
 class QueueCounts(TypedDict):
@@ -270,17 +313,19 @@ class CancelBody(TypedDict, total=False):
 
 
 @with_config(STRICT)
+class RetryBody(TypedDict, total=False):
+    """How to start a job anew; all of it may be left out."""
+
+    from_checkpoint: Annotated[bool, Field(description="Resume from its checkpoint (the default), or from the start.")]
+
+
+@with_config(STRICT)
 class QueueBody(TypedDict, total=False):
     """What is to change; null lifts a limit."""
 
     paused: bool
     concurrency: Annotated[int, Field(ge=1, le=2**31)] | None
     max_size: Annotated[int, Field(ge=1, le=2**31)] | None
-
-
-@with_config(STRICT)
-class EmptyBody(TypedDict):
-    """Nothing."""
 
 
 class Health(TypedDict):
@@ -304,8 +349,8 @@ class Index(TypedDict):
 
 
 RESOURCES: tuple[Any, ...] = (
-    *(Job, FinishedJob, JobPage, Unfinished, LogPage, Receipt, QueuePage, Queue, WorkerPage, TaskPage, Task, Problem),
-    *(CancelBody, QueueBody, EmptyBody, Health, Readiness, Index),
+    *(Job, FinishedJob, JobPage, Unfinished, LogPage, Receipt, Checkpoint, Stack, QueuePage, Queue, WorkerPage),
+    *(TaskPage, Task, Problem, CancelBody, RetryBody, QueueBody, Health, Readiness, Index),
 )
 """Those that operations name; what they are made of comes along."""
 

@@ -17,6 +17,7 @@ import uvicorn
 
 from heavylift.core.errors import ConfigError
 from heavylift.http.api import build
+from heavylift.http.transport import Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,7 +52,14 @@ def serve_on(
     """Like `serve`, on a bound socket. `alive` is a pipe whose end of file tells to stop: the parent is gone."""
     app = build(lift, role)
     config = uvicorn.Config(
-        app, lifespan="off", log_config=None, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE
+        app,
+        http=Protocol,
+        proxy_headers=False,
+        lifespan="off",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=GRACE,
     )
     server = _Server(config, app.state.service, announce)
     with contextlib.closing(listener), asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:

@@ -1,4 +1,4 @@
-"""What the handlers share: the application, whether it is stopping, and why its jobs wait."""
+"""What the handlers share: the application, whether it is stopping, and waits that end with it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ import contextlib
 import logging
 import signal
 import threading
-import time
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from heavylift.core.errors import JobNotFinished, StoreError
-from heavylift.core.job import State
+from heavylift.http.deadlines import Deadlines
 from heavylift.http.problems import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+    from collections.abc import AsyncIterator, Callable, Coroutine
     from types import FrameType
 
     from heavylift.app import Heavylift
@@ -40,6 +39,7 @@ class Service:
         self.stopping = asyncio.Event()
         self.when_stopping: set[Callable[[], None]] = set()
         """What open streams want to be called for: one that stayed open would hold up the whole stop."""
+        self.deadlines = Deadlines()
         self._started = False
         self._looked = False
 
@@ -84,7 +84,7 @@ class Service:
         self._looked = True
         self._hear_signals()
         with contextlib.suppress(StoreError):
-            if await self.working():
+            if await self.client.working():
                 return
             log.error(
                 "No worker runs: this API was mounted or included, so its own lifespan never ran. Its jobs are"
@@ -129,10 +129,6 @@ class Service:
 
     # --- looking -----------------------------------------------------------------------------------------------
 
-    async def working(self) -> bool:
-        """Whether any worker is alive."""
-        return any(not status.dead for status in await self.client.workers())
-
     async def settled(self, job_id: str, seconds: float) -> Job:
         """The job, as soon as it is over, or as it is after so many seconds or when the server stops."""
         with contextlib.suppress(JobNotFinished):
@@ -163,19 +159,3 @@ class Service:
         finally:
             working.cancel()
             stopping.cancel()
-
-    async def reasons(self, jobs: Iterable[Job]) -> dict[str, str]:
-        """Why each job that waits does so, by its id."""
-        now = time.time()
-        waiting = [job for job in jobs if job.state is State.QUEUED]
-        found = {job.id: _until(job) for job in waiting if job.run_at > now}
-        due = [job for job in waiting if job.id not in found]
-        if due:
-            paused = {queue.name for queue in await self.client.queues() if queue.paused}
-            otherwise = "waiting its turn" if await self.working() else "no worker"
-            found |= {job.id: "queue paused" if job.queue in paused else otherwise for job in due}
-        return found
-
-
-def _until(job: Job) -> str:
-    return "retrying" if job.failures or job.crashes or job.losses else "scheduled"

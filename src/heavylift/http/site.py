@@ -39,7 +39,7 @@ async def ready(call: Call) -> Response:
     call.service.accepting()
     try:
         async with asyncio.timeout(READY_TIME):
-            working = await call.service.working()
+            working = await call.client.working()
     except TimeoutError:
         message = f"The store did not answer within {READY_TIME:g} s."
         raise StoreUnavailable(message) from None

@@ -20,6 +20,7 @@ from heavylift.core.dependency import Provide, provided
 from heavylift.core.options import Options
 from heavylift.core.task import define
 from heavylift.testing import executor_tasks
+from heavylift.testing.keeping_tasks import tidy_up
 
 if TYPE_CHECKING:
     from heavylift.core.task import Task
@@ -55,6 +56,22 @@ async def linger(ctx: Context, path: str, clean_up: float = 0.0) -> str:
             await asyncio.sleep(clean_up)
         Path(path + ".cleaned").touch()  # noqa: ASYNC240  quick
     return "done"
+
+
+@application.task
+async def tidy_awaiting(ctx: Context, path: str) -> None:
+    """As `tidy`, where each part of the clean-up awaits."""
+    ctx.progress(message="begun")
+    try:
+        await asyncio.sleep(1000)
+    except asyncio.CancelledError:
+        tidy_up(ctx, "handling")
+        await asyncio.sleep(0.05)
+        raise
+    finally:
+        tidy_up(ctx, "cleaning")
+        await asyncio.sleep(0.05)
+        Path(path).write_text("cleaned up")  # noqa: ASYNC240  quick
 
 
 @application.task

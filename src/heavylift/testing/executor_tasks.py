@@ -27,7 +27,8 @@ from heavylift.core.errors import GiveUp, RetryLater, Snooze
 from heavylift.core.options import Options
 from heavylift.core.retry import Retry
 from heavylift.core.task import Task, define
-from heavylift.testing.providing_tasks import TASKS
+from heavylift.testing import keeping_tasks, limit_tasks, providing_tasks
+from heavylift.testing.swallowing import LOOPS
 
 
 class Application:
@@ -48,7 +49,7 @@ class Application:
 
 application = Application()
 task = application.task
-for function in TASKS:
+for function in (*keeping_tasks.TASKS, *limit_tasks.TASKS, *providing_tasks.TASKS):
     task(function)
 
 
@@ -88,12 +89,12 @@ def where(ctx: Context) -> list[int]:
 
 
 @task
-def wait_for(ctx: Context, path: str) -> str:
-    """End when a file is there."""
+def wait_for(ctx: Context, path: str, size: int = 0) -> str:
+    """End when a file is there; the result has `size` bytes more."""
     ctx.progress(message="waiting")
     while not Path(path).exists():
         time.sleep(0.005)
-    return "found"
+    return "found" + size * "d"
 
 
 # --- what fails ----------------------------------------------------------------------------------------------
@@ -334,21 +335,6 @@ def _native(ctx: Context, _path: Path) -> None:
             pass
 
 
-class _Slow:
-    def __del__(self) -> None:
-        for _ in range(2000):
-            pass
-
-
-def _swallow(ctx: Context, path: Path) -> None:
-    try:
-        ctx.progress(message="begun")
-        while True:
-            _Slow()  # nearly all the time is spent where Python swallows exceptions
-    finally:
-        path.write_text("cleaned up")
-
-
 _LOOPS: dict[str, Callable[[Context, Path], Any]] = {
     "spin": _spin,
     "spin in a line": _spin_in_a_line,
@@ -359,7 +345,7 @@ _LOOPS: dict[str, Callable[[Context, Path], Any]] = {
     "catch once": _catch_once,
     "stubborn": _stubborn,
     "native": _native,
-    "swallow": _swallow,
+    **LOOPS,
 }
 
 
@@ -398,7 +384,7 @@ _CHANGES: dict[str, Callable[[], Any]] = {
     "mask": lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1]),
     "output": lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 1),
     "stop signal": lambda: signal.signal(signal.SIGRTMIN + 3, signal.SIG_IGN),
-    "thread": threading.Thread(target=time.sleep, args=(1000,), daemon=True).start,
+    "thread": threading.Thread(target=time.sleep, args=(1000,)).start,
     "trace": lambda: sys.settrace(lambda *_: None),
     "umask": lambda: os.umask(0o11),
 }

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from heavylift.core.errors import DuplicateJob, QueueFull, SubmitError
 from heavylift.core.job import Job, NewEvent, State
 from heavylift.store import Added
 from heavylift.stores.sqlite import facts, rows
-from heavylift.stores.sqlite.batches import insert_many
-from heavylift.stores.sqlite.transaction import OutOfDate, QueueRow, Transaction
+from heavylift.stores.sqlite.transaction import QueueRow, Transaction
 
-INSERT = (
-    "job(id, task, queue, lane, options, args, state, rank, created_at, run_at, attempt, seq, history)",
-    13,
-)
 RATE_WINDOW = 60.0
 """Seconds of the past by which a full queue's rate is judged."""
 LONGEST_WAIT = 300
@@ -25,24 +19,16 @@ option_texts = rows.OptionTexts()
 
 def add(transaction: Transaction, jobs: Sequence[tuple[Job, NewEvent]]) -> list[Added | SubmitError]:
     """Keep new jobs; an answer for each."""
-    quick = not transaction.careful
-    for job, _ in jobs:
-        quick = quick and job.options.unique is None
-        quick = quick and transaction.queue_named(job.queue).max_size is None
-    if quick:
-        _add_quickly(transaction, jobs)
-        return [Added(job, created=True) for job, _ in jobs]
-    return [_add_one(transaction, job, event) for job, event in jobs]
+    return [_add(transaction, job, event) for job, event in jobs]
 
 
-def _add_quickly(transaction: Transaction, jobs: Sequence[tuple[Job, NewEvent]]) -> None:
-    """All at once; that none of them was there before shows in how many were written."""
-    values = [_values(transaction, job, event) for job, event in jobs]
-    if insert_many(transaction.connection, *INSERT, values, ignore=True) != len(jobs):
-        raise OutOfDate
-    for job, _ in jobs:
-        _stands(transaction, job)
-        _keep_large(transaction, job)
+def _add(transaction: Transaction, job: Job, event: NewEvent) -> Added | SubmitError:
+    queue = transaction.queue_named(job.queue)
+    if transaction.careful or job.options.unique is not None or queue.max_size is not None:
+        return _add_one(transaction, job, event)
+    # Whether it was there before shows when all are written.
+    _write(transaction, queue, job, event)
+    return Added(job, created=True)
 
 
 def _add_one(transaction: Transaction, job: Job, event: NewEvent) -> Added | SubmitError:
@@ -59,9 +45,7 @@ def _add_one(transaction: Transaction, job: Job, event: NewEvent) -> Added | Sub
     queue = transaction.queue_named(job.queue)
     if queue.max_size is not None and queue.counts[State.QUEUED] >= queue.max_size:
         return QueueFull(job.queue, queue.max_size, _retry_after(transaction, queue))
-    insert_many(transaction.connection, *INSERT, [_values(transaction, job, event)])
-    _stands(transaction, job)
-    _keep_large(transaction, job)
+    _write(transaction, queue, job, event)
     if unique is not None:
         transaction.connection.execute(
             "INSERT INTO unique_key(job, key) SELECT number, ?2 FROM job WHERE id = ?1", (job.id, unique)
@@ -69,35 +53,26 @@ def _add_one(transaction: Transaction, job: Job, event: NewEvent) -> Added | Sub
     return Added(job, created=True)
 
 
-def _values(transaction: Transaction, job: Job, event: NewEvent) -> tuple[Any, ...]:
-    queue = transaction.queue_named(job.queue)
-    args: bytes | int = job.args if len(job.args) <= rows.INLINE else len(job.args)
-    state = rows.DUE if job.run_at <= transaction.now else rows.SCHEDULED
-    history = facts.fact(job.seq, job.created_at, event)
-    rank = rows.rank(job.run_at, job.options.priority)
-    options = option_texts(job.options)
-    lane = transaction.lane(queue, rows.PLACES[job.options.run_in])
-    return (
-        *(job.id, job.task, queue.number, lane.number, options, args, state, rank),
-        *(job.created_at, job.run_at, job.attempt, job.seq, history),
+def _write(transaction: Transaction, queue: QueueRow, job: Job, event: NewEvent) -> None:
+    """Write a job, count it, and have it found."""
+    options, args, created_at, run_at = job.options, job.args, job.created_at, job.run_at
+    large, due = len(args) > rows.INLINE, run_at <= transaction.now
+    place = rows.PLACES[options.run_in]
+    lane = transaction.lane(queue, place)
+    transaction.insert_job(
+        (
+            *(job.id, job.task, queue.number, lane.number, option_texts(options), len(args) if large else args),
+            *(rows.DUE if due else rows.SCHEDULED, rows.rank(run_at, options.priority)),
+            *(created_at, run_at, job.attempt, job.seq, facts.fact(job.seq, created_at, event)),
+        )
     )
-
-
-def _stands(transaction: Transaction, job: Job) -> None:
-    """Count a job that was written, and have it found."""
-    queue = transaction.queue_named(job.queue)
-    due = job.run_at <= transaction.now
     queue.moved(None, rows.DUE)
     transaction.changed = True
     if due:
-        transaction.becomes_due(queue, rows.PLACES[job.options.run_in])
-
-
-def _keep_large(transaction: Transaction, job: Job) -> None:
-    if len(job.args) > rows.INLINE:
+        transaction.becomes_due(queue, place)
+    if large:
         transaction.connection.execute(
-            "INSERT INTO large(job, name, value) SELECT number, 'args', ?2 FROM job WHERE id = ?1",
-            (job.id, job.args),
+            "INSERT INTO large(job, name, value) SELECT number, 'args', ?2 FROM job WHERE id = ?1", (job.id, args)
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from heavylift.core.job import Job, State
+from heavylift.core.job import Draft, Job, State, filled
 from heavylift.core.options import RESERVED, Slots
 from heavylift.store import LeaseLost
 from heavylift.stores.sqlite import facts, rows
@@ -136,8 +136,8 @@ def _begun(
         args, checkpoint, _ = rows.whole(transaction.connection, number, args, checkpoint, None)
     rest = rows.more_of(more)
     parsed = rows.options_of(options)
-    job = rows.filled(
-        rows.Draft(
+    job = filled(
+        Draft(
             name,
             task,
             args,

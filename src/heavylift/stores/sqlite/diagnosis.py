@@ -139,11 +139,10 @@ def _disk(folder: Path) -> Finding:
 def _connections(path: Path) -> Finding:
     """An SQLite file has no budget of connections, but who has it open explains much."""
     names = [f"{name} ({pid})" for pid, name in users(path)]
-    return ok(
-        "connections",
-        f"open in {len(names)} other {'process' if len(names) == 1 else 'processes'}"
-        + (f": {', '.join(sorted(names))}" if names else ""),
-    )
+    if not names:
+        return ok("connections", "open in no other process")
+    count = "1 other process" if len(names) == 1 else f"{len(names)} other processes"
+    return ok("connections", f"open in {count}: {', '.join(sorted(names))}")
 
 
 def users(path: Path) -> Iterator[tuple[int, str]]:

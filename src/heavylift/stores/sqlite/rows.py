@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass, make_dataclass
+from dataclasses import asdict, is_dataclass
 from functools import lru_cache
 from typing import Any
 
 from pydantic_core import from_json, to_json
 
 from heavylift.core import options as core_options
-from heavylift.core.job import CancelRequest, Error, Job, Progress, State, Stopped
+from heavylift.core.job import CancelRequest, Draft, Error, Job, Progress, State, Stopped, filled
 from heavylift.core.options import Options, RunIn
 
 BLOCKED, SCHEDULED, DUE, RUNNING, SUCCEEDED, FAILED, CANCELLED = range(7)
@@ -66,18 +66,6 @@ def rank(run_at: float, priority: int) -> float:
 Held = tuple[int, int, int, int]
 """What a process remembers of a job that it claimed: (number, queue, attempt, seq). It is enough to settle the job
 without reading it first, as long as `seq` says that nobody wrote it since."""
-
-Draft: Any = make_dataclass("Draft", [item.name for item in fields(Job)], slots=True, eq=False)
-"""A job whose fields are being filled."""
-
-
-def filled(draft: Any) -> Job:
-    """The job that a draft has become. `Job(…)` takes ten times as long: a frozen dataclass sets its slots one by one
-    through `object.__setattr__`, while a draft has the same slots and is not frozen.
-    """
-    draft.__class__ = Job
-    job: Job = draft
-    return job
 
 
 def job_of(connection: sqlite3.Connection, row: Sequence[Any]) -> Job:

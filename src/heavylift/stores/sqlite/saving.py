@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from heavylift.core.errors import DuplicateJob
 from heavylift.core.event import PROGRESS
 from heavylift.core.job import Change, NewEvent, State
 from heavylift.stores.sqlite import facts, rows
@@ -29,6 +30,8 @@ READ = (
     " FROM job WHERE id IN (SELECT value FROM json_each(?))"
 )
 INSERT_EVENT = "INSERT INTO event(job, seq, kind, at, data) VALUES (?, ?, ?, ?, ?)"
+HOLDER = "SELECT id FROM job WHERE number = (SELECT job FROM unique_key WHERE key = ?)"
+KEEP_KEY = "INSERT INTO unique_key VALUES (?, ?) ON CONFLICT (job) DO NOTHING"
 THIN = (
     "DELETE FROM event WHERE job = ?1 AND seq IN (SELECT seq FROM"
     " (SELECT seq, row_number() OVER (ORDER BY seq) AS place FROM event WHERE job = ?1 AND kind = 'progress')"
@@ -58,8 +61,8 @@ class Current:
 
 def save(
     transaction: Transaction, changes: Sequence[Change], held: dict[str, Held], mine: Mapping[str, Mapping[str, int]]
-) -> list[int | None]:
-    """Write changes; the new `seq` of each, or None for one that was refused.
+) -> list[int | DuplicateJob | None]:
+    """Write changes; the new `seq` of each, None for one that was refused, DuplicateJob for one whose key is taken.
 
     `held`: jobs that this process claimed. `mine`: see `_is_dead`.
     """
@@ -133,15 +136,18 @@ def _save_carefully(
     changes: Sequence[Change],
     dead: set[tuple[str, int]],
     mine: Mapping[str, Mapping[str, int]],
-) -> list[int | None]:
+) -> list[int | DuplicateJob | None]:
     names = rows.text_of(list({change.id for change in changes}))
     found = (Current(*row) for row in transaction.connection.execute(READ, (names,)).fetchall())
     jobs = {job.id: job for job in found}
-    answers: list[int | None] = []
+    answers: list[int | DuplicateJob | None] = []
     for change in changes:
         job = jobs.get(change.id)
         if job is None or _refused(change, job, dead, mine):
             answers.append(None)
+            continue
+        if (duplicate := _duplicate(transaction, change, job)) is not None:
+            answers.append(duplicate)
             continue
         _write(transaction, job, change)
         answers.append(job.seq)
@@ -153,18 +159,29 @@ def _refused(change: Change, job: Current, dead: set[tuple[str, int]], mine: Map
     if rows.STATES[job.state] is not change.state or job.attempt != change.attempt:
         return True
     decides = change.fields.get("state") is State.QUEUED or "cancel" in change.fields
-    if decides and job.cancel is not None and not change.knows_cancel:
+    if decides and rows.cancel_of(job.cancel) != change.knows_cancel:
         return True
     return job.state == rows.RUNNING and _is_dead(job, dead, mine)
 
 
+def _duplicate(transaction: Transaction, change: Change, job: Current) -> DuplicateJob | None:
+    """Of a job that is over and to be queued: who has its unique key."""
+    if change.fields.get("state") is not State.QUEUED or not change.state.final:
+        return None
+    unique = rows.options_of(job.options).unique
+    holder = None if unique is None else transaction.connection.execute(HOLDER, (unique,)).fetchone()
+    return None if unique is None or holder is None else DuplicateJob(unique, holder[0])
+
+
 def _is_dead(job: Current, dead: set[tuple[str, int]], mine: Mapping[str, Mapping[str, int]]) -> bool:
     """Whether it is this process that lost the job: it beats as the worker that holds it (`mine["beats"]`: worker to
-    epoch), was declared dead, and did not get the job back from a sweep of its own (`mine["swept"]`: job to attempt).
+    epoch), this epoch was declared dead or another followed it, and no sweep of its own (`mine["swept"]`: job to
+    attempt) gave it the job back.
     """
-    if job.worker is None or job.epoch is None or (job.worker, job.epoch) not in dead:
+    epoch = None if job.worker is None else mine["beats"].get(job.worker)
+    if job.worker is None or job.epoch is None or epoch is None or mine["swept"].get(job.id) == job.attempt:
         return False
-    return mine["beats"].get(job.worker) == job.epoch and mine["swept"].get(job.id) != job.attempt
+    return epoch > job.epoch or (epoch == job.epoch and (job.worker, job.epoch) in dead)
 
 
 def _write(transaction: Transaction, job: Current, change: Change) -> None:
@@ -223,8 +240,8 @@ def _moved(transaction: Transaction, job: Current, state: State) -> dict[str, An
             after = rows.DUE
             transaction.becomes_due(queue, rows.PLACES[options.run_in])
         if options.unique is not None:
-            values = (job.number, options.unique)
-            transaction.connection.execute("INSERT OR IGNORE INTO unique_key VALUES (?, ?)", values)
+            # One that comes from its run has it already.
+            transaction.connection.execute(KEEP_KEY, (job.number, options.unique))
     elif state.final:
         transaction.ended = True
         transaction.connection.execute("DELETE FROM unique_key WHERE job = ?", (job.number,))

@@ -131,7 +131,18 @@ CREATE INDEX lane_claimable ON lane(place, served) WHERE ready = 1 AND open = 1;
 CREATE INDEX lane_served ON lane(served);
 """
 
-MIGRATIONS = (FIRST, PLACES)
+QUESTIONS = """
+-- Questions about running jobs, such as where their code is, and the answers of their workers; for some seconds each.
+CREATE TABLE question(
+    id TEXT PRIMARY KEY,
+    job INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    expires_at REAL NOT NULL,
+    answer BLOB
+);
+"""
+
+MIGRATIONS = (FIRST, PLACES, QUESTIONS)
 
 
 def version(connection: sqlite3.Connection) -> int:

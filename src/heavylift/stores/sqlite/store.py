@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from heavylift.core.errors import JobPruned, StoreUnavailable, SubmitError
+from heavylift.core.errors import DuplicateJob, JobPruned, StoreUnavailable, SubmitError
 from heavylift.core.event import Event
 from heavylift.core.finding import Finding
 from heavylift.core.job import Change, Job, NewEvent
@@ -23,6 +23,7 @@ from heavylift.store import (
     Mailbox,
     Page,
     Query,
+    Question,
     Queue,
     Retention,
     Schema,
@@ -30,7 +31,18 @@ from heavylift.store import (
     WorkerRecord,
     WorkerStatus,
 )
-from heavylift.stores.sqlite import adding, claiming, diagnosis, memory, pruning, reading, saving, settings, workers
+from heavylift.stores.sqlite import (
+    adding,
+    claiming,
+    diagnosis,
+    memory,
+    pruning,
+    questions,
+    reading,
+    saving,
+    settings,
+    workers,
+)
 from heavylift.stores.sqlite.opened import Opened
 from heavylift.stores.sqlite.rows import Held
 from heavylift.stores.sqlite.url import parse
@@ -41,6 +53,8 @@ T = TypeVar("T")
 
 SLICE = 50
 """Rows that are read in one turn of the event loop."""
+ROW = 8192
+"""Bytes of arguments that take as long to write as a job without."""
 REMEMBERED = 50_000
 """Claimed jobs of which it is remembered where they stand; the others are read before they are settled."""
 
@@ -91,9 +105,11 @@ class SqliteStore:
 
     async def add(self, jobs: Sequence[tuple[Job, NewEvent]]) -> list[Added | SubmitError]:
         """Keep new queued jobs, each with its first event, in order."""
-        parts = _parts(jobs)
         writer = self._open_now().writer
-        answers = [await writer.call(partial(adding.add, jobs=part), len(part)) for part in parts]
+        if len(jobs) <= LARGEST:
+            return await writer.call(partial(adding.add, jobs=jobs), _rows(jobs))
+        parts = _parts(jobs)
+        answers = [await writer.call(partial(adding.add, jobs=part), _rows(part)) for part in parts]
         return [answer for part in answers for answer in part]
 
     async def claim(self, worker: str, epoch: int, slots: Slots, queues: Sequence[str] = ()) -> list[Job]:
@@ -116,10 +132,14 @@ class SqliteStore:
         claim = partial(claiming.claim, worker=worker, epoch=epoch, slots=slots, queues=queues, held=self._held)
         return await self._open_now().writer.call(claim, sum(slots))
 
-    async def save(self, changes: Sequence[Change]) -> list[int | None]:
+    async def held(self, worker: str, epoch: int) -> dict[str, int]:
+        """Which running jobs this epoch of the worker holds, by id, with their attempt."""
+        return await self._open_now().scan(lambda connection: workers.held(connection, worker, epoch))
+
+    async def save(self, changes: Sequence[Change]) -> list[int | DuplicateJob | None]:
         """Write changes with their events; each answer is the job's new `seq`, or None for a refused one."""
         writer = self._open_now().writer
-        answers: list[int | None] = []
+        answers: list[int | DuplicateJob | None] = []
         for part in _parts(changes):
             answers += await writer.call(
                 partial(saving.save, changes=part, held=self._held, mine=self._mine), len(part)
@@ -131,8 +151,23 @@ class SqliteStore:
         """Renew the worker's lease for `lease` seconds and bring back its mailbox."""
         mailbox = await self._open_now().writer.call(lambda transaction: workers.beat(transaction, worker, lease))
         if mailbox.alive:
+            if self._mine["beats"].get(worker.id, worker.epoch) != worker.epoch:
+                self._held.clear()  # what the epoch before claimed is not this one's
             self._mine["beats"][worker.id] = worker.epoch
         return mailbox
+
+    async def ask(self, question: Question, lasts: float) -> str | None:
+        """Ask the worker that runs an attempt where its code is; the id of the answer."""
+        return await self._open_now().writer.call(lambda transaction: questions.ask(transaction, question, lasts))
+
+    async def answer(self, answers: Mapping[str, bytes]) -> None:
+        """Keep answers, by the ids of their questions."""
+        await self._open_now().writer.call(lambda transaction: questions.answer(transaction, answers))
+
+    async def answered(self, question: str) -> bytes | None:
+        """The answer to a question, if there is one."""
+        now = self._clock.wall()
+        return await self._open_now().read(lambda connection: questions.answered(connection, question, now))
 
     async def retire(self, worker: str, epoch: int) -> None:
         """A worker that stops says good-bye."""
@@ -140,9 +175,11 @@ class SqliteStore:
 
     async def sweep(self, worker: str, *, others: bool) -> list[Job]:
         """Declare workers dead, and return up to 200 running jobs whose worker is dead or unknown."""
-        found = await self._open_now().writer.call(
-            lambda transaction: workers.sweep(transaction, worker, others=others)
-        )
+        opened, now = self._open_now(), self._clock.monotonic()
+        # A look first, which takes no turn: nearly always there is nothing to do.
+        if not await opened.read(lambda connection: workers.is_to_sweep(connection, worker, now, others=others)):
+            return []
+        found = await opened.writer.call(lambda transaction: workers.sweep(transaction, worker, others=others))
         self._mine["swept"] = {job.id: job.attempt for job in found}
         return found
 
@@ -258,6 +295,11 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+def _rows(jobs: Sequence[tuple[Job, NewEvent]]) -> int:
+    """As how many plain rows these count, so that large ones are written in the thread, and few of them together."""
+    return len(jobs) + sum([len(job.args) for job, _ in jobs]) // ROW
 
 
 def _parts(items: Sequence[T]) -> list[Sequence[T]]:

@@ -7,11 +7,15 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import random
+from typing import Any
 
 from heavylift.core.job import State
 from heavylift.core.options import serves
+from heavylift.stores.sqlite.batches import insert_many
 from heavylift.stores.sqlite.rows import STATES
 
+JOB = "job(id, task, queue, lane, options, args, state, rank, created_at, run_at, attempt, seq, history)"
+"""What is written of a new job."""
 COUNTERS = tuple(State)
 _SELECT = (
     "SELECT number, name, paused, concurrency, max_size, blocked, queued, running, succeeded, failed, cancelled"
@@ -76,7 +80,7 @@ class QueueRow:
 class Transaction:
     """The connection inside BEGIN … COMMIT. `careful`: no short cut is taken that could turn out to be wrong."""
 
-    connection: sqlite3.Connection
+    _connection: sqlite3.Connection
     now: float
     monotonic: float
     careful: bool
@@ -94,6 +98,25 @@ class Transaction:
     """Called when all is written."""
     _by_number: dict[int, QueueRow] = field(default_factory=dict)
     _by_name: dict[str, QueueRow] = field(default_factory=dict)
+    _new_jobs: list[tuple[Any, ...]] = field(default_factory=list)
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection, to which all that was written so far is known."""
+        if self._new_jobs:
+            self._insert_jobs()
+        return self._connection
+
+    def insert_job(self, values: tuple[Any, ...]) -> None:
+        """Write a new job's row of JOB, in one statement with those of other operations. Raises OutOfDate later on,
+        when one of them turns out to be there already.
+        """
+        self._new_jobs.append(values)
+
+    def _insert_jobs(self) -> None:
+        rows, self._new_jobs = self._new_jobs, []
+        if insert_many(self._connection, JOB, len(rows[0]), rows, ignore=True) != len(rows):
+            raise OutOfDate
 
     def queue(self, number: int) -> QueueRow:
         """The queue of that number."""

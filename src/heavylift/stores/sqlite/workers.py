@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pydantic_core import from_json
 
 from heavylift.core.job import Job
 from heavylift.store import CancelOrder, Mailbox, WorkerRecord, WorkerStatus
-from heavylift.stores.sqlite import rows
+from heavylift.stores.sqlite import questions, rows
 from heavylift.stores.sqlite.transaction import Transaction
 
 RETURNED = 200
@@ -37,6 +38,7 @@ NEXT_HOLDER = (
     "SELECT worker, epoch FROM job INDEXED BY job_running"
     " WHERE state = 3 AND (worker, epoch) > (?, ?) ORDER BY worker, epoch LIMIT 1"
 )
+HELD = "SELECT id, attempt FROM job INDEXED BY job_running WHERE state = 3 AND worker = ? AND epoch = ?"
 ORPHANS = f"SELECT {rows.COLUMNS} FROM job INDEXED BY job_running WHERE state = 3 AND worker = ? AND epoch = ? LIMIT ?"
 
 
@@ -57,7 +59,9 @@ def beat(transaction: Transaction, worker: WorkerRecord, lease: float) -> Mailbo
         request = rows.cancel_of(cancel)
         if request is not None:
             orders.append(CancelOrder(name, attempt, request))
-    return Mailbox(alive=True, cancels=tuple(orders))
+    return Mailbox(
+        alive=True, cancels=tuple(orders), questions=questions.open_ones(transaction, worker.id, worker.epoch)
+    )
 
 
 def retire(transaction: Transaction, worker: str, epoch: int) -> None:
@@ -67,7 +71,7 @@ def retire(transaction: Transaction, worker: str, epoch: int) -> None:
 
 def sweep(transaction: Transaction, worker: str, *, others: bool) -> list[Job]:
     """Declare the dead, and return jobs that nobody who lives holds."""
-    for name in list(_dying(transaction, worker, others=others)):
+    for name in list(_dying(transaction.connection, worker, transaction.monotonic, others=others)):
         transaction.connection.execute("UPDATE worker SET died_at = ? WHERE id = ?", (transaction.now, name))
     found: list[Job] = []
     for holder, epoch in holders(transaction.connection):
@@ -79,6 +83,13 @@ def sweep(transaction: Transaction, worker: str, *, others: bool) -> list[Job]:
     return found
 
 
+def is_to_sweep(connection: sqlite3.Connection, worker: str, monotonic: float, *, others: bool) -> bool:
+    """Whether a sweep would declare or return anything."""
+    if next(_dying(connection, worker, monotonic, others=others), None) is not None:
+        return True
+    return any(not _lives(connection, *holder) for holder in holders(connection))
+
+
 def holders(connection: sqlite3.Connection) -> Iterator[tuple[str, int]]:
     """Each (worker, epoch) that some running job names; one look into the index for each, whatever they hold."""
     last: tuple[str, int] | None = ("", -1)
@@ -86,6 +97,11 @@ def holders(connection: sqlite3.Connection) -> Iterator[tuple[str, int]]:
         last = connection.execute(NEXT_HOLDER, last).fetchone()
         if last is not None:
             yield last
+
+
+def held(connection: sqlite3.Connection, worker: str, epoch: int) -> dict[str, int]:
+    """The running jobs of one holder: id to attempt."""
+    return dict(connection.execute(HELD, (worker, epoch)).fetchall())
 
 
 def statuses(connection: sqlite3.Connection, wall: float, monotonic: float) -> list[WorkerStatus]:
@@ -107,16 +123,23 @@ def statuses(connection: sqlite3.Connection, wall: float, monotonic: float) -> l
     return sorted(found, key=lambda status: (status.worker.started_at, status.worker.id))
 
 
-def _dying(transaction: Transaction, worker: str, *, others: bool) -> Iterator[str]:
-    for name, boot, namespace, pid, started, beat_at, lease in transaction.connection.execute(
+def _dying(connection: sqlite3.Connection, worker: str, monotonic: float, *, others: bool) -> Iterator[str]:
+    here = (boot_id(), pid_namespace())
+    others = others and not _was_away(connection, worker, monotonic)
+    for name, boot, namespace, pid, started, beat_at, lease in connection.execute(
         "SELECT id, boot_id, pid_namespace, pid, process_started, beat_at, lease FROM worker"
         " WHERE died_at IS NULL AND id <> ?",
         (worker,),
     ).fetchall():
-        over = _over(boot, beat_at, lease, transaction.monotonic)
-        gone = (boot, namespace) == (boot_id(), pid_namespace()) and process_started(pid) != started
-        if gone or (others and over):
+        gone = (boot, namespace) == here and process_started(pid) != started
+        if gone or (others and _over(boot, beat_at, lease, monotonic)):
             yield name
+
+
+def _was_away(connection: sqlite3.Connection, worker: str, monotonic: float) -> bool:
+    """Whether a worker has not beaten for half of its lease: then it was away itself, and knows nothing of others."""
+    found = connection.execute("SELECT boot_id, beat_at, lease FROM worker WHERE id = ?", (worker,)).fetchone()
+    return found is not None and _over(found[0], found[1], found[2] / 2, monotonic)
 
 
 def _over(boot: str, beat_at: float, lease: float, monotonic: float) -> bool:
@@ -131,6 +154,7 @@ def _lives(connection: sqlite3.Connection, worker: str, epoch: int) -> bool:
     return found is not None
 
 
+@cache
 def boot_id() -> str:
     """The kernel's name of this boot."""
     with suppress(OSError):
@@ -138,6 +162,7 @@ def boot_id() -> str:
     return ""
 
 
+@cache
 def pid_namespace() -> str:
     """The kernel's name of the space in which this process's pid counts."""
     with suppress(OSError):

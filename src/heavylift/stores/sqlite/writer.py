@@ -3,7 +3,8 @@
 Two ways to write. *In a thread*: the event loop never waits for the disk or for other processes; each step of a
 statement may wait for the interpreter lock there, so operations are few statements of many rows. *Inline*: on the
 loop's own thread, which saves two wake-ups of a thread for each call; the thread then only waits for turns. A web
-process writes small operations inline while nobody else writes, and all others in the thread.
+process writes small operations inline while nobody else writes, those of one turn of the loop together, and all others
+in the thread.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class Call:
     future: asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop
     since: float = field(default_factory=time.monotonic)
+    timer: asyncio.TimerHandle | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -75,7 +77,7 @@ class Writer:
         self._committed = committed
         waits_for_disk = location.synchronous == "full"
         self._inline = inline and not waits_for_disk
-        self._at_once = 0 if waits_for_disk else LARGEST if inline else SMALL
+        self._small = 0 if waits_for_disk else SMALL
         self._connection = connect(location)
         self._connection.execute("PRAGMA wal_autocheckpoint=0").close()
         never_wait(self._connection)
@@ -83,6 +85,7 @@ class Writer:
         # Held from before the turn is taken until it is given back.
         self._busy = threading.Lock()
         self._waiting: deque[Call] = deque()
+        self._gathered: deque[Call] = deque()
         self._changing = threading.Lock()
         self._signal: SimpleQueue[None] = SimpleQueue()
         self._closing = False
@@ -92,34 +95,41 @@ class Writer:
 
     async def call(self, operation: Operation[Result], rows: int = 1) -> Result:
         """Write, and return what the operation returns; raises what it raises, and StoreUnavailable."""
-        if rows <= self._at_once and not self._closing and not self._waiting and self._busy.acquire(blocking=False):
-            answer = self._call_now(operation)
-            if answer is not None:
-                return cast("Result", _returned(answer[0]))
+        free = self._inline and rows <= LARGEST and not self._closing and not self._waiting
+        if free and self._busy.acquire(blocking=False):
+            answers = self._write_now([operation])
+            if answers is not None:
+                return cast("Result", _returned(answers[0]))
         loop = asyncio.get_running_loop()
         call = Call(operation, rows, loop.create_future(), loop)
         with self._changing:
             if self._closing:
                 message = f"The store {self._path} is closed."
                 raise StoreUnavailable(message)
-            self._waiting.append(call)
-        self._signal.put(None)
-        timer = loop.call_later(PATIENCE, self._give_up, call)
-        try:
-            return cast("Result", _returned(await call.future))
-        finally:
-            timer.cancel()
+            gathers = not self._inline and rows <= self._small and not self._waiting
+            if gathers and (not self._gathered or self._gathered[0].loop is loop):
+                self._gathered.append(call)
+                if len(self._gathered) == 1:
+                    loop.call_soon(self._write_gathered)
+            else:
+                self._wait([call])
+        return cast("Result", _returned(await call.future))
 
     def close(self) -> None:
         """Write what waits, then let go of the file."""
         with self._changing:
             self._closing = True
+            self._waiting += self._gathered
+            self._gathered.clear()
         self._signal.put(None)
         self._thread.join(PATIENCE)
         self._checkpoints.close()
+        written = self._busy.acquire(timeout=PATIENCE)  # the loop may be writing its last group
         with suppress(sqlite3.Error):
             self._connection.close()
         self._turn.close()
+        if written:
+            self._busy.release()
 
     def abandon(self) -> None:
         """In a child after a fork: let go of the turn, which it shares; touch nothing else of the parent's."""
@@ -128,24 +138,44 @@ class Writer:
 
     # --- the way of one group -----------------------------------------------------------------------------------
 
-    def _call_now(self, operation: Operation[Result]) -> tuple[Result | Exception] | None:
-        """Write on this thread if the turn is free at once, else None; `_busy` is held on entry."""
-        transaction = None
+    def _wait(self, calls: Sequence[Call]) -> None:
+        """Leave calls to the thread, for as long as their patience lasts; `_changing` is held."""
+        for call in calls:
+            call.timer = call.loop.call_later(PATIENCE, self._give_up, call)
+        self._waiting.extend(calls)
+        self._signal.put(None)
+
+    def _write_gathered(self) -> None:
+        """Write what was asked for in this turn of the loop as one transaction, on its thread if nobody else writes."""
+        with self._changing:
+            if not self._gathered:
+                return  # the store is being closed, and the thread has it
+            free = not self._waiting and self._busy.acquire(blocking=False)
+            group = _group(self._gathered)
+            if self._gathered:
+                self._gathered[0].loop.call_soon(self._write_gathered)
+        answers = self._write_now([call.operation for call in group]) if free else None
+        if answers is None:
+            with self._changing:
+                self._wait(group)
+        else:
+            _settle(list(zip(group, answers, strict=True)))
+
+    def _write_now(self, operations: Sequence[Operation[Any]]) -> list[Any] | None:
+        """Write on this thread if the turn is free at once, else None; `_busy` is held on entry, and given back."""
         try:
             if not self._turn.take_now():
                 return None
             try:
-                answers, transaction = self._answers([operation])
-            except sqlite3.Error as error:
-                if is_busy(error):
-                    return None
-                return (translated(error, self._path),)
+                answers, transaction = self._answers(operations)
             finally:
                 self._turn.give_back()
             self._done(transaction)
+        except Exception as error:  # noqa: BLE001  whatever it is, the callers are told
+            return None if is_busy(error) else [translated(error, self._path)] * len(operations)
         finally:
             self._busy.release()
-        return (answers[0],)
+        return answers
 
     def _run(self) -> None:
         """The thread: waits for calls and for turns, and writes unless that is done inline."""
@@ -198,17 +228,14 @@ class Writer:
 
     def _write_group(self, written: Written) -> None:
         """Write some of what waits as one transaction."""
-        group, size = written.group, 0
         with self._changing:
-            while self._waiting and size < LARGEST:
-                group.append(self._waiting.popleft())
-                size += group[-1].rows
+            group = written.group = _group(self._waiting)
         if not group:
             return
         try:
             written.answers, written.transaction = self._answers([call.operation for call in group])
         except Exception as error:  # noqa: BLE001  whatever it is, the callers are told
-            written.busy = isinstance(error, sqlite3.Error) and is_busy(error)
+            written.busy = is_busy(error)
             if written.busy:
                 self._wait_on(group)
             written.answers = [translated(error, self._path)] * len(group)
@@ -293,9 +320,20 @@ class Writer:
         _settle([(call, StoreUnavailable(message))])
 
 
+def _group(calls: deque[Call]) -> list[Call]:
+    """Take what goes into one transaction."""
+    group, size = [], 0
+    while calls and size < LARGEST:
+        group.append(calls.popleft())
+        size += group[-1].rows
+    return group
+
+
 def _settle(pairs: Sequence[tuple[Call, Any]]) -> None:
     """Give callers their answers, on their own loop's thread; one that left gets none."""
     for call, answer in pairs:
+        if call.timer is not None:
+            call.timer.cancel()
         if not call.future.done():
             call.future.set_result(answer)
 

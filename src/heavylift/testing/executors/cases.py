@@ -16,7 +16,7 @@ import pytest
 
 from heavylift.core.job import Job, Progress, State
 from heavylift.core.options import Options, RunIn
-from heavylift.core.outcome import Outcome
+from heavylift.core.outcome import Interrupted, Outcome
 from heavylift.executor import Ability, Checkpoint, Executor, LogLines, Report
 
 PATIENCE = 30.0
@@ -111,6 +111,13 @@ class ExecutorSuite:
         body = json.dumps(args).encode()
         record = Job(f"job-{next(self._numbers)}", task, body, options, State.RUNNING, 0.0, 0.0, attempt=1)
         return Attempt(executor, replace(record, **fields))
+
+    async def ended(self, executor: Executor, task: str, *, job: dict[str, Any] | None = None, **args: Any) -> Outcome:
+        """The outcome of a task. On a busy machine it may be handed back before its start: then it is given again."""
+        while True:
+            outcome = await self.give(executor, task, job=job, **args).outcome()
+            if outcome != Interrupted("not started"):
+                return outcome
 
     def needs_function(self) -> None:
         """Skip a case whose code does not await: on a loop it blocks everything, and hears of no stop."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from typing import Any
 
 import pytest
@@ -14,6 +15,9 @@ from heavylift.core.job import Progress
 from heavylift.core.outcome import Failed, Snoozed, Succeeded
 from heavylift.executor import Ability, LogLines
 from heavylift.testing.executors.cases import ExecutorSuite, until
+
+FLOOD = int(os.environ.get("HEAVYLIFT_TEST_PROGRESS_CALLS", "20000"))
+"""A million takes ten seconds on an idle machine."""
 
 
 class EndsCases(ExecutorSuite):
@@ -120,6 +124,15 @@ class EndsCases(ExecutorSuite):
             assert outcome.error.message
             assert isinstance(await self.give(executor, "give").outcome(), Succeeded)
 
+    async def test_an_exception_whose_text_is_endless_is_cut(self) -> None:
+        async with self.running(concurrency=1) as executor:
+            outcome = await self.give(executor, "raise_large", size=50 << 20).outcome()
+            assert isinstance(outcome, Failed)
+            assert len(outcome.error.message) < 10_000
+            assert len(outcome.error.traceback or "") < 40_000
+            assert "characters left out" in outcome.error.message
+            assert isinstance(await self.give(executor, "give").outcome(), Succeeded)
+
     @pytest.mark.parametrize("what", ["object", "nan", "generator", "coroutine", "surrogate", "cycle"])
     async def test_a_result_that_is_no_json_fails(self, what: str) -> None:
         async with self.running(concurrency=1) as executor:
@@ -128,9 +141,12 @@ class EndsCases(ExecutorSuite):
             assert (outcome.error.code, outcome.retryable) == ("unserialisable-result", False)
             assert isinstance(await self.give(executor, "give").outcome(), Succeeded)
 
-    async def test_a_result_that_is_too_large_fails(self) -> None:
+    @pytest.mark.parametrize("size", [(1 << 20) - 1, 50 << 20])
+    async def test_a_result_that_is_too_large_fails(self, size: int) -> None:
         async with self.running(concurrency=1) as executor:
-            outcome = await self.give(executor, "give_large", size=50 << 20).outcome()
+            fits = await self.give(executor, "give_large", size=(1 << 20) - 2).outcome()
+            assert isinstance(fits, Succeeded)  # with its quotation marks it takes all that there is
+            outcome = await self.give(executor, "give_large", size=size).outcome()
             assert isinstance(outcome, Failed)
             assert (outcome.error.code, outcome.retryable) == ("result-too-large", False)
             assert isinstance(await self.give(executor, "give").outcome(), Succeeded)
@@ -202,6 +218,30 @@ class EndsCases(ExecutorSuite):
             assert 0 < len(attempt.lines) < 12
             assert dropped == 100 - len(attempt.lines)
             assert sum(report.size for report in reports) <= 6_000
+
+    async def test_a_flood_of_progress_is_twenty_reports_a_second_and_the_last_value(self) -> None:
+        async with self.running(concurrency=1) as executor:
+            attempt = self.give(executor, "flood", what="progress", calls=FLOOD)
+            outcome = await asyncio.wait_for(asyncio.shield(attempt.future), 600)
+            if Ability.KILL not in executor.lacks:
+                assert len(attempt.progress) <= 20 * outcome.usage.wall + 3, outcome
+            assert attempt.progress[-1] == FLOOD
+
+    async def test_steady_progress_is_not_told_more_often_than_that(self) -> None:
+        async with self.running(concurrency=1) as executor:
+            attempt = self.give(executor, "count", to=150, pause=0.01)
+            outcome = await attempt.outcome()
+            if Ability.KILL not in executor.lacks:
+                assert len(attempt.progress) <= 20 * outcome.usage.wall + 3, outcome
+            assert attempt.progress[-1] == 150
+
+    async def test_a_flood_of_lines_is_as_much_as_the_limit_and_a_count(self) -> None:
+        async with self.running(concurrency=1) as executor:
+            attempt = self.give(executor, "flood", what="log", calls=20_000, size=1000)
+            assert isinstance(await attempt.outcome(), Succeeded)
+            kept, reports = len(attempt.lines), attempt.of(LogLines)
+            assert kept + sum(report.dropped for report in reports) == 20_000
+            assert 0.9 < sum(report.size for report in reports) / (1 << 20) < 1.01
 
     async def test_reports_of_all_kinds_keep_their_order(self) -> None:
         async with self.running() as executor:

@@ -78,6 +78,23 @@ class SharedCases(ExecutorSuite):
             assert isinstance(await alone[0].outcome(), Crashed)
             assert isinstance(await alone[1].outcome(), Succeeded)
 
+    async def test_a_fork_bomb_is_killed_with_its_host_and_charged_when_it_is_alone(self, tmp_path: Path) -> None:
+        async with self.running(processes=20) as executor:
+            neighbour = self.neighbour(executor, tmp_path / "go")
+            await neighbour.begun()
+            given: dict[str, Any] = {"path": str(tmp_path / "survived"), "how": "group", "rounds": 8}
+            bomb = self.give(executor, "bomb", **given)
+            for attempt in (bomb, neighbour):
+                outcome = await attempt.outcome()
+                assert isinstance(outcome, Interrupted), outcome
+                assert outcome.suspect
+            alone = self.give(executor, "bomb", **given, job={"suspected": True, "grace": 0.2})
+            outcome = await alone.outcome()
+            assert isinstance(outcome, Failed)
+            assert outcome.error.code == "process-limit"
+            assert not (tmp_path / "survived").exists()
+            assert isinstance(await self.give(executor, "give").outcome(), Succeeded)
+
     async def test_one_that_was_alone_by_chance_is_charged(self) -> None:
         async with self.running() as executor:
             outcome = await self.give(executor, "die", how="segfault").outcome()

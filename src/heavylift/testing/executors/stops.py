@@ -13,7 +13,7 @@ from heavylift.core.outcome import Cancelled, Failed, Interrupted, Succeeded, Ti
 from heavylift.executor import Ability, StopReason
 from heavylift.testing.executors.cases import Attempt, ExecutorSuite, alive, until
 
-SOFT = ["spin", "spin in a line", "sleep", "report", "swallow"]
+SOFT = ["spin", "spin in a line", "sleep", "report", "swallow", "callback", "thread", "import"]
 HARD = ["stubborn", "native"]
 
 
@@ -109,6 +109,9 @@ class StopCases(ExecutorSuite):
             assert (outcome.killed, outcome.error.code) == (killed, "timed-out")
             assert "0.3 s" in outcome.error.message
             assert outcome.usage.wall >= 0.3
+            if Ability.KILL not in executor.lacks:
+                assert f"in _{how}" in (outcome.error.traceback or "")
+                assert "stopping.py" not in (outcome.error.traceback or "")
 
     async def test_a_timeout_counts_from_the_start(self) -> None:
         async with self.running(concurrency=1) as executor:
@@ -123,6 +126,40 @@ class StopCases(ExecutorSuite):
             outcome = await attempt.outcome()
             assert isinstance(outcome, Failed)
             assert (outcome.error.code, outcome.retryable) == ("memory-limit", True)
+
+    async def test_what_it_has_started_counts_too(self) -> None:
+        async with self.running(Ability.KILL, concurrency=1) as executor:
+            options = {"memory": 256 << 20, "grace": 0.5}
+            given = {"size": 64 << 20, "count": 6}
+            # Forked six times over, these bytes are still there but once.
+            shared = self.give(executor, "allocate_in_children", **given, shared=True, job=options)
+            outcome = await shared.outcome()
+            assert isinstance(outcome, Succeeded), outcome
+            own = self.give(executor, "allocate_in_children", **given, shared=False, job=options)
+            outcome = await own.outcome()
+            assert isinstance(outcome, Failed)
+            assert outcome.error.code == "memory-limit"
+            assert (outcome.usage.peak_rss or 0) > 256 << 20
+
+    async def test_what_others_left_in_memory_does_not_count(self) -> None:
+        async with self.running(Ability.KILL, concurrency=1) as executor:
+            await self.ended(executor, "give")
+            await self.ended(executor, "keep_memory", size=200 << 20)
+            options = {"memory": 128 << 20, "grace": 0.5}
+            assert isinstance(await self.ended(executor, "nap", seconds=0.3, job=options), Succeeded)
+            outcome = await self.ended(executor, "allocate", size=150 << 20, job=options)
+            assert isinstance(outcome, Failed), outcome
+            assert outcome.error.code == "memory-limit"
+
+    async def test_too_much_cpu_time_of_a_process_that_still_runs_fails_the_attempt(self) -> None:
+        async with self.running(Ability.KILL, concurrency=1) as executor:
+            attempt = self.give(executor, "burn_in_child", job={"cpu_time": 0.3, "grace": 0.2})
+            outcome = await attempt.outcome()
+            assert isinstance(outcome, Failed)
+            assert outcome.error.code == "cpu-limit"
+            assert outcome.usage.cpu >= 0.3
+            fits = self.give(executor, "burn", seconds=0.1, job={"cpu_time": 60})
+            assert isinstance(await fits.outcome(), Succeeded)
 
     async def test_too_much_cpu_time_fails_the_attempt(self, tmp_path: Path) -> None:
         async with self.running(Ability.KILL) as executor:

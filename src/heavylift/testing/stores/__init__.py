@@ -13,6 +13,7 @@ from heavylift.testing.stores.cases import StoreCases
 from heavylift.testing.stores.claiming import Claiming
 from heavylift.testing.stores.hints import Waking
 from heavylift.testing.stores.leases import Leases
+from heavylift.testing.stores.questions import Asking
 from heavylift.testing.stores.reading import Reading
 from heavylift.testing.stores.retention import Pruning
 from heavylift.testing.stores.saving import Saving
@@ -20,5 +21,5 @@ from heavylift.testing.stores.saving import Saving
 __all__ = ["StoreCases", "StoreContract"]
 
 
-class StoreContract(Adding, Claiming, Saving, Leases, Reading, Pruning, Waking):
+class StoreContract(Adding, Claiming, Saving, Leases, Asking, Reading, Pruning, Waking):
     """Every case of the contract."""

@@ -49,6 +49,10 @@ class Adding(StoreCases):
             labels={"tenant": "Ärger & Söhne", "x": '"'},
             memory="1GiB",
             cpu_time=9,
+            processes=7,
+            address_space="2GiB",
+            open_files=99,
+            nice=4,
         )
         assert await self.read(store, "a") == job
 

@@ -1,292 +1,449 @@
 """Random histories: whatever is done in whatever order, a store does what the rules say.
 
-Each step is done to the store and to a model, which is a dictionary of jobs and the pure rules of `core.lifecycle`;
-then both are compared. Needs hypothesis.
+A state machine of hypothesis does each step to a store, through the objects of two processes, and to the `Reference`;
+every answer must be the same, and after each step everything that can be read. At the end of each history the workers
+go on without another fault, and all jobs must come to their end. A failure prints the steps that lead to it, shrunk to
+few. Needs hypothesis.
 """
 
-# ruff: noqa: D102  a test is named by its sentence, and asserts
+# ruff: noqa: D102  a rule is named by what it does
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from heavylift.core import lifecycle
-from heavylift.core.event import Event
-from heavylift.core.job import CancelRequest, Change, Error, Job, NewEvent, State
+from heavylift.core.errors import JobFinished, JobNotFinished
+from heavylift.core.job import CancelRequest, Change, Job, NewEvent, State
 from heavylift.core.options import Options, Slots
-from heavylift.core.outcome import Cancelled, Crashed, Failed, Interrupted, Outcome, Snoozed, Succeeded, TimedOut
-from heavylift.core.retry import Retry, fixed
-from heavylift.store import Added, LeaseLost, Retention, Store
+from heavylift.core.outcome import Outcome, Succeeded
+from heavylift.store import LeaseLost, Retention
 from heavylift.testing.clock import FakeClock
+from heavylift.testing.stores import drawn
 from heavylift.testing.stores.cases import LEASE, StoreCases
-from heavylift.testing.stores.saving import checkpoint, report
+from heavylift.testing.stores.comparing import compare, said, told
+from heavylift.testing.stores.drawn import QUEUES, WORKERS, Attempt, has, one_of
+from heavylift.testing.stores.reference import Answer, Process, Reference, Saved
+from heavylift.testing.stores.saving import checkpoint, log, report
 
-WORKERS = ("w0", "w1", "w2")
-LOST = Interrupted("lost", lost=True)
-ERROR = Error("failed", "it broke")
-OUTCOMES: tuple[Outcome, ...] = (
-    Succeeded(b"1"),
-    Failed(ERROR),
-    Failed(ERROR, retryable=False),
-    Failed(ERROR, delay=0.0),
-    TimedOut(ERROR),
-    Crashed(ERROR),
-    Cancelled(),
-    Interrupted("drained"),
-    Snoozed(7.0),
-)
+T = TypeVar("T")
 
-picks = st.integers(0, 1000)
-steps = st.lists(
-    st.one_of(
-        st.tuples(st.just("add"), st.integers(0, 2), st.sampled_from([0.0, 0.0, 5.0]), st.sampled_from([0, 3])),
-        st.tuples(st.just("claim"), st.sampled_from(WORKERS), st.integers(1, 4)),
-        st.tuples(st.just("settle"), picks, st.sampled_from(OUTCOMES)),
-        st.tuples(st.just("settle late"), picks, st.sampled_from(OUTCOMES)),
-        st.tuples(st.just("report"), picks),
-        st.tuples(st.just("cancel"), picks),
-        st.tuples(st.just("cancel late"), picks),
-        st.tuples(st.just("retry"), picks),
-        st.tuples(st.just("beat"), st.sampled_from(WORKERS)),
-        st.tuples(st.just("sweep"), st.sampled_from(WORKERS)),
-        st.tuples(st.just("pause"), st.booleans()),
-        st.tuples(st.just("limit"), st.sampled_from([0, 1, 2])),
-        st.tuples(st.just("pass"), st.sampled_from([0.5, 6.0, 20.0])),
-        st.tuples(st.just("prune")),
-    ),
-    max_size=60,
-)
+STEPS = 80
+"""Steps of one history."""
 
 
-@dataclass(slots=True)
-class World:
-    """A store, the model of it, and what both were told."""
+class Histories(RuleBasedStateMachine):
+    """One history of a store."""
 
-    store: Store
-    clock: FakeClock
-    cases: StoreCases
-    jobs: dict[str, Job] = field(default_factory=dict)
-    claimed: list[Job] = field(default_factory=list)
-    """Every attempt that ever began, as it was claimed."""
-    pruned: set[str] = field(default_factory=set)
-    epochs: dict[str, int] = field(default_factory=lambda: dict.fromkeys(WORKERS, 0))
-    deadlines: dict[str, float] = field(default_factory=dict)
-    """Until when a living worker's lease lasts."""
-    paused: bool = False
-    concurrency: int = 0
+    def __init__(self, cases: StoreHistories) -> None:
+        super().__init__()
+        self.cases = cases
+        self.loop = asyncio.new_event_loop()
+        self.clock = FakeClock()
+        self.reference = Reference()
+        self.processes = [Process(), Process()]
+        self.stores = [cases.make_store(self.clock)]
+        self.run(self.stores[0].open())
+        self.stores.append(cases.make_again(self.stores[0], self.clock))
+        self.run(self.stores[1].open())
+        self.known: dict[Attempt, Job] = {}
+        """Every attempt that began, as its worker knows the job."""
+        self.epochs = dict.fromkeys(WORKERS, 1)
+        self.orphaned: list[Change] = []
+        self.named = 0
+        self.sound = False
+        """Whether the last step ended as it should."""
+        cases.lived -= 2  # it is compared before it begins, too
 
-    async def step(self, name: str, *values: Any) -> None:
-        await getattr(self, name.replace(" ", "_").replace("pass", "pass_"))(*values)
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        self.sound = False
+        return self.loop.run_until_complete(work)
 
-    # --- the steps ----------------------------------------------------------------------------------------------------
+    @property
+    def now(self) -> float:
+        return self.clock.wall()
 
-    async def add(self, count: int, delay: float, priority: int) -> None:
-        new: list[tuple[Job, NewEvent]] = []
-        for _ in range(count + 1):
-            options = Options(
-                delay=delay,
-                priority=priority,
-                retry=Retry(2, fixed(3)),
-                crashes=2,
-                losses=2,
-                unique=f"u{len(self.jobs) % 3}",
-            )
-            name = f"j{len(self.jobs) + len(new):03}"
-            new.append(lifecycle.submit(name, "task", b"{}", options, self.clock.wall()))
-        for (job, _), answer in zip(new, await self.store.add(new), strict=True):
-            assert isinstance(answer, Added)
-            holder = next((old for old in self.jobs.values() if self.holds(old, job.options.unique)), None)
-            if holder is None:
-                assert answer == Added(job, created=True)
-                self.jobs[job.id] = job
-            else:
-                assert not answer.created
-                assert self.holds(answer.job, job.options.unique)
+    @initialize()
+    def begin(self) -> None:
+        for worker in WORKERS:
+            self.beat(worker)
 
-    def holds(self, job: Job, unique: str | None) -> bool:
-        return not job.state.final and job.options.unique == unique
+    # --- jobs come ----------------------------------------------------------------------------------------------------
 
-    async def claim(self, worker: str, limit: int) -> None:
+    @rule(side=drawn.sides, chosen=st.lists(drawn.options, min_size=1, max_size=4), large=st.booleans())
+    def add(self, side: int, chosen: list[Options], large: bool) -> None:  # noqa: FBT001  drawn
+        new = [self.new(each, b'"' + b"x" * 3_000 + b'"' if large else b"{}") for each in chosen]
+        self.check_added(self.run(self.stores[side].add(new)), self.reference.add(new, self.now))
+
+    add_often = add
+
+    @precondition(has(drawn.all_ids))
+    @rule(side=drawn.sides, name=one_of(drawn.all_ids), chosen=drawn.options, twice=st.booleans())
+    def add_again(self, side: int, name: str, chosen: Options, twice: bool) -> None:  # noqa: FBT001  drawn
+        """A submit that is repeated, or an id whose job was pruned; a new one beside it, or itself."""
+        first = lifecycle.submit(name, "task", b"[2]", chosen, self.now)
+        new = [first, first if twice else self.new(chosen)]
+        self.check_added(self.run(self.stores[side].add(new)), self.reference.add(new, self.now))
+
+    def new(self, chosen: Options, args: bytes = b"{}") -> tuple[Job, NewEvent]:
+        self.named += 1
+        return lifecycle.submit(f"j{self.named:02}", "task", args, chosen, self.now)
+
+    def check_added(self, got: Sequence[Answer], expected: Sequence[Answer]) -> None:
+        assert [told(answer) for answer in got] == [told(answer) for answer in expected]
+
+    # --- attempts -----------------------------------------------------------------------------------------------------
+
+    @rule(worker=drawn.workers, slots=st.builds(Slots, *[st.integers(0, 3)] * 3), queues=st.sampled_from(drawn.SERVED))
+    def claim(self, worker: str, slots: Slots, queues: tuple[str, ...]) -> None:
+        self.claimed(worker, self.epochs[worker], slots, queues)
+
+    @rule(worker=drawn.workers)
+    def work(self, worker: str) -> None:
+        """Take all that there is room for, with a lease that is good."""
+        self.beat(worker)
+        self.beat(worker)
+        self.claimed(worker, self.epochs[worker], Slots(3, 3, 3), QUEUES)
+
+    work_often = work_more_often = work
+
+    def claimed(self, worker: str, epoch: int, slots: Slots, queues: tuple[str, ...]) -> list[Job]:
         try:
-            got = await self.store.claim(worker, self.epochs[worker], Slots(limit))
+            got = self.run(self.stores[WORKERS[worker]].claim(worker, epoch, slots, queues))
         except LeaseLost:
-            assert worker not in self.deadlines
+            assert not self.reference.may_claim(worker, epoch)
+            return []
+        assert self.reference.may_claim(worker, epoch)
+        self.reference.check_claim(worker, epoch, slots, queues, got, self.now)
+        self.known |= {(job.id, job.attempt): job for job in got}
+        return got
+
+    @precondition(has(drawn.running_attempts))
+    @rule(attempt=one_of(drawn.running_attempts), outcome=drawn.outcomes, random=drawn.chances)
+    def settle(self, attempt: Attempt, outcome: Outcome, random: float) -> None:
+        """As the worker that runs it does: one that was refused because of a cancel is settled anew."""
+        job = self.known[attempt]
+        side = self.side_of(job)
+        (answer,) = self.save(side, lifecycle.settle(job, outcome, self.now, random))
+        current = self.reference.jobs[job.id]
+        if answer is None and (current.state, current.attempt) == (State.RUNNING, job.attempt) and current.cancel:
+            self.save(side, lifecycle.settle(current, outcome, self.now, random))
+
+    settle_often = settle_more_often = settle
+
+    @precondition(has(drawn.all_attempts))
+    @rule(attempt=one_of(drawn.all_attempts), outcome=drawn.outcomes, side=drawn.sides)
+    def settle_late(self, attempt: Attempt, outcome: Outcome, side: int) -> None:
+        """An outcome from any time, and from any process."""
+        self.save(side, lifecycle.settle(self.known[attempt], outcome, self.now))
+
+    @precondition(has(drawn.all_attempts))
+    @rule(attempt=one_of(drawn.mostly_running), kinds=st.sets(st.sampled_from("pclm"), min_size=1))
+    def report(self, attempt: Attempt, kinds: set[str]) -> None:
+        """Progress, a checkpoint, a log, or much progress, in one call; now and then of an attempt that is over."""
+        self.save(self.side_of(self.known[attempt]), *self.reports(attempt, kinds))
+
+    def reports(self, attempt: Attempt, kinds: set[str]) -> list[Change]:
+        job, now = self.known[attempt], self.now
+        changes = [report(job, now, float(number)) for number in range(drawn.MANY)] if "m" in kinds else []
+        if "p" in kinds:
+            changes.append(report(job, now, 0.5))
+        if "c" in kinds:
+            value = b"%d" % len(self.reference.log[job.id]) if job.id in self.reference.log else b"0"
+            changes.append(checkpoint(job, now, value * (1000 if "l" in kinds else 1)))
+            self.known[attempt] = replace(job, checkpoint=changes[-1].fields["checkpoint"])
+        if "l" in kinds:
+            changes.append(log(self.known[attempt], now, "a line"))
+            self.known[attempt] = replace(self.known[attempt], log_bytes=changes[-1].fields["log_bytes"])
+        return changes
+
+    @precondition(has(drawn.running_attempts))
+    @rule(
+        attempts=st.runner().flatmap(
+            lambda machine: st.lists(st.sampled_from(drawn.running_attempts(machine)), min_size=1, max_size=6)
+        ),
+        outcome=drawn.outcomes,
+        side=drawn.sides,
+    )
+    def save_together(self, attempts: list[Attempt], outcome: Outcome, side: int) -> None:
+        """Reports and outcomes of several jobs in one call; some more than once."""
+        changes: list[Change] = []
+        for number, attempt in enumerate(attempts):
+            changes += self.reports(attempt, {"p"} if number % 2 else {"c"})
+            if number % 3:
+                changes.append(lifecycle.settle(self.known[attempt], outcome, self.now))
+        self.save(side, *changes)
+
+    @precondition(has(drawn.running_attempts))
+    @rule(
+        attempt=one_of(drawn.running_attempts),
+        outcome=drawn.outcomes,
+        chosen=st.lists(drawn.options, min_size=9, max_size=12),
+    )
+    def at_once(self, attempt: Attempt, outcome: Outcome, chosen: list[Options]) -> None:
+        """Calls of one process that do not wait for each other, and may share a transaction."""
+        job = self.known[attempt]
+        side = self.side_of(job)
+        new, extra = [self.new(each) for each in chosen], [self.new(chosen[0])]
+        changes = [lifecycle.settle(job, outcome, self.now), report(job, self.now, 1.0)]
+        store = self.stores[side]
+
+        async def together() -> tuple[Sequence[Answer], Sequence[Saved], Sequence[Answer]]:
+            return await asyncio.gather(store.add(new), store.save(changes), store.add(extra))
+
+        first, answers, second = self.run(together())
+        self.check_added(first, self.reference.add(new, self.now))
+        assert said(answers) == said(self.reference.save(changes, self.processes[side]))
+        self.check_added(second, self.reference.add(extra, self.now))
+
+    # --- what clients ask for -----------------------------------------------------------------------------------------
+
+    @precondition(has(drawn.all_jobs))
+    @rule(name=one_of(drawn.all_jobs), request=drawn.requests, side=drawn.sides)
+    def cancel(self, name: str, request: CancelRequest, side: int) -> None:
+        job = self.reference.jobs[name]
+        try:
+            change = lifecycle.cancel(job, replace(request, at=self.now))
+        except JobFinished:
+            assert job.state.final
             return
-        assert worker in self.deadlines
-        now = self.clock.wall()
-        due = sorted(
-            (job for job in self.jobs.values() if job.state is State.QUEUED and job.run_at <= now),
-            key=lambda job: (job.run_at - 60 * job.options.priority, list(self.jobs).index(job.id)),
-        )
-        running = sum(job.state is State.RUNNING for job in self.jobs.values())
-        slots = 0 if self.paused else max(0, self.concurrency - running) if self.concurrency else limit
-        assert [job.id for job in got] == [job.id for job in due[: min(limit, slots)]]
-        for job in got:
-            expected = lifecycle.claim(self.jobs[job.id], worker, self.epochs[worker], now).apply(self.jobs[job.id])
-            assert job == expected
-            self.jobs[job.id] = job
-            self.claimed.append(job)
+        (answer,) = self.save(side, change)
+        lost = job.state is State.RUNNING and not self.reference.may_claim(job.worker or "", job.epoch or 0)
+        assert answer is not None or lost, "only of a job whose worker is dead may a cancel be refused"
 
-    async def settle(self, pick: int, outcome: Outcome) -> None:
-        running = [job for job in self.jobs.values() if job.state is State.RUNNING]
-        if running:
-            job = running[pick % len(running)]
-            await self.save(lifecycle.settle(job, outcome, self.clock.wall()))
+    @precondition(has(drawn.running_attempts))
+    @rule(attempt=one_of(drawn.running_attempts), request=drawn.requests, outcome=drawn.outcomes)
+    def cancel_as_it_ends(self, attempt: Attempt, request: CancelRequest, outcome: Outcome) -> None:
+        """The worker has not heard of it."""
+        job = self.reference.jobs[attempt[0]]
+        self.cancel(job.id, request, 1 - self.side_of(job))
+        self.settle(attempt, outcome, 0.5)
 
-    async def settle_late(self, pick: int, outcome: Outcome) -> None:
-        """Settle an attempt as it was claimed, whatever has become of it."""
-        if self.claimed:
-            job = self.claimed[pick % len(self.claimed)]
-            await self.save(lifecycle.settle(job, outcome, self.clock.wall()))
+    @precondition(has(drawn.all_attempts))
+    @rule(attempt=one_of(drawn.all_attempts), request=drawn.requests, side=drawn.sides)
+    def cancel_late(self, attempt: Attempt, request: CancelRequest, side: int) -> None:
+        """As somebody asks who read the job when it was claimed."""
+        self.save(side, lifecycle.cancel(self.known[attempt], replace(request, at=self.now)))
 
-    async def report(self, pick: int) -> None:
-        if self.claimed:
-            job, at = self.claimed[pick % len(self.claimed)], self.clock.wall()
-            await self.save(report(job, at, float(pick)), checkpoint(job, at, b"%d" % pick))
+    @precondition(has(drawn.all_jobs))
+    @rule(name=one_of(drawn.all_jobs), side=drawn.sides, from_checkpoint=st.booleans())
+    def retry(self, name: str, side: int, from_checkpoint: bool) -> None:  # noqa: FBT001  drawn
+        job = self.reference.jobs[name]
+        try:
+            change = lifecycle.retry(job, self.now, from_checkpoint=from_checkpoint)
+        except JobNotFinished:
+            assert not job.state.final
+            return
+        self.save(side, change)
 
-    async def cancel(self, pick: int) -> None:
-        living = [job for job in self.jobs.values() if not job.state.final]
-        if living:
-            await self.save(lifecycle.cancel(living[pick % len(living)], CancelRequest(self.clock.wall(), float(pick))))
+    @rule(
+        queue=st.sampled_from(QUEUES),
+        side=drawn.sides,
+        paused=st.sampled_from([None, None, False, True]),
+        concurrency=st.sampled_from([None, 1, 2]),
+        max_size=st.sampled_from([None, 2, 6]),
+        unlimited=st.sets(st.sampled_from(["concurrency", "max_size"])),
+    )
+    def set_queue(
+        self,
+        queue: str,
+        side: int,
+        paused: bool | None,  # noqa: FBT001  drawn
+        concurrency: int | None,
+        max_size: int | None,
+        unlimited: set[str],
+    ) -> None:
+        changes: dict[str, Any] = {"paused": paused, "concurrency": concurrency, "max_size": max_size}
+        got = self.run(self.stores[side].set_queue(queue, unlimited=sorted(unlimited), **changes))
+        assert replace(got, oldest_wait=None) == self.reference.set_queue(queue, unlimited=unlimited, **changes)
 
-    async def cancel_late(self, pick: int) -> None:
-        """Ask an attempt to stop as it was claimed, not knowing of another request."""
-        if self.claimed:
-            job = self.claimed[pick % len(self.claimed)]
-            await self.save(lifecycle.cancel(job, CancelRequest(self.clock.wall(), float(pick))))
+    # --- leases -------------------------------------------------------------------------------------------------------
 
-    async def retry(self, pick: int) -> None:
-        over = [job for job in self.jobs.values() if job.state.final and not self.taken(job)]
-        if over:
-            await self.save(lifecycle.retry(over[pick % len(over)], self.clock.wall()))
-
-    def taken(self, job: Job) -> bool:
-        """Whether another job has its unique key by now: then two of them would have it."""
-        return any(self.holds(other, job.options.unique) for other in self.jobs.values())
-
-    async def beat(self, worker: str) -> None:
-        if worker not in self.deadlines:
+    @rule(worker=drawn.workers, gone=st.sampled_from([False, False, False, True]))
+    def beat(self, worker: str, gone: bool = False) -> None:  # noqa: FBT001, FBT002  drawn
+        """As a worker does; or as one whose process is gone a moment later. A dead one begins a new epoch."""
+        if not self.beaten(worker, self.epochs[worker], gone=gone):
             self.epochs[worker] += 1
-        mailbox = await self.store.beat(self.cases.worker(worker, epoch=self.epochs[worker]), LEASE)
-        assert mailbox.alive
-        self.deadlines[worker] = self.clock.monotonic() + LEASE
-        expected = {
-            (job.id, job.attempt, job.cancel)
-            for job in self.jobs.values()
-            if job.state is State.RUNNING and job.cancel and self.holder(job) == (worker, self.epochs[worker])
-        }
-        assert {(order.job, order.attempt, order.request) for order in mailbox.cancels} == expected
 
-    async def sweep(self, worker: str) -> None:
-        got = await self.store.sweep(worker, others=True)
-        for name, deadline in list(self.deadlines.items()):
-            if name != worker and deadline < self.clock.monotonic():
-                del self.deadlines[name]
-        orphans = {
-            job.id: job
-            for job in self.jobs.values()
-            if job.state is State.RUNNING
-            and not (job.worker in self.deadlines and self.epochs[job.worker] == job.epoch)
-        }
-        assert {job.id: job for job in got} == orphans
-        await self.save(*[lifecycle.settle(job, LOST, self.clock.wall()) for job in got])
+    @rule(worker=drawn.workers, claims=st.booleans())
+    def come_as_an_earlier_epoch(self, worker: str, claims: bool) -> None:  # noqa: FBT001  drawn
+        if claims:
+            self.claimed(worker, self.epochs[worker] - 1, Slots(3, 3, 3), ())
+        elif worker in self.reference.leases:
+            self.beaten(worker, self.epochs[worker] - 1)
 
-    async def pause(self, paused: bool) -> None:  # noqa: FBT001  drawn
-        self.paused = paused
-        await self.store.set_queue("default", paused=paused)
+    def beaten(self, worker: str, epoch: int, *, gone: bool = False) -> bool:
+        marks = {"process_started": 1} if gone else {}
+        record = self.cases.worker(worker, epoch=epoch, **marks)
+        side = WORKERS[worker]
+        got = self.run(self.stores[side].beat(record, LEASE))
+        expected = self.reference.beat(record, self.clock.monotonic(), LEASE, self.processes[side], gone=gone)
+        assert got.alive == expected.alive
+        assert sorted(got.cancels, key=str) == sorted(expected.cancels, key=str)
+        for order in got.cancels:
+            self.known[order.job, order.attempt] = replace(self.known[order.job, order.attempt], cancel=order.request)
+        return got.alive
 
-    async def limit(self, concurrency: int) -> None:
-        self.concurrency = concurrency
-        if concurrency:
-            await self.store.set_queue("default", concurrency=concurrency)
+    @rule(span=drawn.spans, beating=drawn.beating)
+    def wait(self, span: float, beating: set[str]) -> None:
+        """Time passes, in which some workers beat."""
+        passed = 0.0
+        while passed < span:
+            step = min(5.0, span - passed)
+            self.clock.advance(step)
+            passed += step
+            for worker in sorted(beating):
+                self.beat(worker)
+
+    @rule(worker=drawn.workers, others=st.booleans(), settled=st.booleans())
+    def sweep(self, worker: str, others: bool, settled: bool) -> None:  # noqa: FBT001  drawn
+        """What is found is settled at once, or much later by somebody who was slow."""
+        side = WORKERS[worker]
+        got = self.run(self.stores[side].sweep(worker, others=others))
+        expected = self.reference.sweep(worker, self.now, self.clock.monotonic(), self.processes[side], others=others)
+        assert {job.id: job for job in got} == {job.id: job for job in expected}
+        assert len(got) == len(expected)
+        changes = [lifecycle.settle(job, outcome, self.now) for job, outcome in lifecycle.lose(got)]
+        if settled:
+            self.save(side, *changes)
         else:
-            await self.store.set_queue("default", unlimited=["concurrency"])
+            self.orphaned += changes
 
-    async def pass_(self, seconds: float) -> None:
-        self.clock.advance(seconds)
+    @precondition(has(drawn.running_attempts))
+    @rule(attempt=one_of(drawn.running_attempts), outcome=drawn.outcomes)
+    def fall_behind(self, attempt: Attempt, outcome: Outcome) -> None:
+        """A worker is held up, and declared dead; it settles before those who found that out."""
+        side = self.side_of(self.known[attempt])
+        self.clock.advance(LEASE + 0.1)
+        other = "w0" if side else "w1"
+        self.beat(other)
+        self.sweep(other, others=True, settled=False)
+        self.settle(attempt, outcome, 0.5)
 
-    async def prune(self) -> None:
-        now = self.clock.wall()
-        gone = {job.id for job in self.jobs.values() if job.finished_at is not None and job.finished_at < now - 60}
-        assert await self.store.prune(Retention(age=0.0)) == len(gone)
-        self.pruned |= gone
-        for name in gone:
-            # Its place stays, so that the numbers of later jobs are not those of earlier ones.
-            self.jobs[name] = replace(self.jobs[name], finished_at=None)
+    @precondition(has(drawn.decided))
+    @rule(change=one_of(drawn.decided), side=drawn.sides)
+    def settle_an_orphan_late(self, change: Change, side: int) -> None:
+        self.save(side, change)
 
-    # --- the model ----------------------------------------------------------------------------------------------------
+    @rule(worker=drawn.workers, epochs_ago=st.sampled_from([0, 0, 1]))
+    def retire(self, worker: str, epochs_ago: int) -> None:
+        epoch = self.epochs[worker] - epochs_ago
+        self.run(self.stores[WORKERS[worker]].retire(worker, epoch))
+        if self.reference.may_claim(worker, epoch):
+            self.epochs[worker] += 1  # a process that is started anew has another name; here, another epoch
+        self.reference.retire(worker, epoch)
 
-    def holder(self, job: Job) -> tuple[str | None, int | None]:
-        return job.worker, job.epoch
+    @rule(side=drawn.sides)
+    def start_a_process_anew(self, side: int) -> None:
+        """It forgets what it remembered; what it was answered is there."""
+        self.run(self.stores[side].close())
+        self.stores[side] = self.cases.make_again(self.stores[1 - side], self.clock)
+        self.run(self.stores[side].open())
+        self.processes[side] = Process()
 
-    async def save(self, *changes: Change) -> None:
-        answers = await self.store.save(changes)
-        for change, answer in zip(changes, answers, strict=True):
-            assert answer == self.saved(change)
+    # --- the past -----------------------------------------------------------------------------------------------------
 
-    def saved(self, change: Change) -> int | None:
-        job = self.jobs.get(change.id)
-        if job is None or change.id in self.pruned or (job.state, job.attempt) != (change.state, change.attempt):
-            return None
-        decides = change.fields.get("state") is State.QUEUED or "cancel" in change.fields
-        if decides and job.cancel is not None and not change.knows_cancel:
-            return None
-        self.jobs[change.id] = change.apply(job)
-        return self.jobs[change.id].seq
+    @rule(
+        side=drawn.sides,
+        age=st.sampled_from([0.0, 100.7]),
+        succeeded=st.sampled_from([None, 0, 2]),
+        failed=st.sampled_from([None, 0, 2]),
+    )
+    def prune(self, side: int, age: float, succeeded: int | None, failed: int | None) -> None:
+        kept = Retention(age, succeeded, failed)
+        count = self.run(self.stores[side].prune(kept))
+        removed = self.reference.jobs.keys() - set(self.found())
+        assert count == len(removed)
+        self.reference.check_pruned(kept, removed, self.now)
 
-    async def compare(self) -> None:
-        kept = {name: job for name, job in self.jobs.items() if name not in self.pruned}
-        found = dict(zip(kept, await self.store.get(list(kept)), strict=True)) if len(kept) > 1 else kept
-        assert found == kept
-        for name, job in kept.items():
-            self.audit(job, await self.store.events({name: 0}))
-        counts: dict[State, int] = {}
-        for job in kept.values():
-            counts[job.state] = counts.get(job.state, 0) + 1
-        queues = await self.store.queues()
-        assert (dict(queues[0].counts) if queues else {}) == counts
+    @rule(states=st.sets(st.sampled_from(State)), queue=st.none() | st.sampled_from(QUEUES))
+    def find(self, states: set[State], queue: str | None) -> None:
+        chosen = tuple(sorted(states))
+        assert self.found(states=chosen, queue=queue) == self.reference.find(chosen, queue)
 
-    def audit(self, job: Job, events: list[Event]) -> None:
-        """The invariants, read from a job's events."""
-        assert [item.seq for item in events] == list(range(1, job.seq + 1)), "numbers without a gap"
-        states = [item.data for item in events if item.kind == "state"]
-        assert states[-1]["state"] == job.state
-        starts = [data["attempt"] for data in states if data["state"] == State.RUNNING]
-        assert starts == list(range(1, job.attempt + 1)), "each attempt begins once, and is counted when it does"
-        ends = [data["attempt"] for data in states if "outcome" in data]
-        assert len(ends) == len(set(ends)), "at most one outcome of an attempt"
-        over = False
-        for data in states:
-            assert not over or data.get("retry"), "final is final, but for a manual retry"
-            over = State(data["state"]).final
-        assert job.failures <= job.options.retry.attempts
-        assert job.crashes <= job.options.crashes
-        assert job.losses <= job.options.losses
+    def found(self, **query: Any) -> list[str]:
+        return self.run(self.cases.found(self.stores[0], limit=20, **query))
+
+    # --- both are the same, after each step ---------------------------------------------------------------------------
+
+    def save(self, side: int, *changes: Change) -> Sequence[Saved]:
+        before = self.stores[side].refused
+        got = self.run(self.stores[side].save(changes))
+        assert said(got) == said(self.reference.save(changes, self.processes[side]))
+        assert self.stores[side].refused == before + got.count(None), "what is refused is counted"
+        return got
+
+    def side_of(self, job: Job) -> int:
+        return WORKERS[job.worker or "w0"]
+
+    @invariant()
+    def what_is_read_is_what_was_written(self) -> None:
+        self.cases.lived += 1
+        self.run(compare(self.stores[self.cases.lived % 2], self.reference, self.now, self.clock.monotonic()))
+        self.sound = True
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def teardown(self) -> None:
+        try:
+            if self.sound:
+                self.all_jobs_come_to_their_end()
+        finally:
+            for store in self.stores:
+                self.loop.run_until_complete(store.close())
+            self.loop.close()
+
+    def all_jobs_come_to_their_end(self) -> None:
+        """Nothing goes wrong any more: one worker lives, the gates are open, and time passes."""
+        worker = "w1"
+        for queue in QUEUES:
+            self.set_queue(queue, 0, False, None, None, {"concurrency", "max_size"})
+        for _ in range(20):
+            self.clock.advance(400)
+            self.beat(worker)
+            self.sweep(worker, others=True, settled=True)
+            for queues in ((), QUEUES):
+                self.claimed(worker, self.epochs[worker], Slots(50, 50, 50), queues)
+            self.beat(worker)
+            for attempt in drawn.running_attempts(self):
+                self.settle(attempt, Succeeded(b"1"), 0.0)
+            if all(job.state.final for job in self.reference.jobs.values()):
+                break
+        self.what_is_read_is_what_was_written()
+        left = [job for job in self.reference.jobs.values() if not job.state.final]
+        assert not left, "a job that was acknowledged comes to its end"
 
 
 class StoreHistories(StoreCases):
-    """Random histories of one store."""
+    """Random histories of one store, about `steps` in all; the same in each run, unless `derandomize` is False."""
 
-    @settings(max_examples=60, suppress_health_check=list(HealthCheck))
-    @given(history=steps)
-    def test_any_history_is_what_the_rules_make_of_it(self, history: list[tuple[Any, ...]]) -> None:
-        asyncio.run(self.live(history))
+    steps = 5_000
+    derandomize = True
+    lived = 0
+    """Steps that were made so far."""
 
-    async def live(self, history: list[tuple[Any, ...]]) -> None:
-        clock = FakeClock()
-        store = self.make_store(clock)
-        await store.open()
-        try:
-            world = World(store, clock, self)
-            for worker in WORKERS:
-                await world.beat(worker)
-            for name, *values in history:
-                await world.step(name, *values)
-            await world.compare()
-        finally:
-            await store.close()
+    def test_any_history_is_what_the_rules_make_of_it(self) -> None:
+        chosen = settings(
+            max_examples=-(-self.steps * 5 // (STEPS * 4)),  # some histories are shorter
+            stateful_step_count=STEPS,
+            derandomize=self.derandomize,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        made: Any = lambda: Histories(self)  # noqa: E731  typed as a class, any callable serves
+        run_state_machine_as_test(made, settings=chosen)
+        assert self.lived >= 0.9 * self.steps

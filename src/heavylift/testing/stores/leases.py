@@ -45,6 +45,16 @@ class Leases(StoreCases):
             assert await self.swept(store) == []
         await self.settle(store, clock, job)
 
+    async def test_a_worker_can_ask_what_it_holds(self, store: Store, clock: FakeClock) -> None:
+        one, two = await self.started(store, clock, "a", "b")
+        await self.settle(store, clock, one)
+        assert await store.held(two.worker or "", two.epoch or 0) == {"b": two.attempt}
+        assert await store.held(two.worker or "", 9) == {}
+        assert await store.held("another", 1) == {}
+        clock.advance(LEASE + 1)
+        assert await self.swept(store) == ["b"]
+        assert await store.held(two.worker or "", two.epoch or 0) == {"b": two.attempt}
+
     async def test_a_lease_that_ran_out_is_for_others_to_declare_when_they_may(
         self, store: Store, clock: FakeClock
     ) -> None:
@@ -61,6 +71,26 @@ class Leases(StoreCases):
         await self.started(store, clock, "a")
         clock.set_wall(clock.wall() + 10**6)
         assert await self.swept(store) == []
+
+    async def test_who_was_away_itself_declares_nobody_before_it_has_beaten(
+        self, store: Store, clock: FakeClock
+    ) -> None:
+        await self.started(store, clock, "a")
+        await store.beat(self.worker("resumed"), LEASE)
+        clock.advance(LEASE * 3)  # all of them were suspended
+        assert await self.swept(store, worker="resumed") == []
+        assert (await store.beat(self.worker(), LEASE)).alive
+        clock.advance(LEASE + 1)
+        await store.beat(self.worker("resumed"), LEASE)
+        clock.advance(LEASE / 2)
+        assert await self.swept(store, worker="resumed") == ["a"]
+
+    async def test_who_was_away_still_sees_whose_process_is_gone(self, store: Store, clock: FakeClock) -> None:
+        await store.beat(self.worker("resumed"), LEASE)
+        await self.started(store, clock, "a")
+        await store.beat(self.worker(process_started=1), LEASE)
+        clock.advance(LEASE * 3)
+        assert await self.swept(store, worker="resumed") == ["a"]
 
     async def test_nobody_declares_itself_dead(self, store: Store, clock: FakeClock) -> None:
         await self.started(store, clock, "a")
@@ -154,6 +184,18 @@ class Leases(StoreCases):
         assert await self.read(store, "one") == first
         await self.settle(other, clock, second, LOST)
         assert await store.save(late) == [None, None]
+
+    async def test_what_a_dead_epoch_saves_is_refused_when_the_next_one_has_begun(
+        self, store: Store, other: Store, clock: FakeClock
+    ) -> None:
+        (job,) = await self.started(store, clock, "a")
+        clock.advance(LEASE + 1)
+        await other.sweep("sweeper", others=True)
+        assert (await store.beat(self.worker(epoch=2), LEASE)).alive
+        assert await store.save([lifecycle.settle(job, SUCCESS, clock.wall())]) == [None]
+        assert store.refused == 1
+        (orphan,) = await store.sweep("worker", others=False)
+        await self.settle(store, clock, orphan, LOST)
 
     async def test_a_worker_that_says_good_bye_is_forgotten_and_leaves_its_jobs(
         self, store: Store, clock: FakeClock

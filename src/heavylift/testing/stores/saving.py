@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from heavylift.core import event, lifecycle
+from heavylift.core.errors import DuplicateJob
 from heavylift.core.job import CancelRequest, Change, Error, Job, NewEvent, Progress, State, Stopped
 from heavylift.core.options import Slots
 from heavylift.core.outcome import Cancelled, Crashed, Failed, Interrupted, Outcome, Snoozed, Succeeded, TimedOut, Usage
 from heavylift.core.retry import Retry
-from heavylift.store import Store
+from heavylift.store import Added, Store
 from heavylift.testing.clock import FakeClock
 from heavylift.testing.stores.cases import LEASE, SUCCESS, StoreCases
 
@@ -38,20 +39,20 @@ def report(job: Job, at: float, done: float) -> Change:
     """A progress report of a running job."""
     progress = Progress(done, 100.0, done, at=at)
     fact = NewEvent(event.PROGRESS, asdict(progress))
-    return Change(job.id, State.RUNNING, job.attempt, {"progress": progress}, (fact,), at, knows_cancel=True)
+    return Change(job.id, State.RUNNING, job.attempt, {"progress": progress}, (fact,), at)
 
 
 def checkpoint(job: Job, at: float, value: bytes) -> Change:
     """A checkpoint of a running job."""
     fact = NewEvent(event.CHECKPOINT, {"attempt": job.attempt, "size": len(value)})
-    return Change(job.id, State.RUNNING, job.attempt, {"checkpoint": value}, (fact,), at, knows_cancel=True)
+    return Change(job.id, State.RUNNING, job.attempt, {"checkpoint": value}, (fact,), at)
 
 
 def log(job: Job, at: float, text: str) -> Change:
     """A line of a running job's log."""
     fact = NewEvent(event.LOG, {"lines": [{"at": at, "level": "info", "message": text}]})
     fields = {"log_bytes": job.log_bytes + len(text)}
-    return Change(job.id, State.RUNNING, job.attempt, fields, (fact,), at, knows_cancel=True)
+    return Change(job.id, State.RUNNING, job.attempt, fields, (fact,), at)
 
 
 class Saving(StoreCases):
@@ -215,6 +216,22 @@ class Saving(StoreCases):
         sharper = await self.cancel(store, clock, first, force=True)
         assert await self.read(store, "a") == sharper
 
+    async def test_of_two_requests_that_sharpen_the_same_one_neither_is_lost(
+        self, store: Store, other: Store, clock: FakeClock
+    ) -> None:
+        (job,) = await self.started(store, clock, "a")
+        first = await self.cancel(store, clock, job, grace=9.0)
+        wishes = [CancelRequest(clock.wall(), force=True), CancelRequest(clock.wall(), 1.0, reason="late")]
+        one, two = (lifecycle.cancel(first, wish) for wish in wishes)
+        assert (await store.save([one]), await other.save([two])) == ([4], [None])
+        between = await self.read(store, "a")
+        assert between == one.apply(first)
+        both = lifecycle.cancel(between, wishes[1])
+        assert await other.save([both]) == [5]
+        assert (await self.read(store, "a")).cancel == CancelRequest(clock.wall(), 1.0, force=True, reason="late")
+        # In one transaction it is no different.
+        assert await store.save([one, two, both]) == [None] * 3
+
     async def test_a_waiting_job_that_was_cancelled_never_starts(self, store: Store, clock: FakeClock) -> None:
         due, later = [*await self.added(store, clock, "due"), *await self.added(store, clock, "later", delay=9)]
         for job in (due, later):
@@ -262,6 +279,47 @@ class Saving(StoreCases):
         assert again.attempt == 2
         await self.settle(store, clock, again)
         assert (await store.queues())[0].counts == {State.SUCCEEDED: 1}
+
+    async def test_one_that_begins_anew_from_the_start_has_no_checkpoint(self, store: Store, clock: FakeClock) -> None:
+        for name, size in (("small", 9), ("large", 300_000)):
+            (job,) = await self.started(store, clock, name)
+            await store.save([checkpoint(job, clock.wall(), b"x" * size)])
+            over = await self.settle(store, clock, await self.read(store, name), Failed(BROKEN, retryable=False))
+            change = lifecycle.retry(over, clock.wall(), from_checkpoint=False)
+            assert await store.save([change]) == [over.seq + 1]
+            (again,) = await store.claim("worker", 1, Slots(5))
+            assert again.checkpoint is None
+
+    async def test_one_whose_unique_key_is_taken_by_now_does_not_begin_anew(
+        self, store: Store, other: Store, clock: FakeClock
+    ) -> None:
+        (over,) = await self.finished(store, clock, "a", outcome=Failed(BROKEN, retryable=False), unique="key")
+        (neighbour,) = await self.finished(store, clock, "b", outcome=Failed(BROKEN, retryable=False), unique="free")
+        (holder,) = await self.started(other, clock, "holder", unique="key")
+        changes = [lifecycle.retry(job, clock.wall()) for job in (over, neighbour)]
+        refused, seq = await store.save(changes)
+        assert isinstance(refused, DuplicateJob)
+        assert (refused.unique, refused.existing, seq) == ("key", "holder", 4)
+        assert await self.read(store, "a") == over
+        assert (await store.queues())[0].counts == {State.FAILED: 1, State.RUNNING: 1, State.QUEUED: 1}
+        assert store.refused == 0, "no fence did that"
+        # A hand-back keeps the key, and when its holder is over it is free.
+        back = await self.settle(other, clock, holder, Interrupted("drained"))
+        assert isinstance((await store.save(changes[:1]))[0], DuplicateJob)
+        await self.cancel(store, clock, back)
+        assert await store.save(changes[:1]) == [4]
+        (answer,) = await store.add([self.job(clock, "late", unique="key")])
+        assert isinstance(answer, Added)
+        assert (answer.job.id, answer.created) == ("a", False), "it has the key again"
+
+    async def test_two_that_begin_anew_at_once_with_one_key_are_one(self, store: Store, clock: FakeClock) -> None:
+        jobs = []
+        for name in "ab":
+            jobs += await self.finished(store, clock, name, outcome=Failed(BROKEN, retryable=False), unique="key")
+        first, second = await store.save([lifecycle.retry(job, clock.wall()) for job in jobs])
+        assert first == 4
+        assert isinstance(second, DuplicateJob)
+        assert second.existing == "a"
 
     async def test_hundreds_of_changes_in_one_call_are_all_answered(self, store: Store, clock: FakeClock) -> None:
         names = [f"{number:03}" for number in range(450)]

@@ -1,0 +1,129 @@
+"""What random histories are made of: options, outcomes, spans of time, and what a machine has at a moment."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from hypothesis import strategies as st
+
+from heavylift.core.job import CancelRequest, Change, Error
+from heavylift.core.options import Options
+from heavylift.core.outcome import Cancelled, Crashed, Failed, Interrupted, Outcome, Snoozed, Succeeded, TimedOut, Usage
+from heavylift.core.retry import Backoff, Retry, exponential, fixed
+
+T = TypeVar("T")
+Attempt = tuple[str, int]
+
+WORKERS = {"w0": 0, "w1": 1, "w2": 0}
+"""In which of the two processes each worker is."""
+QUEUES = ("default", "q", "heavylift.own")
+SERVED: tuple[tuple[str, ...], ...] = ((), (), ("q", "heavylift.own"))
+MANY = 120
+"""Progress reports that come at once, now and then; a few times as many are thinned."""
+ERROR = Error("failed", "it broke")
+OUTCOMES: tuple[Outcome, ...] = (
+    Succeeded(b"1"),
+    Succeeded(b"1", Usage(0.5, 0.25, 4096)),
+    Succeeded(b'"' + b"x" * 3_000 + b'"'),
+    Failed(ERROR),
+    Failed(ERROR, retryable=False),
+    Failed(replace(ERROR, message="x" * 900), delay=0.0),
+    Failed(replace(ERROR, traceback="line\n" * 300), delay=3.3),
+    TimedOut(Error("timed-out", "too long")),
+    Crashed(Error("crashed", "its host died", signal="SIGKILL")),
+    Cancelled(),
+    Cancelled(started=False),
+    Interrupted("drained"),
+    Interrupted("its host died", suspect=True),
+    Snoozed(7.7),
+)
+
+outcomes = st.sampled_from(OUTCOMES)
+chances = st.floats(0, 1, exclude_max=True)
+sides = st.integers(0, 1)
+workers = st.sampled_from(sorted(WORKERS))
+beating = st.sampled_from([set(WORKERS), set(WORKERS), {"w0"}, set[str]()])
+# No sum of these is a length that the contract names: what happens at the very moment is for the cases to say.
+spans = st.sampled_from([0.013, 0.51, 6.37, 15.11, 20.13, 61.7])
+BACKOFFS: tuple[Backoff, ...] = (fixed(0), fixed(4.1), exponential(2))
+dice = random.Random(1)  # noqa: S311  the same jobs in each run
+CHOICES = tuple(
+    Options(
+        queue=dice.choice(QUEUES),
+        priority=dice.choice([0, 0, 3, 9]),
+        delay=dice.choice([0.0, 0.0, 0.0, 5.3, 70.1]),
+        retry=Retry(dice.randint(1, 4), dice.choice(BACKOFFS)),
+        crashes=dice.randint(1, 3),
+        losses=dice.randint(1, 4),
+        unique=dice.choice([None, None, None, "k0", "k1"]),
+        on_conflict=dice.choice(["existing", "reject"]),
+        run_in=dice.choice(["process", "process", "loop", "thread"]),
+    )
+    for _ in range(100)
+)
+"""One choice instead of nine: a history has room for so many."""
+
+
+def choice(number: int) -> Options:
+    """The options of that number: so they are named where a history is printed."""
+    return CHOICES[number]
+
+
+options = st.builds(choice, st.integers(0, len(CHOICES) - 1))
+many_options = st.lists(options, min_size=9, max_size=12)
+requests = st.sampled_from(
+    [
+        CancelRequest(0.0, grace, force, reason)
+        for grace, force, reason in (
+            (None, False, None),
+            (2.5, False, "enough"),
+            (0.0, False, None),
+            (None, True, None),
+            (9.0, True, "enough"),
+        )
+    ]
+)
+
+
+def one_of(names: Callable[[Any], Sequence[T]]) -> st.SearchStrategy[T]:
+    """One of what the machine has at that moment."""
+    return st.runner().flatmap(lambda machine: st.sampled_from(names(machine)))
+
+
+def has(names: Callable[[Any], Sequence[Any]]) -> Callable[[Any], bool]:
+    """Whether the machine has any at that moment."""
+    return lambda machine: bool(names(machine))
+
+
+def all_jobs(machine: Any) -> list[str]:
+    """The ids of all jobs."""
+    return list(machine.reference.jobs)
+
+
+def all_ids(machine: Any) -> list[str]:
+    """The ids of all jobs, and of those that were pruned."""
+    return sorted({*machine.reference.jobs, *machine.reference.pruned})
+
+
+def all_attempts(machine: Any) -> list[Attempt]:
+    """Every attempt that ever began."""
+    return list(machine.known)
+
+
+def running_attempts(machine: Any) -> list[Attempt]:
+    """The attempts that run."""
+    return [(job.id, job.attempt) for job in machine.reference.running()]
+
+
+def mostly_running(machine: Any) -> list[Attempt]:
+    """Every attempt, and each that runs some times more."""
+    return running_attempts(machine) * 3 + all_attempts(machine)
+
+
+def decided(machine: Any) -> list[Change]:
+    """Changes that sweepers have decided, and not yet written."""
+    found: list[Change] = machine.orphaned
+    return found

@@ -1,0 +1,344 @@
+"""A store in plain Python: what the contract says, and nothing of how it is done.
+
+Random histories are done to it and to a real store; both must answer alike. It keeps jobs in a dictionary and asks the
+rules of `core.lifecycle` for the rest. Where the contract leaves a choice (which lanes share a claim, which of two jobs
+of the same age is pruned), `check_claim` and `prune` take the answer of the real store and judge it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from heavylift.core import lifecycle
+from heavylift.core.errors import DuplicateJob, QueueFull, SubmitError
+from heavylift.core.event import Event
+from heavylift.core.job import Change, Job, NewEvent, State
+from heavylift.core.options import PLACES, RunIn, Slots, serves
+from heavylift.store import Added, CancelOrder, Mailbox, Queue, Retention, WorkerRecord
+
+YOUNG = 60.0
+DAY = 86400.0
+Lane = tuple[str, RunIn]
+Answer = Added | SubmitError
+Saved = int | DuplicateJob | None
+
+
+@dataclass(slots=True)
+class Settings:
+    """What somebody set of a queue; `kept`: somebody did."""
+
+    paused: bool = False
+    concurrency: int | None = None
+    max_size: int | None = None
+    kept: bool = False
+
+
+class Lease(NamedTuple):
+    """A worker's record. `ends` seconds of the monotonic clock; `died_at` Unix seconds. `gone`: its process is."""
+
+    worker: WorkerRecord
+    beat_at: float
+    ends: float
+    gone: bool
+    died_at: float | None = None
+
+
+@dataclass(slots=True)
+class Process:
+    """What the store's object of one process remembers: as which epochs it beats, and what its last sweep gave it."""
+
+    beats: dict[str, int] = field(default_factory=dict)
+    swept: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Reference:
+    """The store. Jobs stand in the order in which they came."""
+
+    jobs: dict[str, Job] = field(default_factory=dict)
+    log: dict[str, list[Event]] = field(default_factory=dict)
+    pruned: dict[str, float] = field(default_factory=dict)
+    settings: dict[str, Settings] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+    """Who has which unique key."""
+    leases: dict[str, Lease] = field(default_factory=dict)
+    served: dict[Lane, int] = field(default_factory=dict)
+    """When lanes had their last turns, in claims."""
+    claims: int = 0
+
+    # --- jobs ---------------------------------------------------------------------------------------------------------
+
+    def add(self, new: Sequence[tuple[Job, NewEvent]], now: float) -> list[Answer]:
+        """New jobs, one after the other."""
+        return [self._add(job, first, now) for job, first in new]
+
+    def _add(self, job: Job, first: NewEvent, now: float) -> Answer:
+        if job.id in self.jobs:
+            return Added(self.jobs[job.id], created=False)
+        unique = job.options.unique
+        if unique is not None and unique in self.keys:
+            holder = self.jobs[self.keys[unique]]
+            return DuplicateJob(unique, holder.id) if job.options.on_conflict == "reject" else Added(holder, False)
+        most = self.of(job.queue).max_size
+        if most is not None and self.counts(job.queue)[State.QUEUED] >= most:
+            ended = [other.finished_at or 0.0 for other in self.jobs.values() if other.queue == job.queue]
+            recent = sum(at > now - 60 for at in ended)
+            return QueueFull(job.queue, most, min(300, -(-60 // recent)) if recent else 300)
+        self.jobs[job.id] = job
+        self.log[job.id] = [Event(job.id, 1, first.kind, job.created_at, first.data)]
+        if unique is not None:
+            self.keys[unique] = job.id
+        return Added(job, created=True)
+
+    def save(self, changes: Sequence[Change], process: Process) -> list[Saved]:
+        """Changes, one after the other, each under its fence."""
+        return [self._save(change, process) for change in changes]
+
+    def _save(self, change: Change, process: Process) -> Saved:
+        job = self.jobs.get(change.id)
+        if job is None or (job.state, job.attempt) != (change.state, change.attempt):
+            return None
+        decides = change.fields.get("state") is State.QUEUED or "cancel" in change.fields
+        if decides and job.cancel != change.knows_cancel:
+            return None
+        if self._lost(job, process):
+            return None
+        unique = job.options.unique
+        if job.state.final and change.fields.get("state") is State.QUEUED and unique in self.keys:
+            return DuplicateJob(unique, self.keys[unique])
+        self._write(job, change)
+        return self.jobs[job.id].seq
+
+    def _lost(self, job: Job, process: Process) -> bool:
+        """Whether it is this process that lost the job: its epoch was declared dead or another one has followed, and no
+        sweep of its own gave the job back to it.
+        """
+        epoch = process.beats.get(job.worker or "")
+        if job.epoch is None or epoch is None or process.swept.get(job.id) == job.attempt:
+            return False
+        lease = self.leases.get(job.worker or "")
+        dead = lease is not None and lease.worker.epoch == job.epoch and lease.died_at is not None
+        return epoch > job.epoch or (epoch == job.epoch and dead)
+
+    def _write(self, job: Job, change: Change) -> None:
+        after = change.apply(job)
+        self.jobs[job.id] = after
+        first = job.seq + 1
+        self.log[job.id] += [
+            Event(job.id, seq, new.kind, change.at, new.data) for seq, new in enumerate(change.events, first)
+        ]
+        unique = job.options.unique
+        if unique is None or "state" not in change.fields:
+            return
+        if after.state is State.QUEUED:
+            self.keys.setdefault(unique, job.id)
+        elif after.state.final and self.keys.get(unique) == job.id:
+            del self.keys[unique]
+
+    # --- claims -------------------------------------------------------------------------------------------------------
+
+    def check_claim(
+        self, worker: str, epoch: int, slots: Slots, queues: Sequence[str], got: Sequence[Job], now: float
+    ) -> None:
+        """Judge what a claim returned, and begin these attempts here, too."""
+        waiting = self._lanes(queues, now)
+        before = {name: self.room(name) for name, _ in waiting}
+        for lane, jobs in _by_lane(got).items():
+            line = [job.id for job in waiting.get(lane, ())]
+            assert [job.id for job in jobs] == line[: len(jobs)], "a lane gives its head, in order of rank and arrival"
+        for job in got:
+            known = self.jobs[job.id]
+            change = lifecycle.claim(known, worker, epoch, now)
+            assert job == change.apply(known), "a claim is what the rules make of the job"
+            self._write(known, change)
+        taken = Counter(job.options.run_in for job in got)
+        assert all(taken[place] <= most for place, most in zip(PLACES, slots, strict=True)), "no more than slots"
+        for name, count in Counter(job.queue for job in got).items():
+            room = before[name]
+            assert room is None or count <= room, "no more than its gate lets through"
+        left = {
+            (name, place): len(jobs)
+            for (name, place), jobs in self._lanes(queues, now).items()
+            if taken[place] < slots[PLACES.index(place)] and self.room(name) != 0
+        }
+        assert not left, f"a slot is free, and jobs could run: {left}"
+        self._turns(waiting, got)
+
+    def _turns(self, waiting: Mapping[Lane, Sequence[Job]], got: Sequence[Job]) -> None:
+        """Lanes have their turns: one that got nothing, and could have, was not served less recently than one that got
+        something in its place.
+        """
+        self.claims += 1
+        given = _by_lane(got)
+        for passed in waiting.keys() - given.keys():
+            if self.room(passed[0]) == 0 or passed not in self.served:
+                continue
+            for lane in given:
+                late = lane[1] != passed[1] or lane not in self.served or self.served[lane] <= self.served[passed]
+                assert late, f"{lane} was served, and {passed} has waited longer for its turn"
+        self.served |= dict.fromkeys(given, self.claims)
+
+    def _lanes(self, queues: Sequence[str], now: float) -> dict[Lane, list[Job]]:
+        """The jobs that could begin now, but for the gates' room, by lane and in order."""
+        arrival = {name: number for number, name in enumerate(self.jobs)}
+        found: dict[Lane, list[Job]] = {}
+        for job in sorted(self.due(now), key=lambda job: (job.run_at - 60.0 * job.options.priority, arrival[job.id])):
+            if serves(queues, job.queue) and self.room(job.queue) != 0:
+                found.setdefault((job.queue, job.options.run_in), []).append(job)
+        return found
+
+    def due(self, now: float) -> list[Job]:
+        """The queued jobs whose time has come."""
+        return [job for job in self.jobs.values() if job.state is State.QUEUED and job.run_at <= now]
+
+    def room(self, queue: str) -> int | None:
+        """How many more jobs of a queue may run; None: any number."""
+        settings = self.of(queue)
+        if settings.paused:
+            return 0
+        if settings.concurrency is None:
+            return None
+        return max(0, settings.concurrency - self.counts(queue)[State.RUNNING])
+
+    # --- leases -------------------------------------------------------------------------------------------------------
+
+    def may_claim(self, worker: str, epoch: int) -> bool:
+        """Whether this epoch is known, and was not declared dead."""
+        lease = self.leases.get(worker)
+        return lease is not None and lease.worker.epoch == epoch and lease.died_at is None
+
+    def beat(self, worker: WorkerRecord, monotonic: float, lease: float, process: Process, *, gone: bool) -> Mailbox:
+        """A lease is renewed, unless its epoch is over."""
+        known = self.leases.get(worker.id)
+        if known is not None and (worker.epoch, known.died_at is None) < (known.worker.epoch, True):
+            return Mailbox(alive=False)
+        self.leases[worker.id] = Lease(worker, monotonic, monotonic + lease, gone)
+        process.beats[worker.id] = worker.epoch
+        held = [job for job in self.running() if (job.worker, job.epoch) == (worker.id, worker.epoch)]
+        return Mailbox(True, tuple(CancelOrder(job.id, job.attempt, job.cancel) for job in held if job.cancel))
+
+    def retire(self, worker: str, epoch: int) -> None:
+        """A worker says good-bye."""
+        if self.may_claim(worker, epoch):
+            del self.leases[worker]
+
+    def sweep(self, worker: str, now: float, monotonic: float, process: Process, *, others: bool) -> list[Job]:
+        """Workers are declared dead; all that nobody holds who lives. Who was away itself knows nothing of leases."""
+        own = self.leases.get(worker)
+        others = others and (own is None or monotonic <= own.beat_at + (own.ends - own.beat_at) / 2)
+        for name, lease in self.leases.items():
+            if lease.died_at is None and name != worker and (lease.gone or (others and monotonic > lease.ends)):
+                self.leases[name] = lease._replace(died_at=now)
+        orphans = [job for job in self.running() if not self.may_claim(job.worker or "", job.epoch or 0)]
+        process.swept = {job.id: job.attempt for job in orphans}
+        return orphans
+
+    def workers(self, monotonic: float) -> list[tuple[WorkerRecord, float, bool]]:
+        """(record, age of the last beat, dead) of all that are known; the dead as long as they hold jobs."""
+        holding = {(job.worker, job.epoch) for job in self.running()}
+        return sorted(
+            (
+                (lease.worker, monotonic - lease.beat_at, lease.died_at is not None or monotonic > lease.ends)
+                for lease in self.leases.values()
+                if lease.died_at is None or (lease.worker.id, lease.worker.epoch) in holding
+            ),
+            key=lambda status: status[0].id,
+        )
+
+    # --- queues and retention -----------------------------------------------------------------------------------------
+
+    def of(self, queue: str) -> Settings:
+        """A queue's settings, to be changed."""
+        return self.settings.setdefault(queue, Settings())
+
+    def set_queue(
+        self,
+        queue: str,
+        *,
+        paused: bool | None,
+        concurrency: int | None,
+        max_size: int | None,
+        unlimited: Collection[str],
+    ) -> Queue:
+        """What is given of a queue's settings changes."""
+        known = self.of(queue)
+        known.kept = True
+        known.paused = known.paused if paused is None else paused
+        known.concurrency = None if "concurrency" in unlimited else concurrency or known.concurrency
+        known.max_size = None if "max_size" in unlimited else max_size or known.max_size
+        return next(found for found in self.queues() if found.name == queue)
+
+    def counts(self, queue: str) -> Counter[State]:
+        """The jobs of a queue by state."""
+        return Counter(job.state for job in self.jobs.values() if job.queue == queue)
+
+    def queues(self) -> list[Queue]:
+        """All queues that have settings or jobs, by name; without `oldest_wait`."""
+        names = {job.queue for job in self.jobs.values()} | {name for name, item in self.settings.items() if item.kept}
+        return [
+            Queue(name, known.paused, known.concurrency, known.max_size, dict(self.counts(name)))
+            for name, known in ((name, self.of(name)) for name in sorted(names))
+        ]
+
+    def check_pruned(self, retention: Retention, removed: Iterable[str], now: float) -> None:
+        """Judge what a prune removed, and remove it here, too."""
+        gone = set(removed)
+        for name in {job.queue for job in self.jobs.values()}:
+            for states, most in (
+                ((State.SUCCEEDED,), retention.succeeded),
+                ((State.FAILED, State.CANCELLED), retention.failed),
+            ):
+                same = [job for job in self.jobs.values() if job.queue == name and job.state in states]
+                _check_class(same, most, retention.age, gone, now)
+        for job_id in gone:
+            assert self.jobs.pop(job_id).state.final
+            del self.log[job_id]
+            self.pruned[job_id] = now
+        for worker, lease in list(self.leases.items()):
+            if (
+                lease.died_at is not None
+                and lease.died_at <= now - DAY
+                and not any(job.worker == worker for job in self.running())
+            ):
+                del self.leases[worker]
+
+    def remembers(self, name: str, now: float) -> bool:
+        """Whether it is known that this id was pruned."""
+        return name in self.pruned and self.pruned[name] > now - DAY
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def running(self) -> list[Job]:
+        """The jobs that run."""
+        return [job for job in self.jobs.values() if job.state is State.RUNNING]
+
+    def find(self, states: Sequence[State], queue: str | None) -> list[str]:
+        """The ids of the jobs that match, newest first."""
+        return [
+            job.id
+            for job in reversed(self.jobs.values())
+            if (not states or job.state in states) and queue in (None, job.queue)
+        ]
+
+
+def _by_lane(jobs: Iterable[Job]) -> dict[Lane, list[Job]]:
+    found: dict[Lane, list[Job]] = {}
+    for job in jobs:
+        found.setdefault((job.queue, job.options.run_in), []).append(job)
+    return found
+
+
+def _check_class(jobs: list[Job], most: int | None, age: float, gone: set[str], now: float) -> None:
+    """Of jobs that are counted together: the old ones go, and the oldest of those that are too many."""
+    ends = {job.id: job.finished_at or 0.0 for job in jobs}
+    old = {name for name, at in ends.items() if at < now - max(age, YOUNG)}
+    excess = max(0, len(jobs) - most) if most is not None else 0
+    oldest = sorted(at for at in ends.values() if at < now - YOUNG)[:excess]
+    removed = gone & ends.keys()
+    assert old <= removed, "what is too old goes"
+    assert len(removed) == max(len(old), len(oldest)), "and of the others as many as are too many"
+    by_age = sorted(ends[name] for name in removed - old)
+    assert by_age == sorted(at for name, at in ends.items() if name not in old)[: len(by_age)], "the oldest first"

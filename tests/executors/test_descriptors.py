@@ -1,0 +1,92 @@
+"""A worker that has no descriptors left for a new host tries again, and leaks none."""
+
+import contextlib
+import os
+import resource
+from pathlib import Path
+
+import pytest
+
+from heavylift.core.outcome import Succeeded
+from heavylift.executor import Application
+from heavylift.executors.host_link import Phase
+from heavylift.executors.link import Nanny
+from heavylift.executors.pools import Pools
+from heavylift.settings import Settings
+from heavylift.testing.executors.cases import PATIENCE, ExecutorSuite, until
+
+TASKS = Application("heavylift.testing.executor_tasks", "application")
+NEEDED = 11
+"""Descriptors that the start of a host takes, those that the host is given included."""
+
+give = ExecutorSuite().give
+
+
+def descriptors():
+    return {int(entry.name) for entry in Path("/proc/self/fd").iterdir()}
+
+
+@contextlib.contextmanager
+def only(spare):
+    """No more descriptors than these can be opened by this process."""
+    highest = max(descriptors())
+    fillers = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)]
+    while fillers[-1] < highest:
+        fillers.append(os.dup(fillers[-1]))
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (fillers[-1] + 1 + spare, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for filler in fillers:
+            os.close(filler)
+
+
+async def running():
+    pools = Pools(await Nanny.start(TASKS), Settings.load({}, concurrency=1), patience=PATIENCE)
+    await pools.start()
+    return pools
+
+
+@pytest.mark.parametrize(("place", "spares"), [("process", range(NEEDED)), ("thread", (0, 4))])
+async def test_a_host_that_gets_no_descriptors_is_started_when_there_are_some(place, spares):
+    pools = await running()
+    pool = pools.exclusive if place == "process" else pools.shared
+    assert isinstance(await give(pools, "give", job={"run_in": place}).outcome(), Succeeded)
+    await until(lambda: all(host.phase is Phase.READY for host in pool._hosts))
+    before = len(descriptors())
+    for spare in spares:
+        pool._not_before = float("inf")
+        for host in list(pool._hosts):
+            host.leave()
+        await until(lambda: not pool._hosts)
+        with only(spare):  # each time another one is missing
+            pool._not_before = 0.0
+            attempt = give(pools, "give", job={"run_in": place})
+            await until(lambda: pool._failures > 0)
+            assert all(host.phase is not Phase.STARTING for host in pool._hosts)
+        pool._not_before = 0.0
+        assert isinstance(await attempt.outcome(), Succeeded)
+        await until(lambda: len(pool._hosts) == 1)
+        assert len(descriptors()) == before, f"with {spare} descriptors to spare"
+    await pools.close(1.0)
+
+
+@pytest.mark.parametrize("spare", [0, 1])
+async def test_a_host_that_the_worker_cannot_reach_is_gone_and_another_one_starts(spare):
+    pools = await running()
+    pool = pools.exclusive
+    pool._not_before = float("inf")
+    pool._idle[0].leave()
+    await until(lambda: not pool._hosts)
+    pool._not_before = 0.0
+    pool._grow(1)
+    [starting] = pool._hosts
+    with only(spare):  # neither the nanny's descriptor of it can be received, nor a copy be made
+        await until(lambda: starting.phase is Phase.GONE)
+    assert starting.pid == 0
+    assert pool._failures > 0
+    pool._not_before = 0.0
+    assert isinstance(await give(pools, "give").outcome(), Succeeded)
+    await pools.close(1.0)
