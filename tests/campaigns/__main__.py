@@ -1,4 +1,7 @@
-"""The fault campaigns at full size: `python -m tests.campaigns [NAME …] [--minutes M]`. Exit code 1: a promise is broken."""
+"""The fault campaigns at full size: `python -m tests.campaigns [NAME …] [--minutes M]`.
+
+Exit code 1: a promise is broken.
+"""
 
 import argparse
 import asyncio

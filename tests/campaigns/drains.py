@@ -4,11 +4,12 @@ import asyncio
 import time
 from pathlib import Path
 
-from heavylift.core.options import PLACES, Options
 from tests.campaigns import audit
 from tests.campaigns.audit import Expected
 from tests.campaigns.kills import finish, running
 from tests.campaigns.report import Report
+
+from heavylift.core.options import PLACES, Options
 
 DRAIN = 20.0
 

@@ -70,7 +70,10 @@ class Fleet:
         return found
 
     def kill(self, part: str, wanted: int | None = None) -> int | None:
-        """Kill one process of a part: at once, or (who writes) in a phase of its writing. Its pid; None while they start."""
+        """Kill one process of a part: at once, or (who writes) in a phase of its writing.
+
+        Its pid; None while not all parts are there.
+        """
         tree = self.tree()
         if not all(tree.values()):
             return None

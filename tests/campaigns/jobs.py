@@ -63,8 +63,8 @@ async def work_awaiting(ctx: Context, number: int, seconds: float) -> int:
 def linger(ctx: Context, number: int, seconds: float) -> int:
     """Waits for so long in all, in steps that are kept."""
     mark(ctx, "start")
-    for step in range(ctx.resume(0), round(seconds * 10)):
-        time.sleep(0.1)
+    for step in range(ctx.resume(0), 10):
+        time.sleep(seconds / 10)
         ctx.checkpoint(step + 1)
     mark(ctx, "end")
     return number
@@ -74,8 +74,8 @@ def linger(ctx: Context, number: int, seconds: float) -> int:
 async def linger_awaiting(ctx: Context, number: int, seconds: float) -> int:
     """The same on a loop."""
     mark(ctx, "start")
-    for step in range(ctx.resume(0), round(seconds * 10)):
-        await asyncio.sleep(0.1)
+    for step in range(ctx.resume(0), 10):
+        await asyncio.sleep(seconds / 10)
         ctx.checkpoint(step + 1)
     mark(ctx, "end")
     return number

@@ -7,16 +7,17 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
+from tests.campaigns import audit
+from tests.campaigns.audit import Expected, Mark
+from tests.campaigns.fleet import Fleet, children, name_of, unfinished
+from tests.campaigns.report import Report
+
 from heavylift import State
 from heavylift.client import Client
 from heavylift.core.errors import StoreUnavailable
 from heavylift.core.options import PLACES, Options
 from heavylift.store import SystemClock
 from heavylift.stores import open_store
-from tests.campaigns import audit
-from tests.campaigns.audit import Expected, Mark
-from tests.campaigns.fleet import Fleet, children, name_of, unfinished
-from tests.campaigns.report import Report
 
 SWEEP = 5.0
 LIFE = 1.0
@@ -106,7 +107,8 @@ async def _submitted(client: Client, jobs: int, seconds: float, places=PLACES) -
         requests = []
         for number, name in enumerate(ids, at):
             place = places[number % len(places)]
-            task = "work_awaiting" if place == "loop" else "work"
+            # What shares a process waits: with CPU work a hundred of them would wait for each other.
+            task = {"process": "work", "thread": "linger", "loop": "linger_awaiting"}[place]
             arguments = f'{{"number":{number},"seconds":{random.uniform(0.5, 1.5) * seconds:.4f}}}'
             # A host that is killed costs a crash, which is no fault of these.
             requests.append((task, arguments.encode(), Options(run_in=place, crashes=1000)))

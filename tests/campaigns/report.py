@@ -20,7 +20,9 @@ class Figure:
 
     def __str__(self) -> str:
         shown = f"{self.value:,.3g}" if isinstance(self.value, float) else f"{self.value:,}"
-        promise = "" if self.limit is None else f"  (at most {self.limit:g} {self.unit}: {'met' if self.met else 'MISSED'})"
+        promise = (
+            "" if self.limit is None else f"  (at most {self.limit:g} {self.unit}: {'met' if self.met else 'MISSED'})"
+        )
         return f"{self.what}: {shown} {self.unit}{promise}"
 
 

@@ -4,16 +4,17 @@ import asyncio
 import time
 from pathlib import Path
 
-from heavylift import State
-from heavylift.client import Client
-from heavylift.core.job import Job
-from heavylift.core.options import PLACES, Options, RunIn
-from heavylift.core.retry import Retry
 from tests.campaigns import audit
 from tests.campaigns.fleet import Fleet
 from tests.campaigns.jobs import RUNAWAYS
 from tests.campaigns.kills import running
 from tests.campaigns.report import Report
+
+from heavylift import State
+from heavylift.client import Client
+from heavylift.core.job import Job
+from heavylift.core.options import PLACES, Options, RunIn
+from heavylift.core.retry import Retry
 
 SLACK = 1.0
 NEIGHBOURS = 6
@@ -21,7 +22,9 @@ NEIGHBOURS = 6
 
 async def stop_runaways(folder: Path, limit: float, grace: float, kinds: tuple[str, ...] = tuple(RUNAWAYS)) -> Report:
     """Each kind in each place, once by its timeout and once by a cancel, beside jobs that go on."""
-    report = Report(f"{len(kinds)} kinds of runaways in {len(PLACES)} kinds of hosts, limit {limit:g} s, grace {grace:g} s")
+    report = Report(
+        f"{len(kinds)} kinds of runaways in {len(PLACES)} kinds of hosts, limit {limit:g} s, grace {grace:g} s"
+    )
     by_timeout: list[float] = []
     by_cancel: list[float] = []
     async with running(folder) as (fleet, client):
@@ -53,9 +56,7 @@ async def _timed_out(
     return lasted - limit
 
 
-async def _cancelled(
-    report: Report, fleet: Fleet, client: Client, kind: str, place: RunIn, grace: float
-) -> float:
+async def _cancelled(report: Report, fleet: Fleet, client: Client, kind: str, place: RunIn, grace: float) -> float:
     """Seconds until the receipt."""
     job = await _submitted(client, kind, place, Options(run_in=place))
     await _started(fleet, job)

@@ -8,15 +8,15 @@ import time
 from collections import deque
 from pathlib import Path
 
-from heavylift import JobFinished, State
-from heavylift.client import Client
-from heavylift.core.errors import StoreUnavailable
-from heavylift.core.options import PLACES, Options
-from tests.campaigns import audit
 from tests.campaigns.audit import Expected
 from tests.campaigns.fleet import Fleet, children, descriptors, resident, stat_of, zombies
 from tests.campaigns.kills import finish, running
 from tests.campaigns.report import Report
+
+from heavylift import JobFinished, State
+from heavylift.client import Client
+from heavylift.core.errors import StoreUnavailable
+from heavylift.core.options import PLACES, Options
 
 AT_ONCE = 40
 """Jobs that wait or run at a time."""
@@ -56,7 +56,9 @@ async def _load(client: Client, expected: dict[str, Expected | None], end: float
         while True:
             try:
                 waiting = sum(
-                    count for queue in await client.queues() for state, count in queue.counts.items()
+                    count
+                    for queue in await client.queues()
+                    for state, count in queue.counts.items()
                     if not State(state).final
                 )
                 if waiting >= AT_ONCE:

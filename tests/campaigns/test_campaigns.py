@@ -1,7 +1,6 @@
-"""The campaigns, small: what they count must be right at any size; how long things take is looked at in the long runs."""
+"""The campaigns, small: what they count must be right at any size. How long things take is for the long runs."""
 
 import pytest
-
 from tests.campaigns import drains, kills, runaways, soak
 
 
