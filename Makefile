@@ -11,7 +11,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format check bench hooks lock clean
+.PHONY: help install demo test soak lint format check bench hooks lock clean
 
 help: ## print this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' \
@@ -32,6 +32,9 @@ demo: install ## run the demonstration; it says what to open and what to type
 
 test: install ## run every test; ARGS="-k cancel -n 2" goes to pytest
 	$(BIN)/python -m pytest $(ARGS)
+
+soak: install ## the long fault campaigns, an hour of them; ARGS="workers hosts" names single ones
+	$(BIN)/python -m tests.campaigns $(ARGS)
 
 lint: install ## check style, format and types
 	$(BIN)/ruff check

@@ -40,8 +40,8 @@ MAY_IMPORT = {
     "client": f"core {CONTRACTS} tail",
     "bound_task": f"core {CONTRACTS} client sync",  # a task that submits itself
     "definition": f"core {CONTRACTS} bound_task",  # defines a task without a decorator
-    "journal": f"core {CONTRACTS}",  # what a worker says and counts of its jobs
-    "reports": f"core {CONTRACTS}",  # what running code reports, as changes of its job
+    "journal": f"core {CONTRACTS} reports",  # what a worker says and counts of its jobs
+    "reports": f"core {CONTRACTS}",  # what running code reports, and a worker keeps of it
     "housekeeping": f"core {CONTRACTS} journal",
     "sync": f"core {CONTRACTS} client",
     "worker": f"core {CONTRACTS} housekeeping journal reports",

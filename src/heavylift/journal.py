@@ -26,10 +26,13 @@ from heavylift.core.tally import Fault, Tally, fault_of
 from heavylift.executor import LogLines
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
+    from heavylift.core.errors import StoreUnavailable
     from heavylift.core.job import Change, Job
     from heavylift.core.outcome import Outcome
+    from heavylift.reports import Running
+    from heavylift.store import Store
 
 log = logging.getLogger("heavylift.worker")
 jobs = logging.getLogger(JOBS)
@@ -104,10 +107,16 @@ class Journal:
         self.tally.add("store_calls", name)
         self.tally.add("store_sum", name, amount=seconds)
 
-    def away(self, text: str, *values: object) -> None:
+    def away(self, error: StoreUnavailable) -> None:
         """A call of the store failed because it was away."""
         self.tally.fault(Fault.STORE_UNAVAILABLE)
-        log.warning(text, *values, extra={"fault": Fault.STORE_UNAVAILABLE.value})
+        log.warning("the store is away: %s", error, extra={"fault": Fault.STORE_UNAVAILABLE.value})
+
+    async def write(self, store: Store) -> None:
+        """Bring to the store what was counted since the last time; raises StoreUnavailable, and then does so later."""
+        if counted := self.tally.unwritten():
+            await store.count(counted)
+            self.tally.written()
 
     def unwritten(self, outcomes: Sequence[Job]) -> None:
         """The worker ends, and these jobs' outcomes are not in the store."""
@@ -143,7 +152,25 @@ class Journal:
                     )
                 )
 
-    def stalled(self, job: Job, seconds: float, now: float) -> LogLines:
+    def silent(
+        self, all_running: Iterable[Running], limit: float, now: float, wall: float
+    ) -> list[tuple[Job, LogLines]]:
+        """The running jobs that have reported nothing for `limit` seconds (0: any time), once each, and the line for
+        the log of each.
+        """
+        if not limit:
+            return []
+        found = [running for running in all_running if not running.stalled and now - running.heard_at >= limit]
+        for running in found:
+            running.stalled = True
+        return [(running.job, self._stalled(running.job, now - running.heard_at, wall)) for running in found]
+
+    def unknown(self, job: Job) -> None:
+        """A claim's answer was lost, and this job, which it had brought, is handed back."""
+        text = "job %s, attempt %d, is handed back: its claim's answer was lost"
+        log.warning(text, job.id, job.attempt, extra=about(job))
+
+    def _stalled(self, job: Job, seconds: float, now: float) -> LogLines:
         """A running job has reported nothing for so long; the line that goes into its own log."""
         self.tally.fault(Fault.STALLED)
         fields = about(job) | {"fault": Fault.STALLED.value}

@@ -1,16 +1,36 @@
-"""What running code reports, as changes of its job."""
+"""What a worker keeps of each job that it runs, and what running code reports, as changes of its job."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, assert_never
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 from heavylift.core import event, lifecycle
 from heavylift.core.job import Change, Job, NewEvent, Progress, State
 from heavylift.executor import Checkpoint, LogLines
 
 if TYPE_CHECKING:
+    from heavylift.core.outcome import Outcome
     from heavylift.executor import Report
+
+
+@dataclass(slots=True)
+class Running:
+    """A claimed job whose outcome is not written yet."""
+
+    job: Job
+    heard_at: float
+    """When it last reported something, or was claimed, on the monotonic clock."""
+    stalled: bool = False
+    """It has reported nothing for long, and that was said."""
+
+
+class Settled(NamedTuple):
+    """A change on its way to the store, and what it was made of; a report has no outcome."""
+
+    change: Change
+    job: Job
+    outcome: Outcome | None
 
 
 def reported(job: Job, report: Report, now: float) -> tuple[Job, Change]:

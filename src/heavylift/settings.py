@@ -118,10 +118,24 @@ class Settings:
             winners[item.name] = item
         clean = {name: _CHECKS[name](item.value, item.source) for name, item in winners.items()}
         settings = replace(cls(), **clean, origins={name: item.source for name, item in winners.items()})
-        if settings.beat * 2 > settings.lease:
-            message = f"beat ({settings.beat} s) must be at most half of lease ({settings.lease} s)."
-            raise ConfigError(message)
+        _refuse_late_beats(settings)
         return settings
+
+
+def _refuse_late_beats(settings: Settings) -> None:
+    """Raise ConfigError, with the source of both, when one late beat would cost a worker its lease."""
+    if settings.beat * 2 <= settings.lease:
+        return
+    sources = {name: settings.origins.get(name, "the default") for name in ("beat", "lease")}
+    beat, lease = (
+        f"{name} ({getattr(settings, name):g} s{'' if source == name else f', {source}'})"
+        for name, source in sources.items()
+    )
+    message = (
+        f"{beat} must be at most half of {lease}: one late beat would cost a worker its lease, and what it runs would"
+        " be started a second time. Give a shorter beat or a longer lease."
+    )
+    raise ConfigError(message)
 
 
 def _integer(low: int, high: int) -> Callable[[Any, str], int]:

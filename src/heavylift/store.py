@@ -11,8 +11,8 @@ Rules for all of them:
 - What a call returned is durable: it survives the death of any process.
 - Every write of a job raises `seq` by the number of its events, which get the numbers in between: 1, 2, 3, … without
   a gap.
-- Methods raise StoreUnavailable when the store cannot be reached or written (nothing was changed; try again is safe),
-  never an error of a driver.
+- Methods raise StoreUnavailable when the store cannot be reached or written, never an error of a driver. Nothing was
+  changed, or the answer was lost on its way: to try again is safe either way. (For `claim` see `held`.)
 - Hints (`watch`) only save time. Nothing depends on one arriving.
 """
 
@@ -262,6 +262,11 @@ class Store(Protocol):
         - Two claims, of whatever processes, never return the same attempt.
         - Costs depend on the jobs returned, never on the jobs waiting, scheduled, or behind closed gates.
         - LeaseLost when this epoch was declared dead or the worker never beat.
+        """
+
+    async def held(self, worker: str, epoch: int) -> dict[str, int]:
+        """Which running jobs this epoch of the worker holds, by id, with their attempt: what a worker asks after a
+        claim that failed, since that may have been carried out and its answer lost. Dead or unknown: what it held.
         """
 
     async def save(self, changes: Sequence[Change]) -> list[int | DuplicateJob | None]:

@@ -10,19 +10,19 @@ import contextlib
 import logging
 import random
 from collections import Counter
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
 
 from heavylift import housekeeping
 from heavylift.core import lifecycle
 from heavylift.core import stack as stack_of
 from heavylift.core.errors import StoreUnavailable
-from heavylift.core.job import Change, Job, State
+from heavylift.core.job import Job, State
 from heavylift.core.options import PLACES, RunIn, Slots
 from heavylift.core.outcome import NOT_STARTED, Interrupted
 from heavylift.executor import LogLines, Report, StopReason
 from heavylift.journal import Journal
-from heavylift.reports import reported
+from heavylift.reports import Running, Settled, reported
 from heavylift.store import LeaseLost
 
 if TYPE_CHECKING:
@@ -48,25 +48,6 @@ LOOK = 1.0
 """Seconds between two looks for workers of this machine whose process is gone, at most."""
 
 log = logging.getLogger("heavylift.worker")
-
-
-@dataclass(slots=True)
-class Running:
-    """A claimed job whose outcome is not written yet."""
-
-    job: Job
-    heard_at: float
-    """When it last reported something, or was claimed, on the monotonic clock."""
-    stalled: bool = False
-    """It has reported nothing for long, and that was said."""
-
-
-class Settled(NamedTuple):
-    """A change on its way to the store, and what it was made of; a report has no outcome."""
-
-    change: Change
-    job: Job
-    outcome: Outcome | None
 
 
 class Worker:
@@ -102,6 +83,8 @@ class Worker:
         """Those that are not answered yet."""
         self._saved = asyncio.Event()
         self._saving: list[Settled] = []
+        self._doubts: list[float] = []
+        """When (monotonic) to ask the store what it believes is held here."""
 
     def drain(self, grace: float | None = None) -> None:
         """Take no more jobs, let the running ones end within `grace` seconds (default: the setting), hand back the
@@ -131,7 +114,7 @@ class Worker:
 
     async def _registered(self) -> bool:
         """The first beat, which gives the right to claim; False when the worker was to drain before it succeeded."""
-        beat = asyncio.create_task(self._until_available(None, self._beat))
+        beat = asyncio.create_task(self._until_available(self._beat))
         drain = asyncio.create_task(self._drain_now.wait())
         await asyncio.wait([beat, drain], return_when="FIRST_COMPLETED")
         drain.cancel()
@@ -147,7 +130,13 @@ class Worker:
         while not self._drain_now.is_set():
             self._work.clear()
             slots = Slots(*(min(free, BATCH) for free in self._executor.free))
-            jobs = await self._claim(slots) if any(slots) else []
+            try:
+                await self._hand_back_unknown()
+                jobs = await self._claim(slots) if any(slots) else []
+            except StoreUnavailable as error:
+                self._no_contact(error)
+                await self._work.wait()  # each poll is another try
+                continue
             brought = Counter(job.options.run_in for job in jobs)
             full = {place: brought[place] == asked for place, asked in zip(PLACES, slots, strict=True) if asked}
             self._more |= full
@@ -159,14 +148,37 @@ class Worker:
                 await self._work.wait()
 
     async def _claim(self, slots: Slots) -> Sequence[Job]:
-        record = self.record
+        record, asked = self.record, self._clock.monotonic()
         try:
-            return await self._until_available(
-                "claim", lambda: self._store.claim(record.id, record.epoch, slots, record.queues)
-            )
+            jobs = await self._store.claim(record.id, record.epoch, slots, record.queues)
+            self._journal.called("claim", self._clock.monotonic() - asked)
         except LeaseLost:
             self._begin_new_epoch(record.epoch)
             return []
+        except StoreUnavailable:
+            # It may have been carried out all the same: at once, or by a server that still has it.
+            self._doubts = [0.0, self._clock.monotonic() + self._settings.lease]
+            raise
+        if record.epoch == self.record.epoch and self._clock.monotonic() - asked <= self._settings.lease:
+            return jobs
+        # The lease ran out while the answer was under way: others may have these jobs by now.
+        for job in jobs:
+            self._settle(job, Interrupted(NOT_STARTED))
+        return []
+
+    async def _hand_back_unknown(self) -> None:
+        """After a claim whose answer was lost, hand back what the store says is held here, and nobody here knows of."""
+        while self._doubts and self._doubts[0] <= self._clock.monotonic():
+            record = self.record
+            ours: list[Running | Settled] = [*self._running.values(), *self._saving, *self._unsaved]
+            known = {(item.job.id, item.job.attempt) for item in ours}
+            held = await self._store.held(record.id, record.epoch)
+            unknown = [name for name, attempt in held.items() if (name, attempt) not in known]
+            for job in await self._store.get(unknown) if unknown else []:
+                if job is not None and job.state is State.RUNNING and job.attempt == held[job.id]:
+                    self._journal.unknown(job)
+                    self._settle(job, Interrupted(NOT_STARTED))
+            self._doubts.pop(0)
 
     def _start(self, job: Job) -> None:
         if self._drain_now.is_set():
@@ -220,7 +232,7 @@ class Worker:
 
     async def _save(self, batch: list[Settled]) -> None:
         changes = [settled.change for settled in batch]
-        seqs = await self._until_available("save", lambda: self._store.save(changes))
+        seqs = await self._until_available(lambda: self._store.save(changes), "save")
         refused = []
         for settled, seq in zip(batch, seqs, strict=True):
             if seq is None:
@@ -237,7 +249,7 @@ class Worker:
     async def _settle_anew(self, refused: list[Settled]) -> None:
         """A refused settle is either stale, or it did not know that the job's cancel was requested meanwhile."""
         ids = [settled.job.id for settled in refused]
-        found = await self._until_available("get", lambda: self._store.get(ids))
+        found = await self._until_available(lambda: self._store.get(ids), "get")
         for settled, current in zip(refused, found, strict=True):
             mine = (State.RUNNING, settled.job.attempt)
             if settled.outcome and current and current.cancel and (current.state, current.attempt) == mine:
@@ -277,37 +289,29 @@ class Worker:
             try:
                 await self._beat()
             except StoreUnavailable as error:
-                self._contact_since = None
-                self._journal.away("the store is away: %s", error)
+                self._no_contact(error)
 
     async def _beat(self) -> None:
-        self.record = replace(
+        self.record = record = replace(
             self.record,
             running=len(self._running),
             draining=self._drain_now.is_set(),
             hosts=dict(self._executor.hosts),
         )
-        began, epoch = self._clock.monotonic(), self.record.epoch
-        mailbox = await self._store.beat(self.record, self._settings.lease)
+        began = self._clock.monotonic()
+        mailbox = await self._store.beat(record, self._settings.lease)
         now = self._clock.monotonic()
         self._journal.called("beat", now - began)
         if self._contact_since is None or now - self._last_beat > self._longest_gap:
             self._contact_since = now  # after it was away everybody looks dead, and it is as if it had just come
         self._last_beat = began
         if not mailbox.alive:
-            self._begin_new_epoch(epoch)
+            self._begin_new_epoch(record.epoch)
             return
         self._deliver(mailbox)
         if now - self._counted_at >= self._settings.beat:
-            await self._count()
-
-    async def _count(self) -> None:
-        """Bring to the store what was counted since the last time."""
-        tally = self._journal.tally
-        if counted := tally.unwritten():
-            await self._store.count(counted)
-            tally.written()
-        self._counted_at = self._clock.monotonic()
+            await self._journal.write(self._store)
+            self._counted_at = now
 
     def _deliver(self, mailbox: Mailbox) -> None:
         for order in mailbox.cancels:
@@ -366,7 +370,7 @@ class Worker:
                 else:
                     await housekeeping.sweep(self._store, self.record.id, self._clock, self._journal, others=False)
             except StoreUnavailable as error:
-                self._journal.away("no housekeeping while the store is away: %s", error)
+                self._no_contact(error)
             await asyncio.sleep(min(LOOK, self._settings.sweep))
 
     def _may_sweep_others(self, now: float) -> bool:
@@ -377,17 +381,17 @@ class Worker:
         return now - since > self._settings.lease
 
     def _look_for_stalled(self) -> None:
-        """Say of each running job, once an attempt, that it has reported nothing for long."""
-        limit, now = self._settings.stalled, self._clock.monotonic()
-        for running in list(self._running.values()) if limit else ():
-            silent = now - running.heard_at
-            if silent >= limit and not running.stalled:
-                running.stalled = True
-                self._report(running.job, self._journal.stalled(running.job, silent, self._clock.wall()))
+        now, wall = self._clock.monotonic(), self._clock.wall()
+        for job, line in self._journal.silent(self._running.values(), self._settings.stalled, now, wall):
+            self._report(job, line)
 
-    async def _until_available(self, name: str | None, call: Callable[[], Awaitable[T]]) -> T:
-        """Try again, with growing pauses, while the store is away: running jobs go on meanwhile. `name` is the call's,
-        None: it counts itself.
+    def _no_contact(self, error: StoreUnavailable) -> None:
+        self._contact_since = None
+        self._journal.away(error)
+
+    async def _until_available(self, call: Callable[[], Awaitable[T]], name: str = "") -> T:
+        """Try again, with growing pauses, while the store is away: running jobs go on meanwhile. `name` is the call's
+        if it is to be counted here.
         """
         delay = AWAY[0]
         while True:
@@ -395,10 +399,9 @@ class Worker:
             try:
                 answer = await call()
             except StoreUnavailable as error:
-                self._contact_since = None
-                self._journal.away("the store is away, next try in %.1f s: %s", delay, error)
+                self._no_contact(error)
             else:
-                if name is not None:
+                if name:
                     self._journal.called(name, self._clock.monotonic() - began)
                 return answer
             await asyncio.sleep(delay)
@@ -433,7 +436,7 @@ class Worker:
         for task in others:
             task.cancel()
         with contextlib.suppress(StoreUnavailable):
-            await self._count()
+            await self._journal.write(self._store)
             await self._store.retire(self.record.id, self.record.epoch)
         log.info("drained")
 

@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from tests.system import jobs
+from tests.system import jobs as usual_jobs
 
 from heavylift.bound_task import BoundTask
 from heavylift.client import Client
@@ -23,11 +25,12 @@ APPLICATION = Application("tests.system.jobs", "lift", (), (str(ROOT),))
 class Service:
     """A client and its worker; `task` binds a task of the test's application to this client."""
 
-    def __init__(self, client: Client, monolith: Monolith, audit: Path) -> None:
+    def __init__(self, client: Client, monolith: Monolith, audit: Path, jobs: ModuleType) -> None:
         self.client, self.monolith, self.audit = client, monolith, audit
+        self._tasks = jobs.lift.registry
 
     def task(self, name: str) -> BoundTask[..., ..., Any, Any]:
-        return BoundTask(jobs.lift.registry[name], lambda: self.client)
+        return BoundTask(self._tasks[name], lambda: self.client)
 
     def marks(self) -> list[list[str]]:
         """The lines that jobs wrote, as words."""
@@ -44,16 +47,20 @@ class Service:
 
 
 @contextlib.asynccontextmanager
-async def serving(folder: Path, **settings: Any) -> AsyncIterator[Service]:
-    url = f"sqlite:///{folder}/jobs.db"
+async def serving(
+    folder: Path, url: str = "", jobs: ModuleType = usual_jobs, **settings: Any
+) -> AsyncIterator[Service]:
+    """The application of a module, on a new store in `folder`, or wherever `url` says."""
     audit = folder / "audit"
     os.environ["AUDIT_FILE"] = str(audit)
-    client = Client(open_store(url), SystemClock())
-    monolith = Monolith(APPLICATION, {"store": url, "concurrency": 2, "drain": 1.0} | settings, url)
+    client = Client(open_store(url or f"sqlite:///{folder}/jobs.db"), SystemClock())
     await client.open()
+    url = client.store.url
+    application = replace(APPLICATION, target=jobs.__name__)
+    monolith = Monolith(application, {"store": url, "concurrency": 2, "drain": 1.0} | settings, url)
     try:
         await monolith.start()
-        yield Service(client, monolith, audit)
+        yield Service(client, monolith, audit, jobs)
     finally:
         await monolith.close()
         await client.close()

@@ -134,6 +134,10 @@ class SqliteStore:
         claim = partial(claiming.claim, worker=worker, epoch=epoch, slots=slots, queues=queues, held=self._held)
         return await self._open_now().writer.call(claim, sum(slots))
 
+    async def held(self, worker: str, epoch: int) -> dict[str, int]:
+        """Which running jobs this epoch of the worker holds, by id, with their attempt."""
+        return await self._open_now().scan(lambda connection: workers.held(connection, worker, epoch))
+
     async def save(self, changes: Sequence[Change]) -> list[int | DuplicateJob | None]:
         """Write changes with their events; each answer is the job's new `seq`, or None for a refused one."""
         writer = self._open_now().writer

@@ -38,6 +38,7 @@ NEXT_HOLDER = (
     "SELECT worker, epoch FROM job INDEXED BY job_running"
     " WHERE state = 3 AND (worker, epoch) > (?, ?) ORDER BY worker, epoch LIMIT 1"
 )
+HELD = "SELECT id, attempt FROM job INDEXED BY job_running WHERE state = 3 AND worker = ? AND epoch = ?"
 ORPHANS = f"SELECT {rows.COLUMNS} FROM job INDEXED BY job_running WHERE state = 3 AND worker = ? AND epoch = ? LIMIT ?"
 
 
@@ -96,6 +97,11 @@ def holders(connection: sqlite3.Connection) -> Iterator[tuple[str, int]]:
         last = connection.execute(NEXT_HOLDER, last).fetchone()
         if last is not None:
             yield last
+
+
+def held(connection: sqlite3.Connection, worker: str, epoch: int) -> dict[str, int]:
+    """The running jobs of one holder: id to attempt."""
+    return dict(connection.execute(HELD, (worker, epoch)).fetchall())
 
 
 def statuses(connection: sqlite3.Connection, wall: float, monotonic: float) -> list[WorkerStatus]:

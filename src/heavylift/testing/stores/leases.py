@@ -45,6 +45,16 @@ class Leases(StoreCases):
             assert await self.swept(store) == []
         await self.settle(store, clock, job)
 
+    async def test_a_worker_can_ask_what_it_holds(self, store: Store, clock: FakeClock) -> None:
+        one, two = await self.started(store, clock, "a", "b")
+        await self.settle(store, clock, one)
+        assert await store.held(two.worker or "", two.epoch or 0) == {"b": two.attempt}
+        assert await store.held(two.worker or "", 9) == {}
+        assert await store.held("another", 1) == {}
+        clock.advance(LEASE + 1)
+        assert await self.swept(store) == ["b"]
+        assert await store.held(two.worker or "", two.epoch or 0) == {"b": two.attempt}
+
     async def test_a_lease_that_ran_out_is_for_others_to_declare_when_they_may(
         self, store: Store, clock: FakeClock
     ) -> None:

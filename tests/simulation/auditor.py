@@ -1,0 +1,272 @@
+"""The auditor: sees each start and end where it happens, looks into the database beside the store, and says what breaks
+an invariant. It believes no worker.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from heavylift.core import lifecycle
+from heavylift.stores.sqlite import rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.simulation.database import Database
+    from tests.simulation.executor import Run, SimulatedExecutor
+    from tests.simulation.link import Link
+    from tests.simulation.loop import Process
+    from tests.simulation.machine import Machine
+
+    from heavylift.core.job import Change, Job
+    from heavylift.core.outcome import Outcome
+    from heavylift.store import WorkerRecord
+
+
+@dataclass(slots=True, eq=False)
+class Seen:
+    """One worker process, as the auditor follows it. `heard`: when a beat of it was answered last; `epoch`: of its
+    last beat. `informed`: it was told since that its last beat came too late.
+    """
+
+    process: Process
+    link: Link
+    executor: SimulatedExecutor
+    epoch: int = 0
+    heard: float = 0.0
+
+
+class Auditor:
+    """`violations` in words, the first one first."""
+
+    def __init__(self, machine: Machine, database: Database, lease: float) -> None:
+        self._machine = machine
+        self._database = database
+        self._lease = lease
+        self.violations: list[str] = []
+        self.workers: dict[str, Seen] = {}
+        self.counts: Counter[str] = Counter()
+        self._taken: set[tuple[str, int]] = set()
+        self._alive: dict[str, list[tuple[Run, SimulatedExecutor]]] = defaultdict(list)
+        self._declared: set[tuple[str, int]] = set()
+        self._checkpoints: dict[str, int] = {}
+        self._cancelled: dict[str, int] = {}
+        self.starts: Counter[str] = Counter()
+        self.ends: dict[tuple[str, int], Outcome] = {}
+
+    def violation(self, *what: Any) -> None:
+        """Something is wrong."""
+        text = " ".join(map(str, what))
+        self._machine.note("VIOLATION:", text)
+        self.violations.append(f"at {self._machine.loop.time():.3f} s: {text}")
+
+    # --- what executors tell ------------------------------------------------------------------------------------
+
+    def taken(self, executor: SimulatedExecutor, run: Run) -> None:
+        """An executor was given an attempt."""
+        if run.key in self._taken:
+            self.violation(executor.process, "was given an attempt that was given before:", *run.key)
+        self._taken.add(run.key)
+
+    def started(self, executor: SimulatedExecutor, run: Run) -> None:
+        """Task code begins."""
+        job = run.job
+        self._machine.note("starts", *run.key)
+        self.starts[job.id] += 1
+        seen = self.workers[executor.process.name]
+        row = self._database.connection.execute("SELECT state, attempt FROM job WHERE id = ?", (job.id,)).fetchone()
+        if row[1] < job.attempt:
+            self.violation("attempt", *run.key, "starts before it is counted")
+        elif row == (rows.RUNNING, job.attempt):
+            self._check_start(run)
+        elif self._is_unaware(seen):
+            self.counts["starts by a worker that did not know of its death"] += 1
+            self._machine.note("(it does not know that it is dead)", *run.key)
+        else:
+            self.violation("attempt", *run.key, f"starts after its recorded end ({rows.STATES[row[0]]}, {row[1]})")
+        if job.epoch is not None and job.epoch < seen.epoch:
+            self.violation("attempt", *run.key, f"of epoch {job.epoch} starts in epoch {seen.epoch} of", seen.process)
+        if job.attempt > self._cancelled.get(job.id, job.attempt):
+            self.violation("attempt", *run.key, "starts although the job was cancelled before")
+        self._alive[job.id].append((run, executor))
+
+    def _check_start(self, run: Run) -> None:
+        """It resumes where the job was; code of an earlier attempt runs on only where its worker was declared dead."""
+        if int(run.job.checkpoint or 0) < self._checkpoints.get(run.job.id, 0):
+            self.violation("attempt", *run.key, "starts without the job's last checkpoint")
+        for other, elsewhere in self._living(run.job.id):
+            holder = (other.job.worker, other.job.epoch)
+            if holder not in self._declared:
+                self.violation("attempt", *run.key, f"starts while attempt {other.job.attempt} runs in", holder)
+            self.counts["runs beside one of a worker declared dead"] += 1
+            self._machine.note("attempt", other.job.attempt, "still runs in", elsewhere.process)
+
+    def ended(self, executor: SimulatedExecutor, run: Run, outcome: Outcome) -> None:
+        """Task code is over."""
+        self._machine.note("ends", *run.key, type(outcome).__name__)
+        self.ends[run.key] = outcome
+        if executor.hosts.killed:
+            self.violation("a dead host of", executor.process, "ends", *run.key)
+
+    def _living(self, job: str) -> list[tuple[Run, SimulatedExecutor]]:
+        alive = [(run, where) for run, where in self._alive[job] if run.over is None and not where.hosts.killed]
+        self._alive[job] = alive
+        return alive
+
+    def living(self) -> list[tuple[str, int]]:
+        """All attempts whose code runs."""
+        return [run.key for job in list(self._alive) for run, _ in self._living(job)]
+
+    def _is_unaware(self, seen: Seen) -> bool:
+        return self._machine.loop.time() - seen.heard > self._lease
+
+    # --- what goes to the store ---------------------------------------------------------------------------------
+
+    def beats(self, record: WorkerRecord) -> None:
+        """A worker beats: as a later epoch, it must have let go of what it ran in the ones before."""
+        seen = self.workers[record.id]
+        seen.epoch = record.epoch
+        for run in seen.executor.runs.values():
+            if run.over is None and run.stopping is None and run.job.epoch != record.epoch:
+                self.violation(record.id, f"beats as epoch {record.epoch} and still runs", *run.key, run.job.epoch)
+
+    def heard(self, worker: str) -> None:
+        """A worker's beat was answered."""
+        self.workers[worker].heard = self._machine.loop.time()
+
+    def saved(self, change: Change, seq: int | None) -> None:
+        """A change was written, or refused (None)."""
+        self.counts["writes" if seq is not None else "writes refused"] += 1
+        state = change.fields.get("state", "")
+        self._machine.note("saves" if seq is not None else "is refused", change.id, change.attempt, state or "report")
+        unstarted = any(event.data.get("reason") == "not started" for event in change.events)
+        if unstarted and (change.id, change.attempt) in self._taken:
+            self.violation(
+                "attempt", change.id, change.attempt, "is handed back as not started, and an executor has it"
+            )
+        if seq is not None and "cancel" in change.fields:
+            self._cancelled[change.id] = change.attempt if change.fields["cancel"] else 2**31
+        checkpoint = change.fields.get("checkpoint")
+        if seq is not None and checkpoint is not None:
+            self._checkpoints[change.id] = max(int(checkpoint), self._checkpoints.get(change.id, 0))
+
+    def claimed(self, worker: str, epoch: int, jobs: Sequence[Job]) -> None:
+        """A claim was carried out."""
+        for job in jobs:
+            self._machine.note(worker, "claims", job.id, job.attempt, f"epoch {epoch}")
+        if jobs and (worker, epoch) in self._declared:
+            self.violation(worker, f"claims as epoch {epoch}, which was declared dead")
+
+    def dead(self) -> set[tuple[str, int]]:
+        """Epochs that were declared dead, of workers that are still known."""
+        found = self._database.connection.execute("SELECT id, epoch FROM worker WHERE died_at IS NOT NULL")
+        return set(found.fetchall())
+
+    def sweeps(self, link: Link, name: str) -> None:
+        """A worker is about to declare others dead: only after one lease of contact."""
+        contact = self._machine.loop.time() - link.contact
+        if 0 < contact < self._lease:
+            self.violation(name, f"sweeps others after {contact:.3f} s of contact")
+
+    def swept(self, name: str, before: set[tuple[str, int]], jobs: Sequence[Job]) -> None:
+        """A sweep was carried out."""
+        now = self._machine.loop.time()
+        for worker, epoch in sorted(self.dead() - before):
+            self._machine.note(name, "declares dead", worker, f"epoch {epoch}")
+            self._declared.add((worker, epoch))
+            self.counts["declared dead"] += 1
+            seen = self.workers[worker]
+            blameless = not (seen.process.killed or seen.process.stopped) and now - seen.link.trouble > self._lease
+            if blameless and not seen.link.gone:
+                self.violation(worker, "is declared dead, though nothing has kept it from beating")
+        for job in jobs:
+            self._machine.note(name, "finds", job.id, job.attempt, "of", job.worker, job.epoch)
+
+    # --- when all is at rest ------------------------------------------------------------------------------------
+
+    def final(self, jobs: Sequence[Job], histories: dict[str, list[Any]], cancelled: set[str]) -> None:
+        """All jobs as they are at the end, with their events; `cancelled`: those that somebody asked to cancel."""
+        for job in jobs:
+            if not job.state.final:
+                self.violation(job.id, f"is {job.state} at the end")
+            spent = self._check_history(job, histories[job.id])
+            if job.state == "cancelled" and job.id not in cancelled:
+                self.violation(job.id, "is cancelled, and nobody asked for it")
+            if job.state == "failed":
+                self._check_failed(job, spent)
+        if living := self.living():
+            self.violation("code still runs:", living)
+        self._check_counters()
+
+    def _check_history(self, job: Job, events: list[Any]) -> Counter[str]:
+        """Its events make sense; how its attempts ended since it was begun anew."""
+        if [item.seq for item in events] != list(range(1, job.seq + 1)):
+            self.violation(job.id, "has gaps in its events:", [item.seq for item in events], "of", job.seq)
+        over, attempt = False, 0
+        ended: set[int] = set()
+        spent: Counter[str] = Counter()
+        for data in (item.data for item in events if item.kind == "state"):
+            if over and not data.get("retry"):
+                self.violation(job.id, "goes on after its final state:", data)
+            over = data["state"] in ("succeeded", "failed", "cancelled")
+            if data["state"] == "running":
+                if data["attempt"] != attempt + 1:
+                    self.violation(job.id, f"begins attempt {data['attempt']} after {attempt}")
+                attempt = data["attempt"]
+            elif "outcome" in data:
+                if data["attempt"] in ended:
+                    self.violation(job.id, "has two outcomes of attempt", data["attempt"])
+                ended.add(data["attempt"])
+                lost = data.get("error", {}).get("code") == "lost"
+                spent["losses" if lost else data["outcome"]] += 1
+                self._check_truth(job, data["attempt"], data["outcome"])
+            if data.get("retry"):
+                self._check_budgets(job, spent)
+                spent.clear()
+        self._check_budgets(job, spent)
+        if self.starts[job.id] > attempt:
+            self.violation(job.id, f"started {self.starts[job.id]} times in {attempt} attempts")
+        return spent
+
+    def _check_truth(self, job: Job, attempt: int, outcome: str) -> None:
+        """What is recorded is what happened; only an interruption may be recorded of code that ended otherwise."""
+        if outcome in ("succeeded", "failed", "timed-out", "crashed"):
+            real = self.ends.get((job.id, attempt))
+            if real is None or lifecycle.OUTCOME_NAMES[type(real)] != outcome:
+                self.violation(f"attempt {attempt} of {job.id} is recorded as {outcome}, but was", real)
+
+    def _check_budgets(self, job: Job, spent: Counter[str]) -> None:
+        failures = spent["failed"] + spent["timed-out"]
+        for name, count, limit in (
+            ("failures", failures, job.options.retry.attempts),
+            ("crashes", spent["crashed"], job.options.crashes),
+            ("losses", spent["losses"], job.options.losses),
+        ):
+            if count > limit:
+                self.violation(job.id, f"has {count} {name} of {limit}")
+
+    def _check_failed(self, job: Job, spent: Counter[str]) -> None:
+        """Nobody innocent failed: one of the budgets is used up, by what really happened (`_check_truth`)."""
+        failures = spent["failed"] + spent["timed-out"]
+        used = failures >= job.options.retry.attempts or spent["crashed"] >= job.options.crashes
+        if not used and spent["losses"] < job.options.losses:
+            self.violation(job.id, "failed with budgets left:", dict(spent), job.error)
+
+    def _check_counters(self) -> None:
+        real = self._database.connection.execute(
+            "SELECT queue, state, count(*) FROM job GROUP BY queue, state ORDER BY queue, state"
+        ).fetchall()
+        counted = {}
+        for number, *counts in self._database.connection.execute(
+            "SELECT number, queued, running, succeeded, failed, cancelled FROM queue"
+        ).fetchall():
+            for state, count in zip(("queued", "running", "succeeded", "failed", "cancelled"), counts, strict=True):
+                if count:
+                    counted[number, state] = count
+        found: Counter[tuple[int, str]] = Counter()
+        for queue, state, count in real:
+            found[queue, str(rows.STATES[state])] += count
+        if counted != dict(found):
+            self.violation("the queues' counters are", counted, "and the jobs are", dict(found))
