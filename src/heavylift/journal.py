@@ -135,7 +135,7 @@ class Journal:
         if not self._repeats:
             return
         for line in lines.lines:
-            level = LEVELS.get(line["level"], logging.INFO)
+            level = LEVELS.get(line.get("level", "info"), logging.INFO)
             if jobs.isEnabledFor(level):
                 given = {name: value for name, value in line.get("fields", {}).items() if name not in STANDARD}
                 jobs.handle(
@@ -146,8 +146,8 @@ class Journal:
                             "name": line.get("logger", jobs.name),
                             "levelno": level,
                             "levelname": logging.getLevelName(level),
-                            "msg": line["message"],
-                            "created": line["at"],
+                            "msg": line.get("message", ""),
+                            "created": line.get("at", 0.0),
                         }
                     )
                 )

@@ -357,7 +357,9 @@ class Store(Protocol):
         """All known workers, by start; dead ones until their jobs are settled."""
 
     async def count(self, added: Mapping[Key, float]) -> None:
-        """Add to the counts of all workers that there ever were; what was added is durable, and added once."""
+        """Add to the counts of all workers that there ever were, durably. An answer that was lost may have it told, and
+        added, once more: counts decide nothing.
+        """
 
     async def counts(self) -> dict[Key, float]:
         """What all calls of `count` on this store, by whatever process, add up to."""

@@ -107,11 +107,11 @@ class Auditor:
         """Task code is over."""
         self._machine.note("ends", *run.key, type(outcome).__name__)
         self.ends[run.key] = outcome
-        if executor.hosts.killed:
+        if executor.below.killed:
             self.violation("a dead host of", executor.process, "ends", *run.key)
 
     def _living(self, job: str) -> list[tuple[Run, SimulatedExecutor]]:
-        alive = [(run, where) for run, where in self._alive[job] if run.over is None and not where.hosts.killed]
+        alive = [(run, where) for run, where in self._alive[job] if run.over is None and not where.below.killed]
         self._alive[job] = alive
         return alive
 

@@ -15,6 +15,7 @@ from tests.simulation.loop import Process
 from heavylift.core.job import Error, Progress
 from heavylift.core.options import Slots
 from heavylift.core.outcome import Cancelled, Crashed, Failed, Interrupted, Snoozed, Succeeded, TimedOut
+from heavylift.core.tally import Tally
 from heavylift.executor import Checkpoint, LogLines, StopReason
 
 if TYPE_CHECKING:
@@ -90,8 +91,10 @@ class SimulatedExecutor:
 
     def __init__(self, machine: Machine, auditor: Auditor, process: Process, capacity: int, depth: int) -> None:
         self.process = process
-        self.hosts = Process(machine.loop, f"{process.name}'s hosts", process)
+        self.below = Process(machine.loop, f"{process.name}'s hosts", process)
         self.tasks: dict[str, Any] = {}
+        self.tally = Tally()
+        self.hosts: dict[str, int] = {}
         self.runs: dict[tuple[str, int], Run] = {}
         self._machine = machine
         self._auditor = auditor
@@ -129,7 +132,7 @@ class SimulatedExecutor:
             return
         if run.stopping is None:
             run.stopping = reason
-            run.timers.append(self.hosts.later(run.script.cleans_up, self._cleaned_up, run))
+            run.timers.append(self.below.later(run.script.cleans_up, self._cleaned_up, run))
         if force or grace <= 0:
             self._kill(run)
         else:
@@ -167,8 +170,8 @@ class SimulatedExecutor:
             moment = script.seconds * (step - done) / (STEPS - done)
             if moment > 1e4:
                 break
-            run.timers.append(self.hosts.later(moment, self._reports, run, step))
-        run.timers.append(self.hosts.later(script.seconds, self._ends, run, script.outcome))
+            run.timers.append(self.below.later(moment, self._reports, run, step))
+        run.timers.append(self.below.later(script.seconds, self._ends, run, script.outcome))
         if run.job.options.timeout is not None:
             limit, grace = run.job.options.timeout, run.job.options.grace
             run.timers.append(self.process.later(limit, self.stop, *run.key, StopReason.TIMEOUT, grace))

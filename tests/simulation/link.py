@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from heavylift.core.job import Change, Job, NewEvent
     from heavylift.core.options import Slots
+    from heavylift.core.tally import Key
     from heavylift.store import Added, Mailbox, Retention, WorkerRecord
 
 SWEEP = "sweep"
@@ -174,6 +175,9 @@ class Link:
 
         # The late sweep of a worker that is gone would be another process's fault.
         return await self._call(SWEEP, sweep, repeatable=False)
+
+    async def count(self, added: Mapping[Key, float]) -> None:
+        await self._call("count", lambda: self._store.count(added), repeatable=False)
 
     async def held(self, worker: str, epoch: int) -> Mapping[str, int]:
         return await self._call("held", lambda: self._store.held(worker, epoch))
