@@ -22,9 +22,10 @@ from heavylift.cli import find, output
 from heavylift.cli.exits import Exit, complain
 from heavylift.cli.selftest_tasks import PREFIX
 from heavylift.cli.selftest_tasks import lift as own
+from heavylift.client import ID_BYTES
 from heavylift.core import codec, event
 from heavylift.core.errors import HeavyliftError
-from heavylift.core.job import State, Stopped
+from heavylift.core.job import State, Stopped, new_id
 from heavylift.core.options import Options
 from heavylift.core.retry import Retry, fixed
 
@@ -179,8 +180,9 @@ STEPS: dict[str, Callable[[Bench], Awaitable[str]]] = {
 
 async def _submitted(bench: Bench, name: str, retry: Retry | int | None = None, **arguments: Any) -> Job:
     options = OPTIONS if retry is None else OPTIONS.using(retry=retry)
-    [job] = await bench.client.submit([(f"{PREFIX}.{name}", codec.encode(arguments), options)])
-    bench.jobs.append(job.id)
+    # Known before it is there: who is interrupted meanwhile must find it again.
+    bench.jobs.append(new_id(time.time(), os.urandom(ID_BYTES)))
+    [job] = await bench.client.submit([(f"{PREFIX}.{name}", codec.encode(arguments), options)], bench.jobs[-1:])
     return job
 
 
