@@ -1,11 +1,7 @@
 """A worker that has no descriptors left for a new host tries again, and leaks none."""
 
-import contextlib
-import os
-import resource
-from pathlib import Path
-
 import pytest
+from tests.few_descriptors import descriptors, only
 
 from heavylift.core.outcome import Succeeded
 from heavylift.executor import Application
@@ -20,27 +16,6 @@ NEEDED = 11
 """Descriptors that the start of a host takes, those that the host is given included."""
 
 give = ExecutorSuite().give
-
-
-def descriptors():
-    return {int(entry.name) for entry in Path("/proc/self/fd").iterdir()}
-
-
-@contextlib.contextmanager
-def only(spare):
-    """No more descriptors than these can be opened by this process."""
-    highest = max(descriptors())
-    fillers = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)]
-    while fillers[-1] < highest:
-        fillers.append(os.dup(fillers[-1]))
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (fillers[-1] + 1 + spare, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-        for filler in fillers:
-            os.close(filler)
 
 
 async def running():
