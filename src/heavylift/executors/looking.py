@@ -116,7 +116,7 @@ class Looks:
         begin = SIGHTING_AT + SIGHTING.size
         if number != self._number or os.fstat(self._file).st_size < begin + length:
             return None
-        return os.pread(self._file, length, begin).decode()
+        return os.pread(self._file, length, begin).decode(errors="replace")  # it may be cut within a character
 
     def _dump(self) -> str:
         """What the handler in C wrote."""
