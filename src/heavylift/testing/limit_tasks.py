@@ -45,6 +45,16 @@ def burn_in_child() -> None:
     time.sleep(1000)
 
 
+def clean_up_largely(size: int) -> None:
+    """Take CPU time until that is too much; then, to clean up, so many bytes."""
+    try:
+        while True:
+            pass
+    finally:
+        keep_memory(size)
+        time.sleep(1000)
+
+
 def take_address_space(size: int) -> int:
     """Map so many bytes, in which nothing is ever written."""
     return len(mmap.mmap(-1, size))
@@ -157,6 +167,7 @@ TASKS: tuple[Callable[..., Any], ...] = (
     raise_large,
     flood,
     keep_memory,
+    clean_up_largely,
     lose_child,
     say,
 )
