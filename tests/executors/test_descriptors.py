@@ -15,6 +15,9 @@ TASKS = Application("heavylift.testing.executor_tasks", "application")
 NEEDED = 11
 """Descriptors that the start of a host takes, those that the host is given included."""
 
+LARGE = 100_000 * "x"
+"""Too large for a socket: it takes a descriptor to send it."""
+
 give = ExecutorSuite().give
 
 
@@ -64,4 +67,23 @@ async def test_a_host_that_the_worker_cannot_reach_is_gone_and_another_one_start
     assert pool._failures > 0
     pool._not_before = 0.0
     assert isinstance(await give(pools, "give").outcome(), Succeeded)
+    await pools.close(1.0)
+
+
+async def test_a_large_run_that_is_to_be_alone_waits_until_it_can_be_sent():
+    pools = await running()
+    pool, tried = pools.shared, []
+    ready = pool.host_ready
+
+    def ready_at_first_without_descriptors(host):
+        tried.append(host)
+        with only(0 if len(tried) == 1 else NEEDED):
+            ready(host)
+
+    pool.host_ready = ready_at_first_without_descriptors
+    attempt = give(pools, "give", value=LARGE, job={"run_in": "thread", "fresh": True})
+    assert isinstance(await attempt.outcome(), Succeeded)
+    await until(lambda: not any(host.alone for host in pool._hosts))
+    assert pool._sent.total() == 0
+    assert len(tried) > 1
     await pools.close(1.0)

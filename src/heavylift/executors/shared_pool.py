@@ -187,9 +187,11 @@ class SharedPool(HostPool):
             run = self._given.pop(host, None)
             if run is None:
                 host.leave("the job that it was for is over")
-            else:
-                host.send(run)
+            elif host.send(run):
                 self._sent[run.job.options.run_in] += 1
+            else:
+                self._alone.appendleft(run)
+                host.leave("the job that it was for cannot be sent to it")
         else:
             self._taking = host
         self._pump()
