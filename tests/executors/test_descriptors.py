@@ -1,5 +1,7 @@
 """A worker that has no descriptors left for a new host tries again, and leaks none."""
 
+import asyncio
+
 import pytest
 from tests.few_descriptors import descriptors, only
 
@@ -86,4 +88,19 @@ async def test_a_large_run_that_is_to_be_alone_waits_until_it_can_be_sent():
     await until(lambda: not any(host.alone for host in pool._hosts))
     assert pool._sent.total() == 0
     assert len(tried) > 1
+    await pools.close(1.0)
+
+
+async def test_a_large_run_that_cannot_be_sent_is_tried_again_by_one_timer():
+    pools = await running()
+    pool, timers = pools.shared, asyncio.get_running_loop()._scheduled
+    assert isinstance(await give(pools, "give", job={"run_in": "thread"}).outcome(), Succeeded)
+    with only(0):
+        attempt = give(pools, "give", value=LARGE, job={"run_in": "thread"})
+        pool._pump()
+        before = len(timers)
+        for _ in range(50):
+            pool._pump()
+        assert len(timers) == before
+    assert isinstance(await attempt.outcome(), Succeeded)
     await pools.close(1.0)
