@@ -1,6 +1,7 @@
 """A worker that has no descriptors left for a new host tries again, and leaks none."""
 
 import asyncio
+import sys
 
 import pytest
 from tests.few_descriptors import descriptors, only
@@ -104,3 +105,11 @@ async def test_a_large_run_that_cannot_be_sent_is_tried_again_by_one_timer():
         assert len(timers) == before
     assert isinstance(await attempt.outcome(), Succeeded)
     await pools.close(1.0)
+
+
+async def test_a_nanny_that_cannot_be_started_leaves_no_descriptors_behind(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    before = descriptors()
+    with pytest.raises(FileNotFoundError):
+        await Nanny.start(TASKS)
+    assert descriptors() == before
