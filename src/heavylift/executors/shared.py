@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import faulthandler
+import itertools
 import os
 import signal
 import socket
@@ -106,7 +107,8 @@ class SharedHost:
         self._running: dict[int, LoopRun | ThreadRun] = {}
         self._kept = AsyncKept(overrides)
         self._sender = Sender(wire)
-        self._threads = ThreadPoolExecutor(config.threads, "heavylift job")
+        self._places, self._thread = itertools.count(), threading.local()
+        self._threads = ThreadPoolExecutor(config.threads, "heavylift job", self._thread_begins)
         self._answers: list[bytes] = []
         self._leaving = self._beating = False
         self._over = asyncio.Event()
@@ -234,8 +236,7 @@ class SharedHost:
             run.loop.call_soon_threadsafe(self._finish, run, (Kind.CANCELLED, b""), NOT_STARTED)
             return
         task, limit = run.task, self._config.max_result
-        place = threading.current_thread().name.rpartition("_")[2]
-        self._page.note_thread(int(place), run.number, threading.get_ident())
+        self._page.note_thread(self._thread.place, run.number, threading.get_ident())
         began = time.thread_time()
         current.set(run.reporter)
         try:
@@ -247,6 +248,10 @@ class SharedHost:
         ctx.close()
         run.cpu = time.thread_time() - began
         run.loop.call_soon_threadsafe(self._finish, run, answer)
+
+    def _thread_begins(self) -> None:
+        """The thread that runs this is one for jobs, from now on."""
+        self._thread.place = next(self._places)
 
     def _leave_fork(self) -> None:
         """A fork of the host that comes back from the task's code is no host."""

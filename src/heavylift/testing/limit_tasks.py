@@ -9,6 +9,7 @@ import mmap
 import os
 import resource
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -145,6 +146,11 @@ def say(text: str) -> None:
     print(text)  # noqa: T201  it is looked for
 
 
+def rename_thread(name: str) -> None:
+    """Give the thread that runs this another name."""
+    threading.current_thread().name = name
+
+
 def lose_child() -> None:
     """Have a fork that dies by a fault, and end in another way."""
     child = os.fork()
@@ -169,5 +175,6 @@ TASKS: tuple[Callable[..., Any], ...] = (
     keep_memory,
     clean_up_largely,
     lose_child,
+    rename_thread,
     say,
 )

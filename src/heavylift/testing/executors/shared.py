@@ -153,6 +153,12 @@ class ThreadCases(SharedCases):
             (tmp_path / "go").touch()
             assert isinstance(await neighbour.outcome(), Succeeded)
 
+    async def test_a_thread_may_get_another_name(self) -> None:
+        async with self.running(threads=1) as executor:
+            for name in ("the loader", "loader_7"):
+                assert isinstance(await self.give(executor, "rename_thread", name=name).outcome(), Succeeded)
+            assert isinstance(await self.give(executor, "give").outcome(), Succeeded)
+
     async def test_cancelled_is_raised_once_and_an_answer_that_comes_wins(self, tmp_path: Path) -> None:
         async with self.running() as executor:
             attempt = self.give(executor, "loop", how="catch once", path=str(tmp_path / "file"))
