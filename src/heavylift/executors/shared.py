@@ -28,7 +28,6 @@ from heavylift.executors.shared_runs import LoopRun, ThreadRun, is_own_code
 from heavylift.executors.sightings import Sightings
 from heavylift.executors.stopping import was_led_to
 from heavylift.executors.wire import (
-    CLOSED_BY_TASK,
     HEADER,
     NOT_STARTED,
     STOP_PACKET,
@@ -36,6 +35,7 @@ from heavylift.executors.wire import (
     Kind,
     Page,
     Request,
+    exit_code_of,
     number_of,
     receive_packet,
     unpack_request,
@@ -147,8 +147,8 @@ class SharedHost:
                 received = receive_packet(self._requests)
             except BlockingIOError:
                 return
-            except OSError:
-                os._exit(CLOSED_BY_TASK)
+            except OSError as error:
+                os._exit(exit_code_of(error))
             if received is None:
                 asyncio.get_running_loop().remove_reader(self._requests)
                 self._leaving = True

@@ -108,11 +108,25 @@ def bomb(path: str, how: str, rounds: int) -> None:
 def exhaust(what: str) -> None:
     """Use up what there is of descriptors, or of the stack."""
     if what == "descriptors":
-        while True:
-            _kept_open.append(os.open(os.devnull, os.O_RDONLY))
+        _use_up_descriptors()
     sys.setrecursionlimit(2**31 - 1)
 
     deeper()
+
+
+def _use_up_descriptors() -> None:
+    while True:
+        _kept_open.append(os.open(os.devnull, os.O_RDONLY))
+
+
+def keep_descriptors(ctx: Context) -> None:
+    """Use up what there is of descriptors, and keep them."""
+    try:
+        _use_up_descriptors()
+    except OSError as error:
+        ctx.progress(message=str(error))
+    while True:
+        time.sleep(1)
 
 
 def deeper() -> None:
@@ -170,6 +184,7 @@ TASKS: tuple[Callable[..., Any], ...] = (
     limits,
     bomb,
     exhaust,
+    keep_descriptors,
     raise_large,
     flood,
     keep_memory,
