@@ -334,10 +334,13 @@ class Worker:
             asked = [await self._questions.get()]
             while not self._questions.empty():
                 asked.append(self._questions.get_nowait())
-            stacks = await asyncio.gather(*(self._executor.look(one.job, one.attempt) for one in asked))
-            answers = {
-                one.id: stack_of.written(found) for one, found in zip(asked, stacks, strict=True) if found is not None
-            }
+            looks = (self._executor.look(one.job, one.attempt) for one in asked)
+            answers: dict[str, bytes] = {}
+            for one, found in zip(asked, await asyncio.gather(*looks, return_exceptions=True), strict=True):
+                if isinstance(found, stack_of.Stack):
+                    answers[one.id] = stack_of.written(found)
+                elif found is not None:
+                    log.error("where job %s is could not be found out", one.job, exc_info=found)
             with contextlib.suppress(StoreUnavailable):  # the next beat brings the question again
                 if answers:
                     await self._store.answer(answers)
