@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from heavylift import housekeeping
 from heavylift.core import lifecycle
 from heavylift.core import stack as stack_of
-from heavylift.core.errors import StoreUnavailable
+from heavylift.core.errors import JobPruned, StoreUnavailable
 from heavylift.core.job import Job, State
 from heavylift.core.options import PLACES, RunIn, Slots
 from heavylift.core.outcome import NOT_STARTED, Interrupted
@@ -249,7 +249,10 @@ class Worker:
     async def _settle_anew(self, refused: list[Settled]) -> None:
         """A refused settle is either stale, or it did not know that the job's cancel was requested meanwhile."""
         ids = [settled.job.id for settled in refused]
-        found = await self._until_available(lambda: self._store.get(ids), "get")
+        try:
+            found = await self._until_available(lambda: self._store.get(ids), "get")
+        except JobPruned:
+            found = [None]  # it was the only one
         for settled, current in zip(refused, found, strict=True):
             mine = (State.RUNNING, settled.job.attempt)
             if settled.outcome and current and current.cancel and (current.state, current.attempt) == mine:
@@ -321,11 +324,9 @@ class Worker:
             running.job = replace(running.job, cancel=order.request)
             grace = running.job.options.grace if order.request.grace is None else order.request.grace
             self._executor.stop(order.job, order.attempt, StopReason.CANCEL, grace, force=order.request.force)
-
-        for question in mailbox.questions:
-            if question not in self._asked:
-                self._asked.add(question)
-                self._questions.put_nowait(question)
+        for question in set(mailbox.questions) - self._asked:
+            self._asked.add(question)
+            self._questions.put_nowait(question)
 
     async def _answer_loop(self) -> None:
         """Say where running code is, when somebody asks: beside everything else, for it may take seconds."""
@@ -333,10 +334,13 @@ class Worker:
             asked = [await self._questions.get()]
             while not self._questions.empty():
                 asked.append(self._questions.get_nowait())
-            stacks = await asyncio.gather(*(self._executor.look(one.job, one.attempt) for one in asked))
-            answers = {
-                one.id: stack_of.written(found) for one, found in zip(asked, stacks, strict=True) if found is not None
-            }
+            looks = (self._executor.look(one.job, one.attempt) for one in asked)
+            answers: dict[str, bytes] = {}
+            for one, found in zip(asked, await asyncio.gather(*looks, return_exceptions=True), strict=True):
+                if isinstance(found, stack_of.Stack):
+                    answers[one.id] = stack_of.written(found)
+                elif found is not None:
+                    log.error("where job %s is could not be found out", one.job, exc_info=found)
             with contextlib.suppress(StoreUnavailable):  # the next beat brings the question again
                 if answers:
                     await self._store.answer(answers)
@@ -413,8 +417,7 @@ class Worker:
         """No claim is cut off half-way: what it brought goes back. Then the jobs end or are interrupted, and every
         outcome is written before the lease is given up.
         """
-        count = len(self._running)
-        if count:
+        if count := len(self._running):
             jobs = "1 job has" if count == 1 else f"{count} jobs have"
             log.info("draining: %s %g s to end", jobs, self._drain_grace)
         self._work.set()

@@ -1,12 +1,14 @@
 """Command tasks: programs in the place of functions, in real hosts."""
 
 import asyncio
+import errno
 import json
 import sys
 from pathlib import Path
 
 import pytest
 from applications import pool_of, write
+from tests.few_descriptors import only
 
 from heavylift import Context, Heavylift
 from heavylift.core.errors import ConfigError, InvalidArguments
@@ -130,6 +132,15 @@ async def test_what_cannot_be_started_fails_at_once_and_says_why(pool, task, sai
     outcome = await error(pool, task)
     assert outcome.error.message.startswith(said)
     assert not outcome.retryable
+
+
+def test_what_cannot_be_started_just_now_is_tried_again():
+    call = Heavylift("memory://").command("true", ["true"])
+    ctx = Context.fake()
+    with only(0), pytest.raises(OSError, match="The program 'true' cannot be started") as raised:
+        call(ctx)
+    assert raised.value.errno == errno.EMFILE
+    assert call(ctx).exit_code == 0
 
 
 async def test_progress_is_read_from_the_lines(pool):

@@ -1,11 +1,10 @@
 """A worker that has no descriptors left for a new host tries again, and leaks none."""
 
-import contextlib
-import os
-import resource
-from pathlib import Path
+import asyncio
+import sys
 
 import pytest
+from tests.few_descriptors import descriptors, only
 
 from heavylift.core.outcome import Succeeded
 from heavylift.executor import Application
@@ -19,28 +18,10 @@ TASKS = Application("heavylift.testing.executor_tasks", "application")
 NEEDED = 11
 """Descriptors that the start of a host takes, those that the host is given included."""
 
+LARGE = 100_000 * "x"
+"""Too large for a socket: it takes a descriptor to send it."""
+
 give = ExecutorSuite().give
-
-
-def descriptors():
-    return {int(entry.name) for entry in Path("/proc/self/fd").iterdir()}
-
-
-@contextlib.contextmanager
-def only(spare):
-    """No more descriptors than these can be opened by this process."""
-    highest = max(descriptors())
-    fillers = [os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)]
-    while fillers[-1] < highest:
-        fillers.append(os.dup(fillers[-1]))
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (fillers[-1] + 1 + spare, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-        for filler in fillers:
-            os.close(filler)
 
 
 async def running():
@@ -90,3 +71,45 @@ async def test_a_host_that_the_worker_cannot_reach_is_gone_and_another_one_start
     pool._not_before = 0.0
     assert isinstance(await give(pools, "give").outcome(), Succeeded)
     await pools.close(1.0)
+
+
+async def test_a_large_run_that_is_to_be_alone_waits_until_it_can_be_sent():
+    pools = await running()
+    pool, tried = pools.shared, []
+    ready = pool.host_ready
+
+    def ready_at_first_without_descriptors(host):
+        tried.append(host)
+        with only(0 if len(tried) == 1 else NEEDED):
+            ready(host)
+
+    pool.host_ready = ready_at_first_without_descriptors
+    attempt = give(pools, "give", value=LARGE, job={"run_in": "thread", "fresh": True})
+    assert isinstance(await attempt.outcome(), Succeeded)
+    await until(lambda: not any(host.alone for host in pool._hosts))
+    assert pool._sent.total() == 0
+    assert len(tried) > 1
+    await pools.close(1.0)
+
+
+async def test_a_large_run_that_cannot_be_sent_is_tried_again_by_one_timer():
+    pools = await running()
+    pool, timers = pools.shared, asyncio.get_running_loop()._scheduled
+    assert isinstance(await give(pools, "give", job={"run_in": "thread"}).outcome(), Succeeded)
+    with only(0):
+        attempt = give(pools, "give", value=LARGE, job={"run_in": "thread"})
+        pool._pump()
+        before = len(timers)
+        for _ in range(50):
+            pool._pump()
+        assert len(timers) == before
+    assert isinstance(await attempt.outcome(), Succeeded)
+    await pools.close(1.0)
+
+
+async def test_a_nanny_that_cannot_be_started_leaves_no_descriptors_behind(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    before = descriptors()
+    with pytest.raises(FileNotFoundError):
+        await Nanny.start(TASKS)
+    assert descriptors() == before

@@ -55,6 +55,17 @@ TASKS = """
             time.sleep(0.01)
         return "done"
 
+    def there(ctx: Context, depth: int, dot: bool) -> None:
+        return back(ctx, depth, dot)  # SMILES
+
+    def back(ctx: Context, depth: int, dot: bool) -> None:
+        if depth:
+            return there(ctx, depth - 1, dot)  # SMILES
+        ctx.progress(message="begun")
+        if dot:
+            time.sleep(600.)
+        time.sleep(600)
+
     async def gathering(ctx: Context, path: str) -> str:
         ctx.progress(message="begun")
         await both(path)
@@ -78,9 +89,9 @@ TASKS = """
         ctx.progress(message="begun")
         collections.deque(itertools.count(), maxlen=0)
 
-    for function in (in_kernel, for_a_lock, in_sleep, recurse, gathering, spinning, blocking):
+    for function in (in_kernel, for_a_lock, in_sleep, recurse, there, gathering, spinning, blocking):
         lift.task(function)
-"""
+""".replace("SMILES", 1000 * "\N{SLIGHTLY SMILING FACE}")
 
 
 @pytest.fixture
@@ -145,6 +156,17 @@ async def test_a_deep_stack_is_cut_short(pool, tmp_path):
     assert len(found.text) < 100_000
     (tmp_path / "go").touch()
     assert (await attempt.outcome()).result == b'"done"'
+
+
+@pytest.mark.parametrize("dot", [False, True])  # of two places a byte apart, one is within a character
+async def test_a_deep_stack_is_cut_within_a_character(pool, dot):
+    attempt = give(pool, "there", depth=20, dot=dot)
+    await attempt.begun()
+    found = await look(pool, attempt)
+    assert found.source is Source.INTERPRETER
+    assert len(found.text) > 10_000
+    pool.stop(attempt.job.id, 1, StopReason.CANCEL, 25.0)
+    assert isinstance(await attempt.outcome(), Cancelled)
 
 
 async def test_what_a_coroutine_awaits_is_followed_into_its_tasks(pool, tmp_path):

@@ -52,7 +52,7 @@ class Machine:
             workers,
             boot_id=lambda: "boot",
             pid_namespace=lambda: self._namespaces.get(PROCESS.get(self.loop.root), "elsewhere"),
-            process_started=self._running.get,
+            is_gone=lambda pid, started: self._running.get(pid) != started,
         ):
             yield
 

@@ -11,8 +11,10 @@ from tests.simulation.world import World
 from heavylift.core.errors import StoreUnavailable
 from heavylift.core.job import State
 from heavylift.core.options import Options
+from heavylift.store import Question, Retention
 
 AWAY = StoreUnavailable("its answer was lost")
+BROKEN = OSError("no descriptors")
 
 
 @pytest.fixture
@@ -183,5 +185,54 @@ def test_a_sweep_that_fails_ends_the_contact_with_the_store(world):
         await asyncio.sleep(2 * SETTINGS.lease)
         failed, again = asked[0], asked[1]
         assert again - failed >= SETTINGS.lease
+
+    play(world, scenario())
+
+
+def test_an_outcome_of_a_job_that_is_pruned_by_now_is_dropped(world):
+    async def scenario():
+        store = await submitted(world, "steady")
+        member = world.start(0)
+        settling, pruned = asyncio.Event(), asyncio.Event()
+        real = member.link.save
+
+        async def late(changes):
+            if any(change.fields.get("state") for change in changes):
+                settling.set()
+                await pruned.wait()
+            return await real(changes)
+
+        member.link.save = late
+        await asyncio.wait_for(settling.wait(), 60)
+        member.worker._executor._closing = True  # it takes nothing more
+        world.database.connection.execute("UPDATE worker SET died_at = 1")
+        world.start(1)
+        await over(store, "steady", 100)
+        await asyncio.sleep(61)
+        assert await store.prune(Retention(age=0.0)) == 1
+        pruned.set()
+        await asyncio.sleep(1)
+        assert not member.running.done()
+
+    play(world, scenario())
+
+
+def test_a_look_that_fails_ends_no_worker(world, caplog):
+    async def scenario():
+        store = await submitted(world, "steady")
+        member = world.start(0)
+
+        async def look(_job, _attempt):
+            raise BROKEN
+
+        member.worker._executor.look = look
+        async with asyncio.timeout(60):
+            while (await store.get(["steady"]))[0].state is not State.RUNNING:
+                await asyncio.sleep(0.1)
+            assert await store.ask(Question("question", "steady", 1), 20.0) == "question"
+            while "no descriptors" not in caplog.text:
+                await asyncio.sleep(0.1)
+        await over(store, "steady", 60)
+        assert not member.running.done()
 
     play(world, scenario())

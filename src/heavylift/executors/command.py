@@ -6,6 +6,7 @@ The program runs as a child of an exclusive host, so that it is stopped, timed, 
 from __future__ import annotations
 
 import contextlib
+import errno
 import inspect
 import os
 import re
@@ -32,6 +33,8 @@ ENDING = 0.02
 """Seconds between two looks whether a program that was asked to end has done so."""
 KEPT = 8 * 1024
 """Characters of the end of the output that the result, or the failure, holds."""
+PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETXTBSY})
+"""Why a program cannot be started now, and can be some time later."""
 GROUPS = frozenset({"done", "total", "percent", "message", "phase"})
 
 
@@ -156,8 +159,10 @@ def _started(command: Command, argv: list[str]) -> subprocess.Popen[bytes]:
             where = os.environ.get("PATH", "")
             message = f"The program {argv[0]!r} is not there; install it where the worker runs. (PATH is {where})"
         raise GiveUp(message) from None
-    except (PermissionError, NotADirectoryError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         message = f"The program {argv[0]!r} cannot be started: {error}"
+        if isinstance(error, OSError) and error.errno in PASSING:
+            raise OSError(error.errno, message) from None
         raise GiveUp(message) from None
 
 

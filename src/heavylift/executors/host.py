@@ -32,7 +32,6 @@ from heavylift.executors.reporting import HostReporter, Wire
 from heavylift.executors.sightings import Sightings
 from heavylift.executors.stopping import Guard, was_led_to
 from heavylift.executors.wire import (
-    CLOSED_BY_TASK,
     COULD_NOT_START,
     HIGH_DESCRIPTORS,
     LAST,
@@ -41,6 +40,7 @@ from heavylift.executors.wire import (
     Kind,
     Page,
     Request,
+    exit_code_of,
     receive_packet,
     unpack_request,
 )
@@ -145,8 +145,8 @@ class Host:
         while True:
             try:
                 received = receive_packet(self._requests)
-            except OSError:
-                os._exit(CLOSED_BY_TASK)
+            except OSError as error:
+                os._exit(exit_code_of(error))
             if received is None:
                 self._leave()
             self._run(unpack_request(received[0]), baseline)

@@ -110,7 +110,8 @@ class HostProcess(HostLink):
         excess = self._meter.excess(self.pid, options, cpu)
         if excess is None:
             return
-        run.excess = excess
+        if run.excess is None or run.excess.reason is excess.reason:
+            run.excess = excess
         if run.stop is None:
             self._keeper.stop_run(run, excess.reason, options.grace)
         if excess.far and run.number in self.running:

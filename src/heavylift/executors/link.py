@@ -154,12 +154,15 @@ class Nanny:
         environment = os.environ | {TOKEN: self._token}
         module = command("heavylift.executors.nanny", str(theirs.fileno()))
         try:
-            self._process = subprocess.Popen(  # noqa: ASYNC220, S603  the very interpreter that runs this; a millisecond
-                module, pass_fds=[theirs.fileno()], start_new_session=True, stdin=subprocess.DEVNULL, env=environment
-            )
-            theirs.close()
-            send_message(ours, asdict(self._application), (alive_there,))
-            os.close(alive_there)
+            with theirs, os.fdopen(alive_there):
+                self._process = subprocess.Popen(  # noqa: ASYNC220, S603  this very interpreter; a millisecond
+                    module,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,
+                    stdin=subprocess.DEVNULL,
+                    env=environment,
+                )
+                send_message(ours, asdict(self._application), (alive_there,))
             ours.setblocking(False)  # noqa: FBT003  the method's only form
             self._control = ours
             self._hello = self._loop.create_future()
@@ -168,6 +171,8 @@ class Nanny:
         finally:
             os.close(alive)
             self._hello = None
+            if self._control is not ours:  # nobody listens to it
+                ours.close()
         if hello["kind"] == "failed":
             if self._process is not None:
                 self._lost(self._process)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from heavylift.core.stack import Process, Source, Stack
-from heavylift.executors import processes
+from heavylift.executors import processes, stacks
 from heavylift.executors.wire import LOOK_SIGNAL, NUDGE_SIGNAL, SIGHTING, SIGHTING_AT, STACK_SIGNAL, Page
 
 PATIENCE = 3.0
@@ -57,7 +57,7 @@ class Looks:
             if not is_there():
                 return None
             self._number += 1
-            self._clear()
+            stacks.clear(self._file)
             self._page.ask(self._number, run)
             _signal(pidfd, LOOK_SIGNAL)
             if not await self._until_answered(pid, pidfd, is_there):
@@ -103,10 +103,6 @@ class Looks:
             before = dump
         return True
 
-    def _clear(self) -> None:
-        os.ftruncate(self._file, 0)
-        os.lseek(self._file, 0, os.SEEK_SET)
-
     def _answer(self) -> str | None:
         """What the interpreter said to the last question."""
         head = os.pread(self._file, SIGHTING.size, SIGHTING_AT)
@@ -116,11 +112,11 @@ class Looks:
         begin = SIGHTING_AT + SIGHTING.size
         if number != self._number or os.fstat(self._file).st_size < begin + length:
             return None
-        return os.pread(self._file, length, begin).decode()
+        return os.pread(self._file, length, begin).decode(errors="replace")  # it may be cut within a character
 
     def _dump(self) -> str:
         """What the handler in C wrote."""
-        return os.pread(self._file, SIGHTING_AT, 0).rstrip(b"\0").decode(errors="replace")
+        return stacks.dump(self._file, SIGHTING_AT)
 
 
 def of_main_thread(dump: str) -> str:

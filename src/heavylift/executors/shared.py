@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import faulthandler
+import itertools
 import os
 import signal
 import socket
@@ -27,7 +28,6 @@ from heavylift.executors.shared_runs import LoopRun, ThreadRun, is_own_code
 from heavylift.executors.sightings import Sightings
 from heavylift.executors.stopping import was_led_to
 from heavylift.executors.wire import (
-    CLOSED_BY_TASK,
     HEADER,
     NOT_STARTED,
     STOP_PACKET,
@@ -35,6 +35,7 @@ from heavylift.executors.wire import (
     Kind,
     Page,
     Request,
+    exit_code_of,
     number_of,
     receive_packet,
     unpack_request,
@@ -106,7 +107,8 @@ class SharedHost:
         self._running: dict[int, LoopRun | ThreadRun] = {}
         self._kept = AsyncKept(overrides)
         self._sender = Sender(wire)
-        self._threads = ThreadPoolExecutor(config.threads, "heavylift job")
+        self._places, self._thread = itertools.count(), threading.local()
+        self._threads = ThreadPoolExecutor(config.threads, "heavylift job", self._thread_begins)
         self._answers: list[bytes] = []
         self._leaving = self._beating = False
         self._over = asyncio.Event()
@@ -145,8 +147,8 @@ class SharedHost:
                 received = receive_packet(self._requests)
             except BlockingIOError:
                 return
-            except OSError:
-                os._exit(CLOSED_BY_TASK)
+            except OSError as error:
+                os._exit(exit_code_of(error))
             if received is None:
                 asyncio.get_running_loop().remove_reader(self._requests)
                 self._leaving = True
@@ -234,8 +236,7 @@ class SharedHost:
             run.loop.call_soon_threadsafe(self._finish, run, (Kind.CANCELLED, b""), NOT_STARTED)
             return
         task, limit = run.task, self._config.max_result
-        place = threading.current_thread().name.rpartition("_")[2]
-        self._page.note_thread(int(place), run.number, threading.get_ident())
+        self._page.note_thread(self._thread.place, run.number, threading.get_ident())
         began = time.thread_time()
         current.set(run.reporter)
         try:
@@ -247,6 +248,10 @@ class SharedHost:
         ctx.close()
         run.cpu = time.thread_time() - began
         run.loop.call_soon_threadsafe(self._finish, run, answer)
+
+    def _thread_begins(self) -> None:
+        """The thread that runs this is one for jobs, from now on."""
+        self._thread.place = next(self._places)
 
     def _leave_fork(self) -> None:
         """A fork of the host that comes back from the task's code is no host."""

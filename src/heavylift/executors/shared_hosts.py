@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ from heavylift.core import codec
 from heavylift.core.job import Progress
 from heavylift.core.outcome import NEIGHBOUR_STOPPED, NOT_ALONE, Interrupted, Usage
 from heavylift.executor import Checkpoint, LogLines, StopReason
-from heavylift.executors import looking, processes, verdicts
+from heavylift.executors import looking, processes, stacks, verdicts
 from heavylift.executors.host_link import LEFT_UNFIT, HostLink, Keeper, Phase
 from heavylift.executors.meter import FAR, Excess
 from heavylift.executors.verdicts import Stop
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from heavylift.executors.link import Ending
     from heavylift.executors.verdicts import Run
 
-LONGEST_STACK = 64 * 1024
 ASK_AGAIN = 0.02
 """Seconds until a stop that the host had no room to hear is said again."""
 
@@ -112,7 +110,7 @@ class SharedHostProcess(HostLink):
 
     def stack(self) -> str:
         """Where the loop was when it was asked for, the most recent call last, without the host's own code."""
-        return looking.of_main_thread(os.pread(self._stacks, LONGEST_STACK, 0).rstrip(b"\0").decode(errors="replace"))
+        return looking.of_main_thread(stacks.dump(self._stacks))
 
     def _has_begun(self, run: Run) -> bool:
         return self._page.received >= self._places[run.number]

@@ -144,7 +144,7 @@ class SharedPool(HostPool):
             while queue and self._taking is not None and self._sent[place] < self._most[place]:
                 if not self._taking.send(queue[0]):
                     # Its socket is full because its loop does not read: it does so, or another host takes its place.
-                    self._loop.call_later(0.001, self._pump)
+                    self._later("pump", 0.001, self._pump)
                     return
                 self._sent[place] += 1
                 queue.popleft()
@@ -187,9 +187,11 @@ class SharedPool(HostPool):
             run = self._given.pop(host, None)
             if run is None:
                 host.leave("the job that it was for is over")
-            else:
-                host.send(run)
+            elif host.send(run):
                 self._sent[run.job.options.run_in] += 1
+            else:
+                self._alone.appendleft(run)
+                host.leave("the job that it was for cannot be sent to it")
         else:
             self._taking = host
         self._pump()

@@ -21,9 +21,14 @@ def size(memory: int) -> int:
     return os.fstat(memory).st_size
 
 
+def dump(memory: int, longest: int = LONGEST) -> str:
+    """What the signal's handler in C wrote there, the most recent call first; at most so many bytes."""
+    return os.pread(memory, longest, 0).rstrip(b"\0").decode(errors="replace")
+
+
 def written(memory: int) -> str | None:
     """The stacks that stand there, the most recent call first, without the frames of our own; None: there are none."""
-    text = os.pread(memory, LONGEST, 0).rstrip(b"\0").decode(errors="replace")
+    text = dump(memory)
     return without_own(text) if text else None
 
 

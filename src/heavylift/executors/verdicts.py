@@ -22,7 +22,7 @@ from heavylift.core.outcome import (
 from heavylift.executor import Report, StopReason
 from heavylift.executors.pace import Pace
 from heavylift.executors.processes import exit_meaning
-from heavylift.executors.wire import CLOSED_BY_TASK, NOT_STARTED, USAGE, Kind
+from heavylift.executors.wire import CLOSED_BY_TASK, NOT_STARTED, OUT_OF_DESCRIPTORS, USAGE, Kind
 
 if TYPE_CHECKING:
     from asyncio import TimerHandle
@@ -148,6 +148,8 @@ def crashed(status: int | None, output: str, usage: Usage, stack: str | None) ->
     code, signal = (None, None) if status is None else exit_meaning(status)
     if code == CLOSED_BY_TASK:
         message = "The task closed descriptors that it had not opened, those of its host among them."
+    elif code == OUT_OF_DESCRIPTORS:
+        message = "The task used up all descriptors of its host, which could not receive its next job."
     elif signal is not None:
         message = f"The host was killed by {signal}."
         if signal == "SIGKILL":

@@ -8,6 +8,7 @@ from a host to the worker.
 
 from __future__ import annotations
 
+import errno
 import json
 import mmap
 import os
@@ -36,6 +37,8 @@ CLOSED_BY_TASK = 97
 """Exit code of a host that found its own descriptors closed."""
 COULD_NOT_START = 98
 """Exit code of a host whose start hooks failed."""
+OUT_OF_DESCRIPTORS = 99
+"""Exit code of a host that had no descriptor left to receive a request by."""
 
 SPACING = 0.05
 """Seconds between two frames of a run's progress, or of its lines; in between the page holds what is new."""
@@ -175,7 +178,10 @@ def send_packet(to: socket.socket, packet: bytes, descriptors: tuple[int, ...] =
 
 
 def receive_packet(source: socket.socket) -> tuple[bytes, list[int]] | None:
-    """A packet and its descriptors, which are the caller's to close; None at the end of file."""
+    """A packet and its descriptors, which are the caller's to close; None at the end of file.
+
+    Raises OSError, with EMFILE when this process had no descriptor left to receive a large one by.
+    """
     try:
         packet, ancillary, _, _ = source.recvmsg(INLINE, 128, socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError:
@@ -185,10 +191,17 @@ def receive_packet(source: socket.socket) -> tuple[bytes, list[int]] | None:
     descriptors = _descriptors(ancillary) if ancillary else []
     if packet[0] != _BESIDE:
         return packet, descriptors
+    if not descriptors:
+        raise OSError(errno.EMFILE, "A packet is lost: this process has no descriptor left to receive it by.")
     beside = descriptors.pop(0)
     os.lseek(beside, 0, os.SEEK_SET)
     with os.fdopen(beside, "rb") as file:
         return file.read(), descriptors
+
+
+def exit_code_of(error: OSError) -> int:
+    """With what a host ends that cannot receive any more."""
+    return OUT_OF_DESCRIPTORS if error.errno == errno.EMFILE else CLOSED_BY_TASK
 
 
 def send_message(to: socket.socket, message: Mapping[str, Any], descriptors: tuple[int, ...] = ()) -> None:

@@ -9,6 +9,7 @@ import mmap
 import os
 import resource
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +44,16 @@ def burn_in_child() -> None:
         while True:
             pass
     time.sleep(1000)
+
+
+def clean_up_largely(size: int) -> None:
+    """Take CPU time until that is too much; then, to clean up, so many bytes."""
+    try:
+        while True:
+            pass
+    finally:
+        keep_memory(size)
+        time.sleep(1000)
 
 
 def take_address_space(size: int) -> int:
@@ -97,11 +108,25 @@ def bomb(path: str, how: str, rounds: int) -> None:
 def exhaust(what: str) -> None:
     """Use up what there is of descriptors, or of the stack."""
     if what == "descriptors":
-        while True:
-            _kept_open.append(os.open(os.devnull, os.O_RDONLY))
+        _use_up_descriptors()
     sys.setrecursionlimit(2**31 - 1)
 
     deeper()
+
+
+def _use_up_descriptors() -> None:
+    while True:
+        _kept_open.append(os.open(os.devnull, os.O_RDONLY))
+
+
+def keep_descriptors(ctx: Context) -> None:
+    """Use up what there is of descriptors, and keep them."""
+    try:
+        _use_up_descriptors()
+    except OSError as error:
+        ctx.progress(message=str(error))
+    while True:
+        time.sleep(1)
 
 
 def deeper() -> None:
@@ -135,6 +160,11 @@ def say(text: str) -> None:
     print(text)  # noqa: T201  it is looked for
 
 
+def rename_thread(name: str) -> None:
+    """Give the thread that runs this another name."""
+    threading.current_thread().name = name
+
+
 def lose_child() -> None:
     """Have a fork that dies by a fault, and end in another way."""
     child = os.fork()
@@ -154,9 +184,12 @@ TASKS: tuple[Callable[..., Any], ...] = (
     limits,
     bomb,
     exhaust,
+    keep_descriptors,
     raise_large,
     flood,
     keep_memory,
+    clean_up_largely,
     lose_child,
+    rename_thread,
     say,
 )

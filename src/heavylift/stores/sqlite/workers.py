@@ -131,7 +131,7 @@ def _dying(connection: sqlite3.Connection, worker: str, monotonic: float, *, oth
         " WHERE died_at IS NULL AND id <> ?",
         (worker,),
     ).fetchall():
-        gone = (boot, namespace) == here and process_started(pid) != started
+        gone = (boot, namespace) == here and is_gone(pid, started)
         if gone or (others and _over(boot, beat_at, lease, monotonic)):
             yield name
 
@@ -170,10 +170,14 @@ def pid_namespace() -> str:
     return ""
 
 
-def process_started(pid: int) -> int | None:
-    """When a process started, in clock ticks since the boot; None when it is gone (or a zombie, which runs nothing)."""
+def is_gone(pid: int, started: int) -> bool:
+    """Whether the process that had this pid since then (clock ticks since the boot) is gone, or a zombie, which runs
+    nothing. Who cannot look, having no descriptors left, say, takes it for alive.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
     except OSError:
-        return None
-    return None if fields[0] in ("Z", "X") else int(fields[19])
+        return False
+    return fields[0] in ("Z", "X") or int(fields[19]) != started

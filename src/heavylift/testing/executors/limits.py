@@ -102,6 +102,14 @@ class LimitCases(ExecutorSuite):
             assert "Segmentation fault" in (outcome.error.stderr or "")
             assert "Segmentation fault" not in (outcome.error.traceback or "")
 
+    async def test_the_limit_that_stopped_an_attempt_is_told_though_it_breaks_another_one_then(self) -> None:
+        async with self.running(Ability.KILL, concurrency=1) as executor:
+            options = {"cpu_time": 0.2, "memory": 100 << 20, "grace": 3.0}
+            outcome = await self.ended(executor, "clean_up_largely", size=110 << 20, job=options)
+            assert isinstance(outcome, Failed)
+            assert outcome.error.code == "cpu-limit"
+            assert "CPU seconds; its limit is 0.2 (cpu_time)" in outcome.error.message
+
     @pytest.mark.parametrize("how", ["group", "sessions"])
     async def test_a_fork_bomb_ends_with_its_job(self, tmp_path: Path, how: str) -> None:
         async with self.running(Ability.KILL, concurrency=1) as executor:

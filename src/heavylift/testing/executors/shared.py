@@ -153,6 +153,23 @@ class ThreadCases(SharedCases):
             (tmp_path / "go").touch()
             assert isinstance(await neighbour.outcome(), Succeeded)
 
+    async def test_who_uses_up_the_descriptors_of_its_host_is_charged_when_they_are_missed(self) -> None:
+        async with self.running() as executor:
+            greedy = self.give(executor, "keep_descriptors")
+            await greedy.begun()
+            # So much travels by a descriptor of its own.
+            large = self.give(executor, "give", value=100_000 * "x")
+            outcome = await greedy.outcome()
+            assert isinstance(outcome, Crashed)
+            assert "used up all descriptors" in outcome.error.message
+            assert isinstance(await large.outcome(), Succeeded)
+
+    async def test_a_thread_may_get_another_name(self) -> None:
+        async with self.running(threads=1) as executor:
+            for name in ("the loader", "loader_7"):
+                assert isinstance(await self.give(executor, "rename_thread", name=name).outcome(), Succeeded)
+            assert isinstance(await self.give(executor, "give").outcome(), Succeeded)
+
     async def test_cancelled_is_raised_once_and_an_answer_that_comes_wins(self, tmp_path: Path) -> None:
         async with self.running() as executor:
             attempt = self.give(executor, "loop", how="catch once", path=str(tmp_path / "file"))
