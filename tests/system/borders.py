@@ -76,6 +76,7 @@ class Borders:
         """Cancels before the start since the last start: with more of them nothing would ever start."""
         self._harmful: set[str] = set()
         self._long: set[str] = set()
+        self._dying: list[str] = []
         self._chosen: set[str] = set()
         self._said: dict[str, Said] = {}
         self._lead = 2.0
@@ -84,15 +85,18 @@ class Borders:
         self._read_to = 0
         self._killed: list[int] = []
         self._drains = 0
+        self._enough = False
 
     # --- cancels -----------------------------------------------------------------------------------------------
 
     async def cancel(self, count: int) -> None:
-        """Keep jobs coming and cancel so many, each when it is about to start, to end, or to do harm."""
+        """Keep jobs coming and cancel so many, each when it is about to start, end or do harm; beside the faults."""
         async with asyncio.TaskGroup() as group:
             feeder = group.create_task(self._feed())
-            cancellers = [group.create_task(self._cancel_some(count)) for _ in range(CANCELLERS)]
-            await asyncio.wait(cancellers)
+            faults = [group.create_task(fault()) for fault in (self._kill_hosts, self._drain_workers)]
+            await asyncio.wait([group.create_task(self._cancel_some(count)) for _ in range(CANCELLERS)])
+            self._enough = True
+            await asyncio.wait(faults)
             feeder.cancel()
 
     async def _feed(self) -> None:
@@ -112,7 +116,7 @@ class Borders:
     def _call(self) -> dict[str, Any]:
         call: dict[str, Any] = {"seconds": random.uniform(0.0005, BRIEF)}
         if random.random() < self._faults.long:
-            call["seconds"] = random.uniform(0.02, 0.06)
+            call["seconds"] = random.uniform(0.05, 0.15)
         if random.random() < self._faults.harm:
             call |= {"harm": random.choice(["exit", "kill"]), "times": random.choice([1, 1, 2, 99])}
         return call
@@ -126,13 +130,13 @@ class Borders:
                 continue
             await self._cancel(target)
             # Neighbours that nobody cancels pass.
-            due = len(self._begun) + random.choice([0, 1, 2, 4])
+            due = len(self._begun) + random.choice([0, 2, 4, 10])
             await until(lambda: len(self._begun) >= due, PATIENCE)  # noqa: B023
 
     def _target(self) -> str | None:
         """A job that will just start, run or end when the cancel arrives; now and then one that means harm."""
-        if random.random() < self._faults.harm * 3:
-            near = [mark.job for mark in self._begun[-3:]] + list(islice(self._waiting, 3))
+        if random.random() < 2 * self._faults.harm:
+            near = self._dying[-1:] + [mark.job for mark in self._begun[-3:]] + list(islice(self._waiting, 3))
             harmful = [job for job in near if job in self._harmful and job not in self._chosen]
             if harmful:
                 return harmful[0]
@@ -177,13 +181,14 @@ class Borders:
                 self._waiting.pop(job, None)
                 self._begun.append(mark)
                 self._early = 0
+            elif kind == "harm":
+                self._dying.append(job)
 
     # --- what happens besides -----------------------------------------------------------------------------------
 
-    async def kill_hosts(self) -> None:
+    async def _kill_hosts(self) -> None:
         """Kill the host of the job that began last, again and again; half of these jobs are cancelled just then."""
-        while True:
-            await self._after(self._faults.kill_every)
+        while await self._after(self._faults.kill_every):
             begun = len(self._begun)
             await until(lambda begun=begun: len(self._begun) > begun, PATIENCE)
             await asyncio.sleep(random.uniform(0, 0.004))
@@ -205,12 +210,11 @@ class Borders:
             return state not in "ZX" and _stat(int(nanny))[1] == str(self._service.worker_pid)
         return False
 
-    async def drain_workers(self) -> None:
+    async def _drain_workers(self) -> None:
         """Tell the worker to drain, again and again, while cancels are on their way to what it holds."""
-        while True:
-            await self._after(self._faults.drain_every)
+        while await self._after(self._faults.drain_every):
             if random.random() < 0.7:
-                await until(lambda: self._begun[-1].job in self._long, PATIENCE)
+                await self._long_begins()
             worker, begun = self._service.worker_pid, len(self._begun)
             near = [mark.job for mark in self._begun[-2:]] + list(islice(self._waiting, 12))
             chosen = [job for job in near if job not in self._chosen and random.random() < 0.5]
@@ -219,19 +223,28 @@ class Borders:
                     self._chosen.add(job)
                     self._waiting.pop(job, None)
                     group.create_task(self._cancel_within(job, 0.06))
-                await asyncio.sleep(random.uniform(0, 0.02))
+                await asyncio.sleep(random.uniform(0, 0.01))
                 os.kill(worker, signal.SIGTERM)
                 self._drains += 1
             await until(lambda: self._service.worker_pid != worker and len(self._begun) > begun, PATIENCE)  # noqa: B023
+
+    async def _long_begins(self) -> None:
+        seen = len(self._begun)
+        async with asyncio.timeout(PATIENCE):
+            while not any(mark.job in self._long for mark in self._begun[seen:]):
+                seen = len(self._begun)
+                await asyncio.sleep(0.001)
 
     async def _cancel_within(self, job: str, seconds: float) -> None:
         await asyncio.sleep(random.uniform(0, seconds))
         await self._cancel(job)
 
-    async def _after(self, cancels: int) -> None:
-        """Wait until so many more cancels were sent."""
+    async def _after(self, cancels: int) -> bool:
+        """Wait until so many more cancels were sent; False when it is enough."""
         due = len(self._chosen) + cancels
-        await until(lambda: len(self._chosen) >= due, 10 * PATIENCE)
+        while cancels and not self._enough and len(self._chosen) < due:
+            await asyncio.sleep(0.002)
+        return cancels > 0 and not self._enough
 
     # --- the audit ---------------------------------------------------------------------------------------------
 
@@ -269,8 +282,8 @@ class Life:
         self._audit_events()
         self._audit_costs()
         if self.said is None or self.said.receipt is None:
-            assert self.job.cancel is None, f"{self.job} has the cancel of another"
-            assert self.job.state is not State.CANCELLED, f"{self.job} was stopped for another's sake"
+            assert self.job.cancel is None, f"{self.job.id} has the cancel of another"
+            assert self.job.state is not State.CANCELLED, f"{self.job.id} was stopped for another's sake"
         else:
             self._audit_receipt(self.said.receipt, self.said.at)
         self._audit_end()
@@ -283,15 +296,15 @@ class Life:
             if item.kind != event.STATE:
                 continue
             state = State(item.data["state"])
-            assert state.final or not asked, f"{self.job} went on after its cancel: {self.events}"
+            assert state.final or not asked, f"{self.job.id} went on after its cancel: {self.events}"
             finals += state.final
             if state is State.RUNNING:
-                assert item.data["attempt"] == attempt + 1, f"{self.job} skipped an attempt: {self.events}"
+                assert item.data["attempt"] == attempt + 1, f"{self.job.id} skipped an attempt: {self.events}"
                 attempt += 1
             elif "outcome" in item.data:
-                assert attempt not in self.outcomes, f"{self.job} ended an attempt twice: {self.events}"
+                assert attempt not in self.outcomes, f"{self.job.id} ended an attempt twice: {self.events}"
                 self.outcomes[attempt] = item.data
-        assert finals == 1, f"{self.job} ended {finals} times: {self.events}"
+        assert finals == 1, f"{self.job.id} ended {finals} times: {self.events}"
         assert self.events[-1].data["state"] == self.job.state
         assert set(self.outcomes) == set(range(1, self.job.attempt + 1))
 
@@ -299,24 +312,24 @@ class Life:
         """Only an attempt that lost its host costs something; what was handed back keeps its place."""
         crashed = [attempt for attempt, data in self.outcomes.items() if data["outcome"] == "crashed"]
         charged = (self.job.failures, self.job.crashes, self.job.losses)
-        assert charged == (0, len(crashed), 0), f"{self.job} was charged {charged}: {self.events}"
+        assert charged == (0, len(crashed), 0), f"{self.job.id} was charged {charged}: {self.events}"
         for attempt, data in self.outcomes.items():
             marks = self.marks.get(attempt, {})
             if data["outcome"] == "interrupted":
-                assert data["reason"] in ("drain", "not started"), f"{self.job}: {data}"
-                assert data["reason"] == "drain" or not marks, f"{self.job} had started: {data}"
-                assert "run_at" not in data, f"{self.job} lost its place: {data}"
+                assert data["reason"] in ("drain", "not started"), f"{self.job.id}: {data}"
+                assert data["reason"] == "drain" or not marks, f"{self.job.id} had started: {data}"
+                assert "run_at" not in data, f"{self.job.id} lost its place: {data}"
             if "stop" in marks:
-                assert data["outcome"] in ("cancelled", "interrupted", "crashed"), f"{self.job} was stopped: {data}"
+                assert data["outcome"] in ("cancelled", "interrupted", "crashed"), f"{self.job.id} was stopped: {data}"
             elif "harm" in marks:
                 # The end of a grace may come between the mark and the death.
-                assert data["outcome"] in ("crashed", "cancelled", "interrupted"), f"{self.job} died: {data}"
+                assert data["outcome"] in ("crashed", "cancelled", "interrupted"), f"{self.job.id} died: {data}"
 
     def _audit_receipt(self, receipt: Receipt, at: int) -> None:
-        assert receipt.final, f"{self.job} had not ended for its canceller: {self.events}"
+        assert receipt.final, f"{self.job.id} had not ended for its canceller: {self.events}"
         assert receipt == Receipt.of(self.job), "the receipt is not what is on record"
         late = [mark for kinds in self.marks.values() for mark in kinds.values() if mark.at > at]
-        assert not late, f"{self.job} went on after its receipt: {late}"
+        assert not late, f"{self.job.id} went on after its receipt: {late}"
 
     def _audit_end(self) -> None:
         """The state is what happened in the last attempt."""
@@ -325,23 +338,23 @@ class Life:
         match job.state:
             case State.SUCCEEDED:
                 assert outcome == "succeeded"
-                assert "end" in marks, f"{job} never came to its end"
+                assert "end" in marks, f"{job.id} never came to its end"
             case State.FAILED:
-                assert (outcome, job.crashes) == ("crashed", CRASHES), f"{job} was given up: {last}"
+                assert (outcome, job.crashes) == ("crashed", CRASHES), f"{job.id} was given up: {last}"
             case _:
                 assert job.state is State.CANCELLED
                 assert job.cancel is not None
                 if job.stopped is Stopped.BEFORE_START:
-                    assert not self.marks, f"{job} ran: {self.marks}"
+                    assert not self.marks, f"{job.id} ran: {self.marks}"
                 elif job.stopped in (Stopped.SOFT, Stopped.KILLED):
-                    assert outcome == "cancelled", f"{job} was stopped: {last}"
+                    assert outcome == "cancelled", f"{job.id} was stopped: {last}"
                 assert outcome != "succeeded"
 
     def count(self, counts: Counter[str]) -> None:
         """What the cancel met, and what happened to the job besides."""
         for attempt, data in self.outcomes.items():
             if data["outcome"] == "interrupted":
-                counts["handed back"] += 1
+                counts[f"handed back: {data['reason']}"] += 1
                 counts["handed back while it ran"] += attempt in self.marks
             counts["crashed by itself"] += data["outcome"] == "crashed" and "harm" in self.marks.get(attempt, {})
         if self.said is None:
@@ -375,11 +388,11 @@ def audit_kills(lives: Sequence[Life], killed: Sequence[int]) -> int:
                 unseen += 1  # it had begun, and not come to its first mark
             elif crashed and "harm" not in marks:
                 pid = next(iter(marks.values())).pid
-                assert pid in killed, f"{life.job} crashed, and nobody did it: {data}, {marks}"
+                assert pid in killed, f"{life.job.id} crashed, and nobody did it: {data}, {marks}"
                 charged[pid] += 1
             elif set(marks) == {"start"} and marks["start"].pid in killed:
                 # Or the worker killed it itself, for a cancel or a drain.
-                assert crashed or data["outcome"] in ("cancelled", "interrupted"), f"{life.job} was killed: {data}"
+                assert crashed or data["outcome"] in ("cancelled", "interrupted"), f"{life.job.id} was killed: {data}"
     twice = [pid for pid, times in charged.items() if times > 1]
     assert not twice, f"the end of one host was charged to several jobs: {twice}"
     assert unseen + len(charged) <= len(killed), f"{unseen} jobs crashed that nobody killed"

@@ -3,7 +3,6 @@
 The second test has crashes, kills of hosts and drains of the worker at the same time.
 """
 
-import asyncio
 import os
 
 import pytest
@@ -12,7 +11,7 @@ from tests.system.service import serving
 
 from heavylift import monolith
 
-CANCELS = int(os.environ.get("CANCELS", "300"))
+CANCELS = int(os.environ.get("CANCELS", "200"))
 
 
 @pytest.mark.timeout(1200)
@@ -30,14 +29,10 @@ async def test_receipts_stay_true_when_jobs_crash_hosts_are_killed_and_workers_d
     # A worker that is drained again and again is not one that fails.
     monkeypatch.setattr(monolith, "BACKOFF", (0.01, 0.01))
     async with serving(tmp_path, recycle_age=3600, drain=0.02) as service:
-        borders = Borders(service, Faults(harm=0.08, long=0.05, kill_every=12, drain_every=75))
-        async with asyncio.TaskGroup() as group:
-            troubles = [group.create_task(borders.kill_hosts()), group.create_task(borders.drain_workers())]
-            await borders.cancel(CANCELS)
-            for trouble in troubles:
-                trouble.cancel()
+        borders = Borders(service, Faults(harm=0.15, long=0.02, kill_every=10, drain_every=50))
+        await borders.cancel(CANCELS)
         counts = await borders.audit()
     with capsys.disabled():
         print(f"\n{CANCELS} cancels: {dict(counts)}")
-    for what in ("met its start", "met its run", "met its crash", "crashed by itself", "handed back", "host killed"):
-        assert counts[what], f"no job {what}: {dict(counts)}"
+    met = ("met its start", "met its run", "met its crash", "crashed by itself", "host killed", "handed back: drain")
+    assert all(counts[what] for what in met), f"something never happened: {dict(counts)}"
