@@ -130,8 +130,7 @@ class Borders:
                 continue
             await self._cancel(target)
             # Neighbours that nobody cancels pass.
-            due = len(self._begun) + random.choice([0, 2, 4, 10])
-            await until(lambda: len(self._begun) >= due, PATIENCE)  # noqa: B023
+            await self._next_begins(random.choice([0, 2, 4, 10]))
 
     def _target(self) -> str | None:
         """A job that will just start, run or end when the cancel arrives; now and then one that means harm."""
@@ -189,8 +188,7 @@ class Borders:
     async def _kill_hosts(self) -> None:
         """Kill the host of the job that began last, again and again; half of these jobs are cancelled just then."""
         while await self._after(self._faults.kill_every):
-            begun = len(self._begun)
-            await until(lambda begun=begun: len(self._begun) > begun, PATIENCE)
+            await self._next_begins()
             await asyncio.sleep(random.uniform(0, 0.004))
             last = self._begun[-1]
             both = random.random() < 0.5 and last.job not in self._chosen
@@ -215,7 +213,7 @@ class Borders:
         while await self._after(self._faults.drain_every):
             if random.random() < 0.7:
                 await self._long_begins()
-            worker, begun = self._service.worker_pid, len(self._begun)
+            worker = self._service.worker_pid
             near = [mark.job for mark in self._begun[-2:]] + list(islice(self._waiting, 12))
             chosen = [job for job in near if job not in self._chosen and random.random() < 0.5]
             async with asyncio.TaskGroup() as group:
@@ -226,9 +224,16 @@ class Borders:
                 await asyncio.sleep(random.uniform(0, 0.01))
                 os.kill(worker, signal.SIGTERM)
                 self._drains += 1
-            await until(lambda: self._service.worker_pid != worker and len(self._begun) > begun, PATIENCE)  # noqa: B023
+            await until(lambda worker=worker: self._service.worker_pid != worker, PATIENCE)
+            await self._next_begins()
+
+    async def _next_begins(self, count: int = 1) -> None:
+        """Wait until so many more jobs have begun."""
+        due = len(self._begun) + count
+        await until(lambda: len(self._begun) >= due, PATIENCE)
 
     async def _long_begins(self) -> None:
+        """Wait until one of the long jobs begins."""
         seen = len(self._begun)
         async with asyncio.timeout(PATIENCE):
             while not any(mark.job in self._long for mark in self._begun[seen:]):
