@@ -211,16 +211,16 @@ class Borders:
     async def _drain_workers(self) -> None:
         """Tell the worker to drain, again and again, while cancels are on their way to what it holds."""
         while await self._after(self._faults.drain_every):
-            if random.random() < 0.7:
-                await self._long_begins()
+            # A drain soon interrupts a long one.
+            longest = [await self._long_begins()] if random.random() < 0.7 else []
             worker = self._service.worker_pid
             near = [mark.job for mark in self._begun[-2:]] + list(islice(self._waiting, 12))
-            chosen = [job for job in near if job not in self._chosen and random.random() < 0.5]
+            chosen = {job for job in near if random.random() < 0.5}.union(longest) - self._chosen
             async with asyncio.TaskGroup() as group:
                 for job in chosen:
                     self._chosen.add(job)
                     self._waiting.pop(job, None)
-                    group.create_task(self._cancel_within(job, 0.06))
+                    group.create_task(self._cancel_within(job, 0.04))
                 await asyncio.sleep(random.uniform(0, 0.01))
                 os.kill(worker, signal.SIGTERM)
                 self._drains += 1
@@ -232,11 +232,14 @@ class Borders:
         due = len(self._begun) + count
         await until(lambda: len(self._begun) >= due, PATIENCE)
 
-    async def _long_begins(self) -> None:
-        """Wait until one of the long jobs begins."""
+    async def _long_begins(self) -> str:
+        """The next of the long jobs that begins."""
         seen = len(self._begun)
         async with asyncio.timeout(PATIENCE):
-            while not any(mark.job in self._long for mark in self._begun[seen:]):
+            while True:
+                for mark in self._begun[seen:]:
+                    if mark.job in self._long:
+                        return mark.job
                 seen = len(self._begun)
                 await asyncio.sleep(0.001)
 
