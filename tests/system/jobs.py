@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import hashlib
-import mmap
 import os
 import re
 import signal
@@ -120,21 +119,25 @@ def family(ctx: Context, name: str) -> None:
         time.sleep(60)
 
 
-@lift.task(retry=Retry(1))
-def brief(table: str, row: int, seconds: float) -> int:
-    """A short job that notes in row `row` of a shared table when it started, and when it ended or was stopped."""
-    with Path(table).open("r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
-        cells = memoryview(memory).cast("Q")
-        try:
-            cells[3 * row] = time.monotonic_ns()
-            burn(seconds)
-            cells[3 * row + 1] = time.monotonic_ns()
-        except Cancelled:
-            cells[3 * row + 2] = time.monotonic_ns()
-            raise
-        finally:
-            cells.release()
-    return row
+@lift.task(retry=Retry(1, fixed(0.02)), crashes=3)
+def brief(ctx: Context, seconds: float, harm: str = "", times: int = 0) -> int:
+    """A short job with marks that name its process. Each of its first `times` attempts ends its host: by `harm`, an
+    "exit" or a "kill".
+    """
+    words = ctx.job_id, ctx.attempt, os.getpid()
+    try:
+        mark("start", *words)
+        burn(seconds)
+        if ctx.attempt <= times:
+            mark("harm", *words)
+            if harm == "exit":
+                os._exit(7)
+            os.kill(os.getpid(), signal.SIGKILL)
+        mark("end", *words)
+    except Cancelled:
+        mark("stop", *words)
+        raise
+    return ctx.attempt
 
 
 @lift.task(retry=Retry(3, fixed(0.02)), crashes=3, **poison.LIMITS)

@@ -85,7 +85,7 @@ class Stopped(StrEnum):
     KILLED = "killed"
     """Its processes were killed."""
     BETWEEN_ATTEMPTS = "between-attempts"
-    """The running attempt ended for a reason of its own; the job was not started again."""
+    """An attempt ended for a reason of its own, or was handed back before it began; the job was not started again."""
 
 
 @dataclass(frozen=True, slots=True)
