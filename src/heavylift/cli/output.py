@@ -296,7 +296,7 @@ def state_line(about: Mapping[str, Any]) -> str:
     if outcome is None:
         anew = "queued anew" + (", from its checkpoint" if about.get("from_checkpoint") else "")
         return (anew if about.get("retry") else "queued") + (f", to start {at}" if "run_at" in about else "")
-    return f"attempt {about['attempt']} {ENDED.get(outcome, outcome)}{why.rstrip(".")}; again {at}"
+    return f"attempt {about['attempt']} {ENDED.get(outcome, outcome)}{why.rstrip('.')}; again {at}"
 
 
 INTERRUPTED = {
