@@ -101,8 +101,8 @@ def children(pid: int | str = "self") -> set[int]:
         except FileNotFoundError:
             if Path(folder, thread).exists():
                 return _children_by_search(os.getpid() if pid == "self" else int(pid))
-        except ProcessLookupError:
-            continue
+        except OSError:
+            continue  # it has ended, or there is no descriptor left to look with: the next look comes soon
     return found
 
 
