@@ -29,10 +29,12 @@ async def sweep(store: Store, worker: str, clock: Clock, journal: Journal, *, ot
     """Settle what dead workers left: those of this machine whose process is gone (`others`: also workers whose lease
     ran out).
     """
+    most: lifecycle.Suspicion = {}
     while orphans := await store.sweep(worker, others=others):
+        most = lifecycle.suspect(orphans, most)
         changes = [
             lifecycle.settle(job, outcome, clock.wall(), random.random())  # noqa: S311  spreads retries, guards nothing
-            for job, outcome in lifecycle.lose(orphans)
+            for job, outcome in lifecycle.lose(orphans, most)
         ]
         for job, change, seq in zip(orphans, changes, await store.save(changes), strict=True):
             if seq is not None:  # else another worker was faster

@@ -323,7 +323,8 @@ class Store(Protocol):
         - Cheap while there is nothing to do: workers of one machine look every second.
         - Declaring is one write; a dead epoch's claims, beats and saves are refused from then on (its jobs are
           settled by whoever swept, under the fence).
-        - The jobs are returned again by each sweep until somebody settled them.
+        - The jobs are returned again by each sweep until somebody settled them; of one worker's, those with most losses
+          first.
         """
 
     async def get(self, ids: Sequence[str]) -> list[Job | None]:

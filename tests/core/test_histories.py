@@ -159,7 +159,7 @@ class Histories(RuleBasedStateMachine):
     def lose(self, data, random):
         """The worker vanished; whoever keeps house settles what it held."""
         name = data.draw(st.sampled_from(self.running()))
-        [(_, outcome)] = lifecycle.lose([self.store.jobs[name]])
+        [(_, outcome)] = lifecycle.lose([self.store.jobs[name]], lifecycle.suspect([self.store.jobs[name]], {}))
         assert outcome.lost, "who is lost by itself is charged"
         assert self.write_outcome(self.store.jobs[name], outcome, random)
 

@@ -17,6 +17,11 @@ LOST = Interrupted("its worker vanished", lost=True)
 BUDGET = Options().losses
 
 
+def judged(jobs):
+    """What the rules make of all that dead workers held, found at once."""
+    return lifecycle.lose(jobs, lifecycle.suspect(jobs, {}))
+
+
 def job(name="j1", **fields) -> Job:
     options = Options().using(**fields.pop("options", {}))
     return replace(lifecycle.submit(name, "build", b"{}", options, NOW)[0], **fields)
@@ -28,7 +33,7 @@ def claimed(one, worker="w1", now=NOW) -> Job:
 
 def lost(jobs, now=NOW, random=0.5) -> list[Job]:
     """These jobs after their workers vanished."""
-    return [lifecycle.settle(one, outcome, now, random).apply(one) for one, outcome in lifecycle.lose(jobs)]
+    return [lifecycle.settle(one, outcome, now, random).apply(one) for one, outcome in judged(jobs)]
 
 
 def test_the_first_two_losses_wait_for_nothing_and_later_ones_longer_and_longer():
@@ -103,7 +108,7 @@ held = st.lists(
 def test_each_death_is_charged_to_somebody_and_from_the_third_loss_on_to_the_most_suspected(found):
     """The first is why poison comes to an end whatever runs beside it, the second why innocents go free."""
     jobs = [claimed(job(f"j{n}", losses=losses), worker) for n, (worker, losses) in enumerate(found)]
-    outcomes = lifecycle.lose(jobs)
+    outcomes = judged(jobs)
     assert [one for one, _ in outcomes] == jobs
     for worker in {one.worker for one in jobs}:
         beside = [(one, outcome.lost) for one, outcome in outcomes if one.worker == worker]
@@ -137,9 +142,19 @@ def test_a_job_that_kills_its_workers_is_given_up_and_its_neighbours_are_not(nei
         now = max(now, poison.run_at)
         due = [one for one in others if one.run_at <= now]
         waiting = [one for one in others if one.run_at > now]
-        outcomes = lifecycle.lose([claimed(one, now=now) for one in (poison, *due)])
+        outcomes = judged([claimed(one, now=now) for one in (poison, *due)])
         poison, *due = [lifecycle.settle(one, outcome, now, random.random()).apply(one) for one, outcome in outcomes]
         others = due + waiting
         deaths += 1
     assert (deaths, poison.state) == (BUDGET, State.FAILED)
     assert all(one.state is State.QUEUED for one in others)
+
+
+def test_who_is_suspected_spares_those_too_that_are_found_later():
+    """A sweep finds some jobs of a dead worker at a time."""
+    first = [claimed(job(losses=5))]
+    most = lifecycle.suspect(first, {})
+    later = [claimed(job(losses=2)), claimed(job(losses=5))]
+    most = lifecycle.suspect(later, most)
+    assert [outcome.lost for _, outcome in lifecycle.lose(first, most)] == [True]
+    assert [outcome.lost for _, outcome in lifecycle.lose(later, most)] == [False, True]

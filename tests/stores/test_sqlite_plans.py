@@ -68,7 +68,10 @@ STATEMENTS = {
         ["SEARCH job USING INDEX job_cancelling (worker=? AND epoch=?)"],
     ),
     "whom a question is for": (questions.HELD, ["SEARCH job USING INTEGER PRIMARY KEY (rowid=?)"]),
-    "orphans": (workers.ORPHANS, ["SEARCH job USING INDEX job_running (worker=? AND epoch=?)"]),
+    "orphans": (
+        workers.ORPHANS,
+        ["SEARCH job USING INDEX job_running (worker=? AND epoch=?)", "USE TEMP B-TREE FOR ORDER BY"],
+    ),
     "one job": (reading.JOB, ["SEARCH job USING INDEX sqlite_autoindex_job_1 (id=?)"]),
     "the oldest finished": (
         pruning.OLDEST,

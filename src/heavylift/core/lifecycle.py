@@ -83,17 +83,26 @@ def settle(job: Job, outcome: Outcome, now: float, random: float = 0.5) -> Chang
     assert_never(outcome)
 
 
-def lose(jobs: Sequence[Job]) -> list[tuple[Job, Interrupted]]:
+Suspicion = dict[tuple[str | None, int | None], int]
+"""The most losses of any job that a worker (its id, its epoch) held."""
+
+
+def suspect(jobs: Sequence[Job], before: Suspicion) -> Suspicion:
+    """What these jobs of dead workers add to what was known of others that the same workers held."""
+    most = dict(before)
+    for job in jobs:
+        holder = (job.worker, job.epoch)
+        most[holder] = max(most.get(holder, 0), job.losses)
+    return most
+
+
+def lose(jobs: Sequence[Job], most: Suspicion) -> list[tuple[Job, Interrupted]]:
     """What the end of workers means for the jobs that they held.
 
     Nobody knows which of a dead worker's jobs killed it, if one did. So each is charged a loss, until some are
     suspected, having as many as FREE_LOSSES: from then on only those that have most losses of all that this worker
     held; the others go back at no cost.
     """
-    most: dict[tuple[str | None, int | None], int] = {}
-    for job in jobs:
-        holder = (job.worker, job.epoch)
-        most[holder] = max(most.get(holder, 0), job.losses)
     found = []
     for job in jobs:
         suspicion = most[job.worker, job.epoch]

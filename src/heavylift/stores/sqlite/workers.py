@@ -39,7 +39,10 @@ NEXT_HOLDER = (
     " WHERE state = 3 AND (worker, epoch) > (?, ?) ORDER BY worker, epoch LIMIT 1"
 )
 HELD = "SELECT id, attempt FROM job INDEXED BY job_running WHERE state = 3 AND worker = ? AND epoch = ?"
-ORPHANS = f"SELECT {rows.COLUMNS} FROM job INDEXED BY job_running WHERE state = 3 AND worker = ? AND epoch = ? LIMIT ?"
+ORPHANS = (
+    f"SELECT {rows.COLUMNS} FROM job INDEXED BY job_running WHERE state = 3 AND worker = ? AND epoch = ?"
+    " ORDER BY json_extract(more, '$.losses') DESC LIMIT ?"
+)
 
 
 def beat(transaction: Transaction, worker: WorkerRecord, lease: float) -> Mailbox:

@@ -108,6 +108,17 @@ class Leases(StoreCases):
         await store.beat(self.worker(**marks), LEASE)
         assert await self.swept(store, others=False) == ["a"]
 
+    async def test_of_a_dead_worker_those_come_first_that_lost_most(self, store: Store, clock: FakeClock) -> None:
+        _, twice, once = await self.started(store, clock, "never", "twice", "once")
+        for job in (twice, twice, once):
+            (current,) = await store.get([job.id])
+            assert current is not None
+            await self.settle(store, clock, current, LOST)
+            (again,) = await store.claim("worker", 1, Slots(1))
+            assert again.id == job.id
+        clock.advance(LEASE + 1)
+        assert [job.id for job in await store.sweep("sweeper", others=True)] == ["twice", "once", "never"]
+
     @pytest.mark.parametrize("marks", [{"boot_id": "another"}, {"pid_namespace": "pid:[1]"}], ids=str)
     async def test_a_process_that_cannot_be_seen_is_not_judged_by_its_pid(
         self, store: Store, clock: FakeClock, marks: dict[str, Any]
