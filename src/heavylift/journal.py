@@ -55,18 +55,18 @@ class Journal:
     def __init__(self, tally: Tally, *, repeats: bool) -> None:
         self.tally = tally
         self._repeats = repeats
-        self._tells_all = log.isEnabledFor(logging.DEBUG)
+        self.tells_all = log.isEnabledFor(logging.DEBUG)
+        """Whether `began` has something to say."""
 
     def began(self, job: Job) -> None:
         """An attempt was claimed."""
-        if self._tells_all:
-            log.debug("job %s (%s), attempt %d, begins", job.id, job.task, job.attempt, extra=about(job))
+        log.debug("job %s (%s), attempt %d, begins", job.id, job.task, job.attempt, extra=about(job))
 
     def ended(self, job: Job, outcome: Outcome, change: Change) -> None:
         """An attempt is over; `change` is what becomes of its job."""
-        waited = 0.0 if job.started_at is None else max(0.0, job.started_at - job.run_at)
-        self.tally.attempt(job.task, job.queue, OUTCOME_NAMES[type(outcome)], waited, outcome.usage.wall)
-        if type(outcome) is Succeeded and not self._tells_all:
+        waited = 0.0 if job.started_at is None else job.started_at - job.run_at
+        self.tally.attempt(job.task, job.options.queue, OUTCOME_NAMES[type(outcome)], waited, outcome.usage.wall)
+        if type(outcome) is Succeeded and not self.tells_all:
             return
         fault = fault_of(outcome)
         if fault is not None:

@@ -186,7 +186,8 @@ class Worker:
             self._settle(job, Interrupted(NOT_STARTED))
             return
         self._running[job.id] = Running(job, self._clock.monotonic())
-        self._journal.began(job)
+        if self._journal.tells_all:
+            self._journal.began(job)
         self._executor.run(job, self._report, self._finished)
 
     def _finished(self, claimed: Job, outcome: Outcome) -> None:

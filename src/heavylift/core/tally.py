@@ -101,6 +101,7 @@ class Tally:
             found = self._attempts[task, queue, outcome] = [0.0] * (_WAITS + len(BUCKET_NAMES))
         found[_COUNT] += 1
         if wall:
+            waited = max(0.0, waited)  # a clock may be set back
             found[_WALL] += wall
             found[_WAITED] += waited
             found[_WALLS + bisect_left(BUCKETS, wall)] += 1

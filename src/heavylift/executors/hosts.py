@@ -185,14 +185,16 @@ class HostProcess(HostLink):
     # --- what the host says ------------------------------------------------------------------------------------
 
     def _answered(self, run: Run, flags: int) -> None:
-        if flags & LAST:
-            self.leave(LEFT_UNFIT)
-        elif self.signalled:
-            self.leave("it was asked to stop a job")
-        elif run.job.options.fresh:
-            self.leave("its job wanted it for itself")
+        if flags & LAST or self.signalled or run.job.options.fresh:
+            self.leave(self._why_last(run, flags))
         if self.running:
             self._began(next(iter(self.running.values())))
+
+    def _why_last(self, run: Run, flags: int) -> str:
+        """Why it takes no run after this one."""
+        if flags & LAST:
+            return LEFT_UNFIT
+        return "its job wanted it for itself" if run.job.options.fresh else "it was asked to stop a job"
 
     def _reported(self, run: Run, kind: int, body: bytes) -> None:
         if kind == Kind.PROGRESS:

@@ -56,12 +56,12 @@ class Pools:
 
     def run(self, job: Job, report: Callable[[Job, Report], None], finished: Callable[[Job, Outcome], None]) -> None:
         """See `Executor.run`."""
-        info = self.tasks.get(job.task)
-        if info is not None and (info.options.run_in == "loop") != (job.options.run_in == "loop"):
+        info, place = self.nanny.tasks.get(job.task), job.options.run_in
+        if info is not None and (info.options.run_in == "loop") != (place == "loop"):
             # The job is of another version of the application, in which its task was, or was not, a coroutine.
             here = replace(job, options=replace(job.options, run_in=info.options.run_in))
             self.run(here, lambda _, said: report(job, said), lambda _, outcome: finished(job, outcome))
-        elif info is None or job.options.run_in == "process":
+        elif info is None or place == "process":
             self.exclusive.run(job, report, finished)
         else:
             self.shared.run(job, report, finished)

@@ -317,9 +317,8 @@ class Histories(RuleBasedStateMachine):
         expected = self.reference.sweep(worker, self.now, self.clock.monotonic(), self.processes[side], others=others)
         assert {job.id: job for job in got} == {job.id: job for job in expected}
         assert len(got) == len(expected)
-        changes = [
-            lifecycle.settle(job, outcome, self.now) for job, outcome in lifecycle.lose(got, lifecycle.suspect(got, {}))
-        ]
+        judged = lifecycle.lose(got, lifecycle.suspect(got, {}))
+        changes = [lifecycle.settle(job, outcome, self.now) for job, outcome in judged]
         if settled:
             self.save(side, *changes)
         else:
