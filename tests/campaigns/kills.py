@@ -20,19 +20,22 @@ from heavylift.store import SystemClock
 from heavylift.stores import open_store
 
 SWEEP = 5.0
-LIFE = 1.0
-"""Seconds between two kills of a worker that has begun to work, about."""
+LIVES = (0.2, 9.0)
+"""Seconds that a worker lives from when it works; whoever always dies within five is started later and later."""
+TURN = 7.0
+"""Seconds from one kill to the next, about."""
 
 
 async def kill_workers(folder: Path, jobs: int, kills: int) -> Report:
     """Kill the worker so many times while it drains so many jobs of all kinds of hosts."""
     report = Report(f"kill -9 of the worker, {kills} times during {jobs:,} jobs")
     async with running(folder) as (fleet, client):
-        expected = await _submitted(client, jobs, seconds=3.0 * kills / jobs)
+        # A third of them runs two at a time, and lasts as long as the kills.
+        expected = await _submitted(client, jobs, seconds=2 * len(PLACES) * TURN * kills / jobs)
         again: list[float] = []
         for _ in range(kills):
             await _working(fleet)
-            await asyncio.sleep(random.uniform(0.2, 2 * LIFE))
+            await asyncio.sleep(random.uniform(*LIVES))
             if await audit.all_over(client):
                 break
             wanted = random.choice([None, 1, 1, 2, 2])
