@@ -74,7 +74,7 @@ async def test_what_a_worker_says_after_it_was_declared_dead_is_refused_and_it_b
             for handle in (talking, silent):
                 await found.marked("start", handle.id, 2)
         await until(lambda: old.said(rf"stale outcome of job {talking.id}, attempt 1"))
-        await until(lambda: old.said(rf"stale reports of job {talking.id}, attempt 1"))
+        await until(lambda: old.said(rf"stale report of job {talking.id}, attempt 1"))
         await until(lambda: old.said(rf"lease was lost; .*{silent.id}"))
         await until(lambda: sum(alive(host) for host in hosts) < len(hosts))  # the one that still ran something is gone
 
