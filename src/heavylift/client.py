@@ -51,7 +51,7 @@ ANSWER = 15.0
 """Seconds for a worker to say where a job's code is: a beat may pass until it hears of the question, and native code
 takes some seconds to be found."""
 QUESTION = 20.0
-"""Seconds for which a question and its answer are kept."""
+"""Seconds for which a question and its answer are kept, at least."""
 LOOK = 1.0
 """Seconds between two looks for an answer that no hint told of."""
 MAX_RACES = 100
@@ -269,7 +269,7 @@ class Client:
         deadline = asyncio.get_running_loop().time() + limit
         async with self.store.watch() as hints:
             question = Question(new_id(self._clock.wall(), os.urandom(ID_BYTES)), job.id, job.attempt)
-            asked = await self.store.ask(question, QUESTION)
+            asked = await self.store.ask(question, max(QUESTION, limit))
             while asked is not None:
                 if (answer := await self.store.answered(asked)) is not None:
                     return stacks.read(answer)

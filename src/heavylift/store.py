@@ -297,7 +297,8 @@ class Store(Protocol):
         or None when that attempt does not run (any more).
 
         - A question that waits for its answer stands for later ones about the same attempt.
-        - It is forgotten `lasts` seconds (at most 60) after it was asked, and its answer with it.
+        - It is forgotten `lasts` seconds after it was asked, and its answer with it; of several who ask, when the last
+          of these times is over.
         - Nothing of the job changes: no event, no `seq`.
         - The worker gets a hint.
         """

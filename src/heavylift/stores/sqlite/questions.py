@@ -10,6 +10,7 @@ from heavylift.stores.sqlite.transaction import Transaction
 
 RUNNING = "SELECT number, worker FROM job WHERE id = ? AND attempt = ? AND state = 3"
 SAME = "SELECT id FROM question WHERE job = ? AND attempt = ? AND answer IS NULL AND expires_at > ?"
+PROLONG = "UPDATE question SET expires_at = max(expires_at, ?) WHERE id = ?"
 OPEN = "SELECT id, job, attempt FROM question WHERE answer IS NULL AND expires_at > ?"
 HELD = "SELECT id FROM job WHERE number = ? AND attempt = ? AND state = 3 AND worker = ? AND epoch = ?"
 
@@ -26,6 +27,7 @@ def ask(transaction: Transaction, question: Question, lasts: float) -> str | Non
     same = connection.execute(SAME, (number, question.attempt, now)).fetchone()
     if same is not None:
         found: str = same[0]
+        connection.execute(PROLONG, (now + lasts, found))
         return found
     values = (question.id, number, question.attempt, now + lasts)
     connection.execute("INSERT INTO question(id, job, attempt, expires_at) VALUES (?, ?, ?, ?)", values)

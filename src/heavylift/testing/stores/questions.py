@@ -87,6 +87,20 @@ class Asking(StoreCases):
         await store.prune(Retention())
         assert await self.questions(store) == [Question("q3", "b", 1)]
 
+    async def test_a_question_lasts_as_long_as_anybody_waits(
+        self, store: Store, other: Store, clock: FakeClock
+    ) -> None:
+        await self.started(store, clock, "a")
+        await store.ask(Question("q1", "a", 1), 20.0)
+        clock.advance(10)
+        assert await other.ask(Question("q2", "a", 1), 30.0) == "q1"
+        assert await other.ask(Question("q3", "a", 1), 5.0) == "q1"
+        clock.advance(29)
+        await store.beat(self.worker(), LEASE)
+        assert await self.questions(store) == [Question("q1", "a", 1)]
+        clock.advance(2)
+        assert await self.questions(store) == []
+
     async def test_a_question_wakes_the_worker_and_its_answer_who_waits(
         self, store: Store, other: Store, clock: FakeClock
     ) -> None:
