@@ -22,6 +22,8 @@ MENTIONS = re.compile(rb"""tool\s*\.\s*["']?heavylift|^\s*["']?heavylift["']?\s*
 """What a pyproject.toml has that holds the table, however it is written: only such a one is worth a parser."""
 
 OTHER_VARIABLES = frozenset({"app", "worker_lock"})
+SUITES = "test_"
+"""How the names begin of what makes the suites of `heavylift.testing` larger: HEAVYLIFT_TEST_STEPS and others."""
 SERVICE_VARIABLES = re.compile(r"service_host|service_port(_.*)?|port_\d+_.*")
 """What Kubernetes tells every container about a service that is called "heavylift"."""
 
@@ -146,7 +148,7 @@ def _anchored(url: Any, path: Path) -> Any:
 
 
 def _is_foreign(name: str, value: str) -> bool:
-    if name in OTHER_VARIABLES or SERVICE_VARIABLES.fullmatch(name):
+    if name in OTHER_VARIABLES or name.startswith(SUITES) or SERVICE_VARIABLES.fullmatch(name):
         return True
     return name == "port" and "://" in value  # from Kubernetes too
 

@@ -105,6 +105,11 @@ def test_a_source_wins_over_those_below_it(project):
     assert [loaded.origins["port"].rpartition(".")[2] for loaded in found] == ["port", "PORT", "HEAVYLIFT_PORT", "port"]
 
 
+def test_what_makes_the_suites_larger_is_no_setting():
+    """It reaches the applications that the tests start, too."""
+    assert Settings.load({"HEAVYLIFT_TEST_STEPS": "100000"}) == Settings.load({})
+
+
 def test_what_loses_is_not_judged():
     """A port of another program must not keep one from starting that was given its own."""
     assert Settings.load({"PORT": "http"}, port=80).port == 80
