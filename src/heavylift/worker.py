@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,8 +17,8 @@ from heavylift.core import lifecycle
 from heavylift.core import stack as stack_of
 from heavylift.core.errors import JobPruned, StoreUnavailable
 from heavylift.core.job import Job, State
-from heavylift.core.options import PLACES, RunIn, Slots
 from heavylift.core.outcome import NOT_STARTED, Interrupted
+from heavylift.demand import Demand
 from heavylift.executor import LogLines, Report, StopReason
 from heavylift.journal import Journal
 from heavylift.reports import Running, Settled, reported
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import Awaitable, Callable, Sequence
 
+    from heavylift.core.options import Slots
     from heavylift.core.outcome import Outcome
     from heavylift.executor import Executor
     from heavylift.settings import Settings
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 BATCH = 200
-"""Jobs of one claim, and changes of one save, at most."""
+"""Changes of one save, at most."""
 CROWD, TICK = 4, 0.01
 """While more jobs than this run, outcomes wait so many seconds for company: half of them are written at a time."""
 LAST_WRITES = 10.0
@@ -69,9 +69,7 @@ class Worker:
         self._last_beat = clock.monotonic()
         self._longest_gap = max(settings.lease / 2, settings.beat + settings.lease / 4)
         """Seconds between two beats after which this worker was away itself: it was stopped, or so was its machine."""
-        self._work = asyncio.Event()
-        self._more: dict[RunIn, bool] = dict.fromkeys(PLACES, False)
-        """Where the last claim brought all that it asked for. Elsewhere a free slot finds nothing: a hint says when."""
+        self._demand = Demand()
         self._save_now = asyncio.Event()
         self._half_done = asyncio.Event()
         self._beat_now = asyncio.Event()
@@ -128,24 +126,21 @@ class Worker:
 
     async def _claim_loop(self, ready: Future[None] | None) -> None:
         while not self._drain_now.is_set():
-            self._work.clear()
-            slots = Slots(*(min(free, BATCH) for free in self._executor.free))
+            slots = self._demand.slots(self._executor.free)
             try:
                 await self._hand_back_unknown()
                 jobs = await self._claim(slots) if any(slots) else []
             except StoreUnavailable as error:
                 self._no_contact(error)
-                await self._work.wait()  # each poll is another try
+                await self._demand.wait()  # each poll is another try
                 continue
-            brought = Counter(job.options.run_in for job in jobs)
-            full = {place: brought[place] == asked for place, asked in zip(PLACES, slots, strict=True) if asked}
-            self._more |= full
+            more = self._demand.brought(slots, jobs)
             for job in jobs:
                 self._start(job)
             if ready is not None and not ready.done():
                 ready.set_result(None)
-            if not any(full.values()):
-                await self._work.wait()
+            if not more:
+                await self._demand.wait()
 
     async def _claim(self, slots: Slots) -> Sequence[Job]:
         record, asked = self.record, self._clock.monotonic()
@@ -199,8 +194,7 @@ class Worker:
             return
         del self._running[claimed.id]
         self._settle(running.job, outcome)
-        if self._more[claimed.options.run_in]:
-            self._work.set()
+        self._demand.freed(claimed.options.run_in)
 
     def _settle(self, job: Job, outcome: Outcome, *, anew: bool = False) -> None:
         now = self._clock.wall()
@@ -214,7 +208,7 @@ class Worker:
         run_at = change.fields.get("run_at")
         if run_at is not None and run_at > now:
             # Its own retries need no poll to be found in time.
-            asyncio.get_running_loop().call_later(run_at - now, self._work.set)
+            asyncio.get_running_loop().call_later(run_at - now, self._demand.hint)
 
     async def _save_loop(self) -> None:
         while True:
@@ -280,7 +274,7 @@ class Worker:
         async with self._store.watch(worker=self.record.id) as hints:
             while True:
                 hinted = await hints.wait(self._settings.poll)
-                self._work.set()
+                self._demand.hint()
                 if hinted and self._running:
                     self._beat_now.set()  # the hint may be a cancel: the beat brings it
 
@@ -421,7 +415,7 @@ class Worker:
         if count := len(self._running):
             jobs = "1 job has" if count == 1 else f"{count} jobs have"
             log.info("draining: %s %g s to end", jobs, self._drain_grace)
-        self._work.set()
+        self._demand.hint()
         self._beat_now.set()
         await claims
         closing = asyncio.create_task(self._executor.close(self._drain_grace))

@@ -49,11 +49,11 @@ def claim(
         transaction.hinted.add(worker)  # there may be more, of a queue that this claim could serve
     transaction.flush()
     taken: list[tuple[Job, Held | None]] = []
-    idle = 0
+    idle = was_idle
     for place, limit in enumerate(slots):
         if limit:
             found = _claim_in(transaction, place, limit, queues, (worker, epoch))
-            idle |= (len(found) < limit) << place
+            idle = idle & ~(1 << place) | (len(found) < limit) << place
             taken += found
     if idle != was_idle:  # it waits for other jobs than before: who adds some wakes one that waits for them
         transaction.connection.execute("UPDATE worker SET idle = ? WHERE id = ?", (idle, worker))
