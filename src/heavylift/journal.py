@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from heavylift.core.job import State
 from heavylift.core.lifecycle import OUTCOME_NAMES
 from heavylift.core.log import about
-from heavylift.core.logline import JOBS, STANDARD
+from heavylift.core.logline import FIELDS, JOBS, apart
 from heavylift.core.outcome import (
     DRAIN,
     NEIGHBOUR_STOPPED,
@@ -137,12 +137,12 @@ class Journal:
         for line in lines.lines:
             level = LEVELS.get(line.get("level", "info"), logging.INFO)
             if jobs.isEnabledFor(level):
-                given = {name: value for name, value in line.get("fields", {}).items() if name not in STANDARD}
+                job_fields = about(job)
                 jobs.handle(
                     logging.makeLogRecord(
-                        given
-                        | about(job)
+                        job_fields
                         | {
+                            FIELDS: apart(line.get("fields", {}), job_fields),
                             "name": line.get("logger", jobs.name),
                             "levelno": level,
                             "levelname": logging.getLevelName(level),

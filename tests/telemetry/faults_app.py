@@ -130,6 +130,11 @@ def say() -> None:
 
 
 @lift.task
+def say_with_fields(ctx: Context) -> None:
+    ctx.log.info("saved", name="a.txt", filename="b.txt", process=7, task="mine", level="high")
+
+
+@lift.task
 async def say_awaiting(name: str) -> None:
     for number in range(5):
         library.info("%s %d", name, number)

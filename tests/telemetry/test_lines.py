@@ -34,6 +34,14 @@ def test_a_json_line_has_all_of_a_record():
     }
 
 
+def test_fields_of_others_take_no_name_that_a_line_has():
+    given = {"timestamp": "never", "level": "low", "logger": "x", "event": "e", "pid": 0, "worker": "w2", "size": 1}
+    line = json.loads(JsonFormatter({"worker": "w1"}).format(record("said", extra=given)))
+    assert (line["timestamp"][:4], line["level"], line["logger"], line["event"]) == ("2026", "warning", "some", "said")
+    assert (line["pid"], line["worker"], line["size"]) == (os.getpid(), "w1", 1)
+    assert all(line[f"{name}_"] == value for name, value in given.items() if name != "size")
+
+
 def test_a_traceback_is_a_field():
     try:
         int("odd")

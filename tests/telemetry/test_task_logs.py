@@ -30,6 +30,16 @@ def test_a_task_without_a_context_and_its_libraries(server, client):
     assert line["worker"] in [worker["id"] for worker in client.get("/v1/workers").json()["items"]]
 
 
+def test_no_field_is_lost_and_none_takes_the_place_of_what_a_line_says_itself(server, client):
+    job = submit(client, "say_with_fields")
+    given = {"name": "a.txt", "filename": "b.txt", "process": 7, "task": "mine", "level": "high"}
+    assert [item["fields"] for item in log_of(client, job)] == [given]
+    line = said(server, job=job, event="saved")
+    assert (line["name"], line["filename"], line["process"]) == ("a.txt", "b.txt", 7)
+    assert (line["task"], line["task_"]) == ("say_with_fields", "mine")
+    assert (line["level"], line["level_"]) == ("info", "high")
+
+
 def test_coroutines_and_threads_side_by_side_are_not_mixed_up(server, client):
     names = [f"{task}-{number}" for number in range(8) for task in ("say_awaiting", "say_in_thread")]
     jobs = {name: submit(client, name.partition("-")[0], name=name) for name in names}
