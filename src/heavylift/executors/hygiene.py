@@ -52,7 +52,8 @@ class Baseline:
 
     def quick_look(self) -> bool:
         """Whether there is neither a thread nor a child that was not there before, and what stops the next job, or
-        would harm it, is as it was: signals, the alarm, hooks, streams, the working directory. Cheap enough for every job.
+        would harm it, is as it was: signals, the alarm, hooks, streams, the working directory. Cheap enough for every
+        job.
         """
         # A thread of ours, such as that of a client that the job used, makes the counts differ, and is no harm.
         if threading.active_count() != self._threads and _foreign_threads() != self._threads:

@@ -378,7 +378,7 @@ def close_descriptors(first: int, last: int) -> str:
 _CHANGES: dict[str, Callable[[], Any]] = {
     "nothing": lambda: None,
     "alarm": lambda: signal.setitimer(signal.ITIMER_REAL, 1000),
-    "closed stream": lambda: sys.stderr.close(),
+    "closed": lambda: (sys.stdout.close(), sys.stderr.close()),
     "directory": lambda: os.chdir("/"),
     "handler": lambda: signal.signal(signal.SIGUSR1, lambda *_: None),
     "hook": lambda: setattr(sys, "unraisablehook", print),

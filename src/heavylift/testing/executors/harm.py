@@ -16,7 +16,7 @@ from heavylift.testing.executors.cases import ExecutorSuite, own_processes, unti
 
 AT_ONCE = [
     "alarm",
-    "closed stream",
+    "closed",
     "directory",
     "handler",
     "hook",
