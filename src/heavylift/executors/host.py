@@ -307,7 +307,7 @@ class Host:
 
     def _forked(self) -> None:
         """In a child that task code forked: it is no host, and TERM ends it as it would any process."""
-        self._reporter.disabled = True
+        self._reporter.abandon()
         self._guard.run = 0
         faulthandler.enable(2)  # its faults are not those of the host
         with contextlib.suppress(ValueError):
