@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import select
+import sys
 from typing import TYPE_CHECKING, Any
 
 from heavylift.core.errors import ConfigError
@@ -40,6 +41,19 @@ def configure(settings: Settings) -> None:
     # What hosts write to their standard output is a record only where each line has to be JSON.
     output = logging.getLogger("heavylift.output")
     output.setLevel(logging.INFO if is_json(settings) else logging.CRITICAL + 1)
+
+
+def hold_standard_descriptors() -> None:
+    """Open those that the process was started without (`2>&-`). Else a socket or a file that is opened next gets the
+    number, and what is written to standard error goes into that.
+    """
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003  it takes the lowest free number
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(descriptor, "w" if descriptor else "r", closefd=False))
 
 
 def before_import(environment: Mapping[str, str] | None = None) -> None:
