@@ -72,6 +72,8 @@ class Lines(logging.Handler):
     def __init__(self, descriptor: int) -> None:
         super().__init__()
         self.dropped = 0
+        self._torn = False
+        """The last line was cut off: its reader had no room for all of it."""
         self._descriptor = descriptor
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLOUT)
@@ -88,7 +90,7 @@ class Lines(logging.Handler):
                 lost = logging.makeLogRecord({"name": "heavylift", "levelno": 30, "levelname": "WARNING"})
                 lost.msg = f"{dropped} log lines were dropped, as nobody read them"
                 data = (self.format(lost) + "\n").encode() + data
-            self._write(data)
+            self._write(b"\n" + data if self._torn else data)
         except OSError:
             self.dropped += 1  # nobody can read any more
         except Exception:  # noqa: BLE001  a record that cannot be formatted is its writer's fault
@@ -96,9 +98,10 @@ class Lines(logging.Handler):
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)
+        self._torn = False
         while view:
             written = os.write(self._descriptor, view[:CHUNK])
             view = view[written:]
             if view and not self._poll.poll(PATIENCE_MS):
-                self.dropped += 1
+                self.dropped, self._torn = self.dropped + 1, True
                 return

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import httpx2
 import psutil
@@ -67,7 +68,7 @@ def test_without_standard_descriptors_the_log_goes_into_nothing_else(folder, arg
         assert subprocess.run(submit, cwd=folder, capture_output=True, text=True, check=True).stdout == "3\n"
         workers = [process.pid, *(child.pid for child in psutil.Process(process.pid).children())]
         for pid in workers:
-            assert os.readlink(f"/proc/{pid}/fd/2") == os.devnull
+            assert Path(f"/proc/{pid}/fd/2").readlink() == Path(os.devnull)
     finally:
         process.terminate()
         assert process.wait(60) == 0

@@ -87,6 +87,25 @@ def test_nobody_waits_for_a_reader_and_what_was_dropped_is_told():
     os.close(write)
 
 
+def test_a_line_that_was_cut_off_takes_no_other_with_it():
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    handler = logs.Lines(write)
+    handler.setFormatter(JsonFormatter())
+    handler.handle(record("x" * 2**20))
+    assert handler.dropped == 1
+    assert b"\n" not in os.read(read, 2**20)
+    handler.handle(record("the next one"))
+    rest, *lines = os.read(read, 2**20).decode().splitlines()
+    assert rest == ""
+    assert [json.loads(line)["event"] for line in lines] == [
+        "1 log lines were dropped, as nobody read them",
+        "the next one",
+    ]
+    os.close(read)
+    os.close(write)
+
+
 def test_a_record_that_cannot_be_formatted_harms_nobody(capsys, monkeypatch):
     monkeypatch.setattr(logging, "raiseExceptions", True)
     read, write = os.pipe()
