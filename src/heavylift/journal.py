@@ -55,6 +55,8 @@ class Journal:
     def __init__(self, tally: Tally, *, repeats: bool) -> None:
         self.tally = tally
         self._repeats = repeats
+        self._knows = False
+        """Which names the store has counts of."""
         self.tells_all = log.isEnabledFor(logging.DEBUG)
         """Whether `began` has something to say."""
 
@@ -114,6 +116,9 @@ class Journal:
 
     async def write(self, store: Store) -> None:
         """Bring to the store what was counted since the last time; raises StoreUnavailable, and then does so later."""
+        if not self._knows:
+            self.tally.know(await store.counts())
+            self._knows = True
         if counted := self.tally.unwritten():
             await store.count(counted)
             self.tally.written()
