@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from heavylift.core.job import State
 from heavylift.core.lifecycle import OUTCOME_NAMES
 from heavylift.core.log import about
-from heavylift.core.logline import JOBS, STANDARD
+from heavylift.core.logline import FIELDS, JOBS, apart
 from heavylift.core.outcome import (
     DRAIN,
     NEIGHBOUR_STOPPED,
@@ -55,6 +55,8 @@ class Journal:
     def __init__(self, tally: Tally, *, repeats: bool) -> None:
         self.tally = tally
         self._repeats = repeats
+        self._knows = False
+        """Which names the store has counts of."""
         self.tells_all = log.isEnabledFor(logging.DEBUG)
         """Whether `began` has something to say."""
 
@@ -114,6 +116,9 @@ class Journal:
 
     async def write(self, store: Store) -> None:
         """Bring to the store what was counted since the last time; raises StoreUnavailable, and then does so later."""
+        if not self._knows:
+            self.tally.know(await store.counts())
+            self._knows = True
         if counted := self.tally.unwritten():
             await store.count(counted)
             self.tally.written()
@@ -137,12 +142,12 @@ class Journal:
         for line in lines.lines:
             level = LEVELS.get(line.get("level", "info"), logging.INFO)
             if jobs.isEnabledFor(level):
-                given = {name: value for name, value in line.get("fields", {}).items() if name not in STANDARD}
+                job_fields = about(job)
                 jobs.handle(
                     logging.makeLogRecord(
-                        given
-                        | about(job)
+                        job_fields
                         | {
+                            FIELDS: apart(line.get("fields", {}), job_fields),
                             "name": line.get("logger", jobs.name),
                             "levelno": level,
                             "levelname": logging.getLevelName(level),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import select
+import sys
 from typing import TYPE_CHECKING, Any
 
 from heavylift.core.errors import ConfigError
@@ -42,6 +43,19 @@ def configure(settings: Settings) -> None:
     output.setLevel(logging.INFO if is_json(settings) else logging.CRITICAL + 1)
 
 
+def hold_standard_descriptors() -> None:
+    """Open those that the process was started without (`2>&-`). Else a socket or a file that is opened next gets the
+    number, and what is written to standard error goes into that.
+    """
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003  it takes the lowest free number
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(descriptor, "w" if descriptor else "r", closefd=False))
+
+
 def before_import(environment: Mapping[str, str] | None = None) -> None:
     """What an application says while it is imported, before its settings are known, is to have the format, too."""
     try:
@@ -58,6 +72,8 @@ class Lines(logging.Handler):
     def __init__(self, descriptor: int) -> None:
         super().__init__()
         self.dropped = 0
+        self._torn = False
+        """The last line was cut off: its reader had no room for all of it."""
         self._descriptor = descriptor
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLOUT)
@@ -74,7 +90,7 @@ class Lines(logging.Handler):
                 lost = logging.makeLogRecord({"name": "heavylift", "levelno": 30, "levelname": "WARNING"})
                 lost.msg = f"{dropped} log lines were dropped, as nobody read them"
                 data = (self.format(lost) + "\n").encode() + data
-            self._write(data)
+            self._write(b"\n" + data if self._torn else data)
         except OSError:
             self.dropped += 1  # nobody can read any more
         except Exception:  # noqa: BLE001  a record that cannot be formatted is its writer's fault
@@ -82,9 +98,10 @@ class Lines(logging.Handler):
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)
+        self._torn = False
         while view:
             written = os.write(self._descriptor, view[:CHUNK])
             view = view[written:]
             if view and not self._poll.poll(PATIENCE_MS):
-                self.dropped += 1
+                self.dropped, self._torn = self.dropped + 1, True
                 return

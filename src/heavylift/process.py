@@ -47,6 +47,7 @@ log = logging.getLogger("heavylift.worker")
 
 def main(argument: str | None = None) -> int:
     """Run a worker until it is told to stop; the exit code: 0 drained, 2 it could not start."""
+    logs.hold_standard_descriptors()
     config = json.loads(sys.argv[1] if argument is None else argument)
     ready = config.get("ready")
     try:

@@ -179,6 +179,9 @@ class Link:
     async def count(self, added: Mapping[Key, float]) -> None:
         await self._call("count", lambda: self._store.count(added), repeatable=False)
 
+    async def counts(self) -> Mapping[Key, float]:
+        return await self._call("counts", self._store.counts)
+
     async def held(self, worker: str, epoch: int) -> Mapping[str, int]:
         return await self._call("held", lambda: self._store.held(worker, epoch))
 

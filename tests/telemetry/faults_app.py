@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import logging.config
 import os
 import signal
 import threading
@@ -127,6 +128,29 @@ def say() -> None:
     except ValueError:
         library.exception("caught")
     library.info("wrong %d", "format")
+
+
+@lift.task
+def say_with_fields(ctx: Context) -> None:
+    ctx.log.info("saved", name="a.txt", filename="b.txt", process=7, task="mine", level="high")
+
+
+@lift.task
+def configure_logging() -> int:
+    logging.config.dictConfig({"version": 1, "root": {"level": "INFO"}, "disable_existing_loggers": False})
+    return os.getpid()
+
+
+@lift.task
+def say_where() -> int:
+    library.info("here")
+    return os.getpid()
+
+
+configure_logging_in_thread = lift.task(name="configure_logging_in_thread", run_in="thread")(
+    configure_logging.__wrapped__
+)
+say_where_in_thread = lift.task(name="say_where_in_thread", run_in="thread")(say_where.__wrapped__)
 
 
 @lift.task

@@ -5,8 +5,10 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import httpx2
+import psutil
 import pytest
 from seen import eventually, scraped
 from tests.http.serving import HEAVYLIFT
@@ -55,6 +57,21 @@ def test_a_port_that_is_taken_keeps_no_worker_from_working(folder, monkeypatch):
             assert worker.wait(60) == 0
     with pytest.raises(httpx2.ConnectError):
         httpx2.get(f"{address}/metrics")
+
+
+@pytest.mark.parametrize("arguments", [["worker", "small_app:lift"], ["serve", "small_app:lift", "--port", "0"]])
+def test_without_standard_descriptors_the_log_goes_into_nothing_else(folder, arguments):
+    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *HEAVYLIFT, *arguments]
+    process = subprocess.Popen(command, cwd=folder)
+    try:
+        submit = [*HEAVYLIFT, "submit", "add", "a=1", "b=2", "--app", "small_app:lift", "--wait"]
+        assert subprocess.run(submit, cwd=folder, capture_output=True, text=True, check=True).stdout == "3\n"
+        workers = [process.pid, *(child.pid for child in psutil.Process(process.pid).children())]
+        for pid in workers:
+            assert Path(f"/proc/{pid}/fd/2").readlink() == Path(os.devnull)
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
 
 
 def test_without_the_library_a_worker_says_what_to_install(folder):

@@ -34,6 +34,14 @@ def test_a_json_line_has_all_of_a_record():
     }
 
 
+def test_fields_of_others_take_no_name_that_a_line_has():
+    given = {"timestamp": "never", "level": "low", "logger": "x", "event": "e", "pid": 0, "worker": "w2", "size": 1}
+    line = json.loads(JsonFormatter({"worker": "w1"}).format(record("said", extra=given)))
+    assert (line["timestamp"][:4], line["level"], line["logger"], line["event"]) == ("2026", "warning", "some", "said")
+    assert (line["pid"], line["worker"], line["size"]) == (os.getpid(), "w1", 1)
+    assert all(line[f"{name}_"] == value for name, value in given.items() if name != "size")
+
+
 def test_a_traceback_is_a_field():
     try:
         int("odd")
@@ -76,6 +84,25 @@ def test_nobody_waits_for_a_reader_and_what_was_dropped_is_told():
     assert (following, last) == ("the next one", "and another")
     os.close(read)
     handler.handle(record("into nowhere"))
+    os.close(write)
+
+
+def test_a_line_that_was_cut_off_takes_no_other_with_it():
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    handler = logs.Lines(write)
+    handler.setFormatter(JsonFormatter())
+    handler.handle(record("x" * 2**20))
+    assert handler.dropped == 1
+    assert b"\n" not in os.read(read, 2**20)
+    handler.handle(record("the next one"))
+    rest, *lines = os.read(read, 2**20).decode().splitlines()
+    assert rest == ""
+    assert [json.loads(line)["event"] for line in lines] == [
+        "1 log lines were dropped, as nobody read them",
+        "the next one",
+    ]
+    os.close(read)
     os.close(write)
 
 

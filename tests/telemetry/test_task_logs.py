@@ -3,6 +3,7 @@
 import json
 import re
 
+import pytest
 from seen import eventually, lines, said
 from tests.http.serving import finished, serving, submit
 
@@ -28,6 +29,29 @@ def test_a_task_without_a_context_and_its_libraries(server, client):
     assert (line["queue"], line["labels"], line["size"]) == ("default", {"tenant": "acme"}, 3)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", line["timestamp"])
     assert line["worker"] in [worker["id"] for worker in client.get("/v1/workers").json()["items"]]
+
+
+def test_no_field_is_lost_and_none_takes_the_place_of_what_a_line_says_itself(server, client):
+    job = submit(client, "say_with_fields")
+    given = {"name": "a.txt", "filename": "b.txt", "process": 7, "task": "mine", "level": "high"}
+    assert [item["fields"] for item in log_of(client, job)] == [given]
+    line = said(server, job=job, event="saved")
+    assert (line["name"], line["filename"], line["process"]) == ("a.txt", "b.txt", 7)
+    assert (line["task"], line["task_"]) == ("say_with_fields", "mine")
+    assert (line["level"], line["level_"]) == ("info", "high")
+
+
+@pytest.mark.parametrize("where", ["", "_in_thread"])
+def test_a_job_that_configures_logging_leaves_the_next_ones_their_logs(server, client, where):
+    told = 0
+    for _ in range(10):
+        configured = submit(client, f"configure_logging{where}")
+        finished(client, configured)
+        job = submit(client, f"say_where{where}")
+        assert [item["message"] for item in log_of(client, job)] == ["here"]
+        first, second = (client.get(f"/v1/jobs/{one}/result").json() for one in (configured, job))
+        told += first == second
+    assert told  # it was the same host
 
 
 def test_coroutines_and_threads_side_by_side_are_not_mixed_up(server, client):

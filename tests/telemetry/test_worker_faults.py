@@ -14,7 +14,7 @@ from heavylift.core import lifecycle
 from heavylift.core.errors import StoreUnavailable
 from heavylift.core.options import Options
 from heavylift.core.outcome import Interrupted
-from heavylift.core.tally import Fault
+from heavylift.core.tally import MOST_NAMES, OTHER, Fault
 from heavylift.core.task import Task
 from heavylift.executors.inline import Inline
 from heavylift.settings import Settings
@@ -175,3 +175,18 @@ async def test_a_worker_that_ends_brings_its_counts_to_the_store(setting):
     assert await store.counts() == worker._journal.tally.total()
     assert (await store.counts())["attempts", "hold", "succeeded"] == 1
     await store.close()
+
+
+async def test_no_start_of_a_worker_makes_room_for_more_names(setting):
+    names = MOST_NAMES - 1
+    async with setting.working() as first:
+        for number in range(names):
+            first._journal.tally.attempt("task", f"queue-{number}", "succeeded", 0.0, 1.0)
+    async with setting.working() as second:
+        for number in range(names, names + 3):
+            second._journal.tally.attempt("task", f"queue-{number}", "succeeded", 0.0, 1.0)
+    store = open_store(setting.url)
+    await store.open()
+    queues = {key[1] for key in await store.counts() if key[0] == "wait"}
+    await store.close()
+    assert queues == {f"queue-{number}" for number in range(MOST_NAMES)} | {OTHER}

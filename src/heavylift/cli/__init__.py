@@ -16,6 +16,9 @@ def main() -> None:
 
 
 def _run() -> int:
+    from heavylift import logs
+
+    logs.hold_standard_descriptors()
     from heavylift.cli.commands import app
     from heavylift.cli.exits import failed
     from heavylift.core.errors import HeavyliftError

@@ -8,11 +8,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "stack_info"}
 """What every record has; anything else was given as `extra`."""
 
+
+FIELDS = "_heavylift_fields"
+"""An attribute of records for fields whose names records have otherwise, such as `name` and `filename`."""
 
 JOBS = "heavylift.jobs"
 """The logger of the lines that jobs wrote through their Contexts."""
@@ -34,8 +37,8 @@ class JsonFormatter(logging.Formatter):
             "event": record.getMessage(),
             "pid": record.process,
             **self._bound,
-            **extras(record),
         }
+        fields |= apart(extras(record), {*fields, "exception"})
         exception = exception_text(self, record)
         if exception:
             fields["exception"] = exception
@@ -68,7 +71,14 @@ def json_handler() -> logging.Handler:
 
 def extras(record: logging.LogRecord) -> dict[str, Any]:
     """What a record was given beside its text."""
-    return {key: value for key, value in record.__dict__.items() if key not in STANDARD and not key.startswith("_")}
+    given = record.__dict__
+    found = {key: value for key, value in given.items() if key not in STANDARD and not key.startswith("_")}
+    return {**given[FIELDS], **found} if FIELDS in given else found
+
+
+def apart(fields: Mapping[str, Any], taken: Collection[str]) -> dict[str, Any]:
+    """Fields under names that are not taken: whoever reads `timestamp` or `job` relies on what we say there."""
+    return {f"{name}_" if name in taken else name: value for name, value in fields.items()}
 
 
 def exception_text(formatter: logging.Formatter, record: logging.LogRecord) -> str:

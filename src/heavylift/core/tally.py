@@ -84,6 +84,14 @@ class Tally:
         self._written: dict[Key, float] = {}
         self._names: dict[str, set[str]] = {"task": set(), "queue": set()}
 
+    def know(self, counts: Mapping[Key, float]) -> None:
+        """Of names that are counted in the store already, all together are told apart up to the limit, so that it holds
+        however often workers start.
+        """
+        for name, *labels in counts:
+            if name in _FIRST_LABELS and labels[0] != OTHER:
+                self._names[_FIRST_LABELS[name]].add(labels[0])
+
     def add(self, *key: str, amount: float = 1) -> None:
         """Count under a key."""
         self._fresh[key] += amount
@@ -170,6 +178,7 @@ def fault_of(outcome: Outcome) -> Fault | None:
     return None
 
 
+_FIRST_LABELS = {"attempts": "task", "finished": "task", "wait": "queue"}
 _LIMITS = {"memory-limit": Fault.MEMORY_LIMIT, "cpu-limit": Fault.CPU_LIMIT, "process-limit": Fault.PROCESS_LIMIT}
 _INTERRUPTIONS = {NOT_STARTED: Fault.NOT_STARTED, NEIGHBOUR_STOPPED: Fault.NEIGHBOUR_STOPPED}
 

@@ -131,7 +131,7 @@ class Host:
         self._baseline: hygiene.Baseline | None = None
         self._worn = False
         """A job's limit could not be lifted again."""
-        task_logging.install(config.job_log_level, self._current)
+        self._hear_logging = task_logging.install(config.job_log_level, self._current)
         own = {Host._call.__code__, *providing.OWN_CODE, *context.OWN_CODE, *self._reporter.unstoppable()}
         looks = Sightings(page, stacks, self._describe)
         self._guard.install(own, self._reporter.protected() | looks.code() | task_logging.protected())
@@ -211,6 +211,7 @@ class Host:
             self._leave_fork()
             return answers.unfit(error), 0, None
         ctx = None
+        self._hear_logging()
         self._reporter.begin(request.number, request.log_bytes)
         if task.context_parameter is not None or task.plan.providers:
             ctx = self._context(request)
@@ -306,7 +307,7 @@ class Host:
 
     def _forked(self) -> None:
         """In a child that task code forked: it is no host, and TERM ends it as it would any process."""
-        self._reporter.disabled = True
+        self._reporter.abandon()
         self._guard.run = 0
         faulthandler.enable(2)  # its faults are not those of the host
         with contextlib.suppress(ValueError):

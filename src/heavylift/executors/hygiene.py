@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import logging
 import os
 import resource
 import signal
@@ -30,6 +31,7 @@ _SIGNALS = [number for number in signal.valid_signals() if number not in (signal
 # Those that hosts use, and those that programs send each other.
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGCHLD", "SIGPIPE", "SIGUSR1", "SIGUSR2")
 _QUICK_SIGNALS = [STOP_SIGNAL, *(getattr(signal, name) for name in _NAMES)]
+_loggers = logging.root.manager
 _LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
 
 
@@ -50,7 +52,8 @@ class Baseline:
 
     def quick_look(self) -> bool:
         """Whether there is neither a thread nor a child that was not there before, and what stops the next job, or
-        would harm it, is as it was: signals, the alarm, hooks, the working directory. Cheap enough for every job.
+        would harm it, is as it was: signals, the alarm, hooks, streams, the working directory. Cheap enough for every
+        job.
         """
         # A thread of ours, such as that of a client that the job used, makes the counts differ, and is no harm.
         if threading.active_count() != self._threads and _foreign_threads() != self._threads:
@@ -90,7 +93,9 @@ class Baseline:
             folder = os.getcwd()  # noqa: PTH109  a path object costs more than the question
         except OSError:
             folder = None
-        return _raw.pthread_sigmask(signal.SIG_BLOCK, ()), _raw.getitimer(signal.ITIMER_REAL)[0], folder
+        # A closed stream makes the next job's `print` raise, and what is disabled keeps its log empty.
+        streams = getattr(sys.stdout, "closed", False), getattr(sys.stderr, "closed", False), _loggers.disable
+        return _raw.pthread_sigmask(signal.SIG_BLOCK, ()), _raw.getitimer(signal.ITIMER_REAL)[0], folder, *streams
 
     @staticmethod
     def _objects() -> list[Any]:

@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from types import CodeType
 from typing import Any
@@ -16,11 +17,17 @@ from heavylift.executors.wire import CLOSED_BY_TASK, HEADER, NUMBERED, SPACING, 
 
 
 class Wire:
-    """The host's end of the stream to the worker."""
+    """The host's end of the stream to the worker.
+
+    A signal's handler and a finalizer run in the middle of anything, a frame included, and may report something: what
+    they say is sent after that frame, by whoever is sending it.
+    """
 
     def __init__(self, stream: socket.socket) -> None:
         self._stream = stream
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._waiting: deque[bytes] = deque()
+        self._sending = False
 
     def send(self, run: int, kind: Kind, body: bytes, flags: int = 0) -> None:
         """Send one frame, whole."""
@@ -30,12 +37,23 @@ class Wire:
         """Send frames, whole."""
         try:
             with self._lock:
-                sent = self._stream.send(data)
-                if sent < len(data):
-                    self._stream.sendall(memoryview(data)[sent:])
+                self._waiting.append(data)
+                if not self._sending:
+                    self._send_waiting()
         except OSError:
             # Nobody hears us: the worker is gone (the kernel kills us in a moment), or the task closed our descriptors.
             os._exit(CLOSED_BY_TASK)
+
+    def _send_waiting(self) -> None:
+        self._sending = True
+        try:
+            while self._waiting:
+                data = self._waiting.popleft()
+                sent = self._stream.send(data)
+                if sent < len(data):
+                    self._stream.sendall(memoryview(data)[sent:])
+        finally:
+            self._sending = False
 
 
 class HostReporter:
@@ -114,6 +132,11 @@ class HostReporter:
                 self._send_progress()
             self._run = 0
 
+    def abandon(self) -> None:
+        """In a child after a fork: say nothing more. Another thread may have held the lock at that moment."""
+        self.disabled = True
+        self._lock = threading.RLock()
+
     def unstoppable(self) -> set[CodeType]:
         """The code of what must not be left half done, though nothing is written."""
         cls = HostReporter
@@ -173,19 +196,19 @@ class HostReporter:
 
     def _send_progress(self) -> None:
         if self._unsent is not None:
-            self._wire.send(self._run, Kind.PROGRESS, NUMBERED.pack(self._numbers) + self._unsent)
-            self._unsent = None
+            data, self._unsent = self._unsent, None
+            self._wire.send(self._run, Kind.PROGRESS, NUMBERED.pack(self._numbers) + data)
 
     def _send_lines(self, *, last: bool = False) -> None:
         dropped = self._dropped if last else 0
         if not self._lines and not dropped:
             return
-        body = NUMBERED.pack(self._lines_sent) + NUMBERED.pack(dropped) + b"\n".join(self._lines)
-        self._wire.send(self._run, Kind.LOG, body)
-        self._lines_sent += len(self._lines)
-        if self._lines_size:
+        # All is taken before it is sent: a signal's handler may say something meanwhile.
+        lines, on_page, number = self._lines, self._lines_size, self._lines_sent
+        self._lines, self._lines_size, self._lines_sent = [], 0, number + len(lines)
+        self._wire.send(self._run, Kind.LOG, NUMBERED.pack(number) + NUMBERED.pack(dropped) + b"\n".join(lines))
+        if on_page and not self._lines:
             self._page.write_lines(self._run, self._lines_sent, 0, b"")
-        self._lines, self._lines_size = [], 0
 
 
 def line_of(level: str, message: str, extra: Mapping[str, Any] | None) -> bytes:

@@ -113,7 +113,7 @@ class SharedHost:
         self._leaving = self._beating = False
         self._over = asyncio.Event()
         sys.unraisablehook = self._on_unraisable
-        task_logging.install(config.job_log_level, _reporter)
+        self._hear_logging = task_logging.install(config.job_log_level, _reporter)
         signal.set_wakeup_fd(-1)
         Sightings(page, stacks, self._describe).install(all_threads=True)
         os.register_at_fork(after_in_child=self._forked)
@@ -175,6 +175,7 @@ class SharedHost:
             self._say(request.number, answers.unfit(error), run.usage())
             return
         ctx = self._context(run)
+        self._hear_logging()
         if task.context_parameter is not None:
             arguments[task.context_parameter] = ctx
         self._running[run.number] = run

@@ -68,18 +68,32 @@ class JobHandler(logging.Handler):
         return message, extra
 
 
-def install(level: str, current: Callable[[], Takes | None]) -> None:
+def install(level: str, current: Callable[[], Takes | None]) -> Callable[[], None]:
     """Hand on what is said from now on, from this level on; "off": leave `logging` as it is.
 
     Where the application has not configured `logging`, the root logger lets so much pass; else its own levels hold.
+
+    To be called before each job is what is returned: an earlier one may have configured `logging`, which removes what
+    was there.
     """
     if level == OFF:
-        return
+        return _nothing
     root, number = logging.getLogger(), logging.getLevelNamesMapping()[level.upper()]
     bare = not root.handlers
     if bare and root.level == logging.WARNING:
         root.setLevel(number)
-    root.addHandler(JobHandler(number, current, logging.lastResort if bare else None))
+    handler = JobHandler(number, current, logging.lastResort if bare else None)
+    root.addHandler(handler)
+
+    def again() -> None:
+        if handler not in root.handlers:
+            root.addHandler(handler)
+
+    return again
+
+
+def _nothing() -> None:
+    """`logging` is left alone."""
 
 
 def protected() -> set[CodeType]:

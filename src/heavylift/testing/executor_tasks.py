@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import ctypes
 import itertools
+import logging
 import os
 import resource
 import signal
@@ -377,10 +378,12 @@ def close_descriptors(first: int, last: int) -> str:
 _CHANGES: dict[str, Callable[[], Any]] = {
     "nothing": lambda: None,
     "alarm": lambda: signal.setitimer(signal.ITIMER_REAL, 1000),
+    "closed": lambda: (sys.stdout.close(), sys.stderr.close()),
     "directory": lambda: os.chdir("/"),
     "handler": lambda: signal.signal(signal.SIGUSR1, lambda *_: None),
     "hook": lambda: setattr(sys, "unraisablehook", print),
     "limit": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (512, resource.getrlimit(resource.RLIMIT_NOFILE)[1])),
+    "logging": lambda: logging.disable(logging.CRITICAL),
     "mask": lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1]),
     "output": lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 1),
     "stop signal": lambda: signal.signal(signal.SIGRTMIN + 3, signal.SIG_IGN),

@@ -14,7 +14,18 @@ from heavylift.core.outcome import Crashed, Failed, Outcome, Succeeded
 from heavylift.executor import Ability, Executor
 from heavylift.testing.executors.cases import ExecutorSuite, own_processes, until
 
-AT_ONCE = ["alarm", "directory", "handler", "hook", "mask", "stop signal", "thread", "trace"]
+AT_ONCE = [
+    "alarm",
+    "closed",
+    "directory",
+    "handler",
+    "hook",
+    "logging",
+    "mask",
+    "stop signal",
+    "thread",
+    "trace",
+]
 """What may not be left changed by any job …"""
 LATER = ["limit", "output", "umask"]
 """… and by one of more than a millisecond."""
