@@ -37,9 +37,10 @@ if TYPE_CHECKING:
     from heavylift.core.event import Event
     from heavylift.core.job import Change
     from heavylift.core.options import Options
+    from heavylift.core.queue import Queue
     from heavylift.core.stack import Stack
     from heavylift.core.task import Task
-    from heavylift.store import Clock, Page, Queue, Store, WorkerStatus
+    from heavylift.store import Clock, Page, Store, WorkerStatus
 
 R = TypeVar("R")
 

@@ -6,7 +6,7 @@ import random
 from typing import TYPE_CHECKING
 
 from heavylift.core import lifecycle
-from heavylift.store import Retention
+from heavylift.core.retention import Retention
 
 if TYPE_CHECKING:
     from heavylift.journal import Journal

@@ -20,20 +20,23 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self, Unpack
 
 from heavylift.core.errors import StoreError
 from heavylift.core.job import CancelRequest, Job, State
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from types import TracebackType
 
     from heavylift.core.errors import DuplicateJob, SubmitError
     from heavylift.core.event import Event
     from heavylift.core.finding import Finding
     from heavylift.core.job import Change, NewEvent
+    from heavylift.core.limits import Rate
     from heavylift.core.options import Slots
+    from heavylift.core.queue import Queue, QueueValues, Standing
+    from heavylift.core.retention import Retention
     from heavylift.core.tally import Key
 
 
@@ -74,7 +77,7 @@ class WorkerRecord:
     (`boot_id`, `pid_namespace`, `pid`, `process_started`) identify its process on this machine; `process_started` is
     the kernel's start time in clock ticks. `concurrency` hosts; `queues` empty for all. `started_at` Unix seconds.
     `version` of Heavylift; empty where it is not known. `hosts`: how many there are, by kind and phase with a dot
-    between, such as "exclusive.ready".
+    between, such as "exclusive.ready". `tasks`: names of those that its application has; empty: it is given any.
     """
 
     id: str
@@ -91,6 +94,7 @@ class WorkerRecord:
     draining: bool = False
     version: str = ""
     hosts: Mapping[str, int] = field(default_factory=dict)
+    tasks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,38 +154,15 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Queue:
-    """A queue's settings and what stands in it. `concurrency` and `max_size` None: without limit.
-
-    `counts` has every state that any job of the queue is in. `oldest_wait`: seconds that the job at its head has
-    been due, None when no job is due.
-    """
-
-    name: str
-    paused: bool = False
-    concurrency: int | None = None
-    max_size: int | None = None
-    counts: Mapping[State, int] = field(default_factory=dict)
-    oldest_wait: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """Which finished jobs to keep: `age` seconds; of each queue at most `succeeded` and `failed` (with cancelled)
-    newest ones, None for all. Jobs finished less than 60 s ago are always kept.
-    """
-
-    age: float = 7 * 86400.0
-    succeeded: int | None = None
-    failed: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Schema:
     """Versions of a store's schema: the one that `open` found (0 in an empty store), and the one that it left."""
 
     before: int
     after: int
+
+
+DEBOUNCE_MOST = 10
+"""How many times its `debounce` a job waits at most, however often its key is submitted."""
 
 
 class LeaseLost(StoreError):
@@ -242,26 +223,53 @@ class Store(Protocol):
         """Keep new queued jobs, each with its first event, in order.
 
         - A job whose id exists changes nothing and returns the stored one (`created` False): submits can be repeated.
-        - `options.unique`: when that key belongs to a job that is not over, that job is returned, or DuplicateJob with
-          `on_conflict="reject"`. The key is free when its job is over.
-        - A queue with `max_size`: QueueFull when as many jobs are queued (due or not); `retry_after` 1-300 whole
-          seconds from the rate of the last minute at which its jobs finished, 300 when none did.
+        - `options.unique`: the key belongs to each job that was added with it, until it is over, or begins its first
+          attempt (its `unique_until` "start"), and for its `unique_for` seconds from its `created_at` at least, also
+          when it was pruned. A job that is over and is queued anew has its key again. Of those that have a key, in
+          order of the new job's `on_conflict`:
+          "return": one that waits, else one that runs, else the last one that is over, is returned; DuplicateJob if
+          that one was pruned. "reject": DuplicateJob. "replace": those that wait are cancelled, those that run are
+          asked to stop (as `lifecycle.replaced` says), those that are over lose the key, and the new one is kept.
+          "queue-one": one that waits is returned; without one, the new one is kept.
+        - `options.debounce`: those that wait are cancelled and the new one is kept, whatever `on_conflict` says; its
+          `run_at` is at most DEBOUNCE_MOST × debounce after the first of a row of such replacements was created.
+        - A queue with `max_size`: QueueFull when as many jobs are queued (due or not), those that the new one takes the
+          place of not counted; `retry_after` 1-300 whole seconds from its drain rate, 300 when it is not known.
+        - The gates of `options.limits` get the limits that this job brings; a refused job changes none.
         - A refused job leaves no trace; its neighbours are kept.
         - After the write, one idle worker gets a hint if a job is due now.
         """
 
-    async def claim(self, worker: str, epoch: int, slots: Slots, queues: Sequence[str] = ()) -> list[Job]:
+    async def claim(self, worker: str, epoch: int, slots: Slots, queues: Collection[str] = ()) -> list[Job]:
         """Begin attempts of due jobs for this worker, in each place (`options.run_in`) as many as it has slots for
         there: state running, attempt + 1, its event, its holder.
 
         - What waits for one place never holds up what runs in another.
-        - Order: lanes in turn, least recently served first; within a lane by rank = run_at − 60 s × priority, then
-          by order of arrival.
-        - Never a job with a future `run_at`, of a paused queue, or beyond its queue's concurrency; `queues` non-empty
-          names the only ones to serve; empty, all are served but those whose name begins with "heavylift.".
+        - A lane is what jobs share that have the same queue, place, gates and `fair_share`. Order: queues in turn,
+          least recently served first; within a queue lanes in turn, least recently served first; within a lane by
+          rank = run_at − 60 s × priority, then by order of arrival.
+        - `queues` non-empty names the only ones to serve, in this order; a mapping gives their weights: slots are
+          divided by weight (rounded up) between those that have something to claim, and what one cannot use goes to the
+          others. Empty, all are served but those whose name begins with "heavylift.".
+        - Never a job with a future `run_at`, of a paused queue, or beyond its queue's concurrency or rate.
+        - Never a job beyond the limit of one of its gates (`core.limits.gates`), over all queues and workers: jobs that
+          run behind a "concurrency" gate, starts of a "rate" (`core.limits.room`), and behind a "unique" gate never
+          while any job with that unique key runs. What dead workers held counts until it is settled.
+        - Never a job whose task the worker's record does not name, if it names any; such a job hides none behind it.
+        - A job whose `expires_at` is past and that never began is not begun: it is settled by `lifecycle.expire`.
         - Two claims, of whatever processes, never return the same attempt.
         - Costs depend on the jobs returned, never on the jobs waiting, scheduled, or behind closed gates.
         - LeaseLost when this epoch was declared dead or the worker never beat.
+        """
+
+    async def next_due(self) -> float | None:
+        """When some waiting job may become claimable by time alone (its `run_at`, a rate), in Unix seconds; None when
+        nothing but a change of the store can make one so. Hints do not tell of it.
+        """
+
+    async def reserve(self, rate: Rate) -> float:
+        """Take the next free place in a rate of starts, the gate of its key, and return how many seconds to wait until
+        it is due (0: it is now). It is shared with the jobs behind that gate, and gets the limit that is given.
         """
 
     async def held(self, worker: str, epoch: int) -> dict[str, int]:
@@ -277,8 +285,10 @@ class Store(Protocol):
           nothing and is counted (`refused`).
         - DuplicateJob, and nothing is changed: a job that is over is to be queued, and another one that is not over
           has its unique key.
-        - Only `change.fields` are written. A job that becomes queued stands in its lane again, by its new run_at; one
-          that stops running frees its queue's slot; one that is over frees its unique key and gets its retention.
+        - Only `change.fields` are written. A job that becomes queued, or that is queued and gets other options or
+          another `run_at`, stands in its lane by these; one that stops running frees the slots that it held, of its
+          queue and its gates; one that is over frees its unique key and gets its retention.
+        - Jobs of `change.then` are added in the same write, as `add` does, but no `max_size` refuses them.
         - Progress events are thinned to at most 256 a job: the newest is always kept.
         - Several changes of one job in one call are written in order.
         - Followers get a hint; the worker of a job whose cancel was requested gets one; a queued job wakes a worker.
@@ -328,6 +338,14 @@ class Store(Protocol):
           first.
         """
 
+    async def expired(self) -> list[Job]:
+        """Up to 200 queued jobs whose `expires_at` is past and that never began; each time until somebody settled
+        them. Cheap while there are none.
+        """
+
+    async def standing(self, ids: Sequence[str]) -> dict[str, Standing]:
+        """Where those of these jobs stand that are queued. Costs are bounded by MOST_AHEAD for each."""
+
     async def get(self, ids: Sequence[str]) -> list[Job | None]:
         """The jobs, in the order of `ids`, None for an unknown one. Raises JobPruned when one id alone was asked for
         and its record was pruned less than a day ago.
@@ -342,17 +360,12 @@ class Store(Protocol):
     async def queues(self) -> list[Queue]:
         """All queues that have settings or jobs, by name. Reads counters, never the jobs."""
 
-    async def set_queue(
-        self,
-        name: str,
-        *,
-        paused: bool | None = None,
-        concurrency: int | None = None,
-        max_size: int | None = None,
-        unlimited: Sequence[str] = (),
-    ) -> Queue:
-        """Change what is given of a queue's settings, creating its record. `unlimited` names limits to lift
-        ("concurrency", "max_size"). Resuming or raising a limit wakes workers; running jobs are never touched.
+    async def set_queue(self, name: str, **given: Unpack[QueueValues]) -> Queue:
+        """Change what is given of a queue's settings, creating its record. `by` and `reason` say who pauses it and why;
+        who pauses what is paused changes that, but not since when it is. `unlimited` names what to lift ("concurrency",
+        "max_size", "rate", "keep"). Resuming or raising a limit wakes workers; running jobs are never touched.
+
+        Raises ConfigError for a limit that is none, and for a `max_size` below the number of jobs that are queued.
         """
 
     async def workers(self) -> list[WorkerStatus]:
@@ -368,7 +381,11 @@ class Store(Protocol):
 
     async def prune(self, retention: Retention) -> int:
         """Remove up to 200 finished jobs that retention lets go, with events; returns how many. Their ids raise
-        JobPruned for a day. Also folds counters and forgets old records of pruned ids and dead workers.
+        JobPruned for a day. Also forgets old records of pruned ids, dead workers, keys, lanes and gates.
+
+        `retention` holds for each queue without its own (`Queue.keep`), and neither for jobs with `options.keep`, which
+        counts each task's jobs in each queue; of several such jobs the newest one says what is kept. Unfinished work is
+        never delayed: one call takes milliseconds.
         """
 
     def watch(self, *, worker: str | None = None, ends: bool = False) -> Hints:

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from heavylift.core.event import Event
     from heavylift.core.job import Job
     from heavylift.core.options import Options
+    from heavylift.core.queue import Queue
     from heavylift.core.stack import Stack
     from heavylift.core.task import Task
-    from heavylift.store import Queue, WorkerStatus
+    from heavylift.store import WorkerStatus
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     from heavylift.core.job import Change, Job, NewEvent
     from heavylift.core.options import Slots
+    from heavylift.core.retention import Retention
     from heavylift.core.tally import Key
-    from heavylift.store import Added, Mailbox, Retention, WorkerRecord
+    from heavylift.store import Added, Mailbox, WorkerRecord
 
 SWEEP = "sweep"
 LATEST = 4.0

@@ -11,7 +11,8 @@ from tests.simulation.world import World
 from heavylift.core.errors import StoreUnavailable
 from heavylift.core.job import State
 from heavylift.core.options import Options
-from heavylift.store import Question, Retention
+from heavylift.core.retention import Retention
+from heavylift.store import Question
 
 AWAY = StoreUnavailable("its answer was lost")
 BROKEN = OSError("no descriptors")

@@ -9,8 +9,9 @@ from pathlib import Path
 from seen import samples
 
 from heavylift.core.job import State
+from heavylift.core.queue import Queue
 from heavylift.core.tally import MOST_NAMES, Fault, Tally
-from heavylift.store import Queue, WorkerRecord, WorkerStatus
+from heavylift.store import WorkerRecord, WorkerStatus
 from heavylift.telemetry import metrics
 
 PAGE = (Path(__file__).parents[2] / "docs" / "telemetry.md").read_text()

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from heavylift.app import Heavylift
     from heavylift.core.job import Job
-    from heavylift.store import Queue, Store, WorkerStatus
+    from heavylift.core.queue import Queue
+    from heavylift.store import Store, WorkerStatus
 
 ROUNDS = 5
 """Writes and reads of which the middle one is told."""

@@ -14,7 +14,7 @@ from heavylift.core.options import NAME
 from heavylift.http import render
 
 if TYPE_CHECKING:
-    from heavylift.store import Queue
+    from heavylift.core.queue import Queue
 
 HEADS = ("NAME", "PAUSED", "RUNNING", "QUEUED", "CONCURRENCY", "MAX SIZE", "OLDEST WAIT")
 

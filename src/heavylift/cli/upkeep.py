@@ -8,8 +8,9 @@ from heavylift import housekeeping
 from heavylift.cli import find, output
 from heavylift.cli.exits import Exit
 from heavylift.cli.opened import run
+from heavylift.core.retention import Retention
 from heavylift.core.units import seconds
-from heavylift.store import Retention, Schema
+from heavylift.store import Schema
 
 HOW_OLD = (
     "How old? Only an application says how long its jobs are kept: give --older-than TIME, or --app module:attribute,"

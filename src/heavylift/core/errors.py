@@ -12,6 +12,7 @@ HeavyliftError
 │   └── JobPruned          it existed; its record is past its retention
 ├── JobFinished            asked to stop a job that is over
 ├── JobNotFinished         asked to retry a job that is not over, or waited for too long
+├── JobNotWaiting          asked to move a job that has begun or is over
 ├── JobNotRunning          asked where the code of a job is that does not run
 ├── NoAnswer               the worker of a running job did not say where its code is
 ├── StoreError
@@ -185,6 +186,17 @@ class JobNotRunning(HeavyliftError):
         else:
             why = f"it is {state}, and due in {due_in:.0f} s." if due_in > 0 else f"it is {state}."
         super().__init__(f"Job {job_id} is not running: {why}")
+        self.job_id = job_id
+        self.state = state
+
+
+class JobNotWaiting(HeavyliftError):
+    """The job has begun or is over, so its place in the line cannot be changed."""
+
+    code = "job-not-waiting"
+
+    def __init__(self, job_id: str, state: str) -> None:
+        super().__init__(f"Job {job_id} waits no more: it is {state}. Only a waiting job can be moved.")
         self.job_id = job_id
         self.state = state
 

@@ -4,7 +4,8 @@ Kinds, each with its data:
 
 `state`       the job came into a state: {state, attempt, …}. With a start also {worker}; with an ended attempt
               {outcome, error, usage, reason, killed}; with a wait {run_at}; with a cancel {stopped, reason}; with a
-              manual retry {retry: true, from_checkpoint}, which says whether it goes on from one.
+              manual retry {retry: true, from_checkpoint}, which says whether it goes on from one; with another place in
+              the line {moved: true, priority}.
 `cancel`      a running job was asked to stop: {grace, force, reason}.
 `checkpoint`  a value was saved from which the next attempt resumes: {attempt, size}.
 `progress`    how far it is: the fields of Progress. Thinned to at most 256 a job; the last value is always kept.

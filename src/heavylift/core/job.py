@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -35,10 +36,10 @@ FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
 class Error:
     """Why an attempt, or the job, did not succeed.
 
-    `code` is one of failed, gave-up, unserialisable-result, result-too-large, timed-out, crashed, lost, cancelled,
-    unknown-task, invalid-arguments, memory-limit, cpu-limit, process-limit, open-files-limit. `exception` is the
-    qualified class name. `traceback` is text, shown to permitted readers only; where a process was killed, or died by
-    a signal, it is the stack of that moment, the most recent call first. `exit_code` and `signal` (its name, such as
+    `code` is one of failed, gave-up, expired, unserialisable-result, result-too-large, timed-out, crashed, lost,
+    cancelled, unknown-task, invalid-arguments, memory-limit, cpu-limit, process-limit, open-files-limit. `exception` is
+    the qualified class name. `traceback` is text, shown to permitted readers only; where a process was killed, or died
+    by a signal, it is the stack of that moment, the most recent call first. `exit_code` and `signal` (its name, such as
     SIGSEGV) say how the host died; `stderr` is the tail of what it wrote there.
     """
 
@@ -129,6 +130,11 @@ class Job:
         """The queue that it stands in."""
         return self.options.queue
 
+    @property
+    def expires_at(self) -> float | None:
+        """When it has failed unless it was started before, in Unix seconds."""
+        return None if self.options.expires is None else self.created_at + self.options.expires
+
 
 Draft: Any = make_dataclass(
     "Draft", [(item.name, Any, field(default=item.default)) for item in fields(Job)], slots=True, eq=False
@@ -158,7 +164,7 @@ class Change(NamedTuple):
     `fields` holds the new values of the changed fields alone, so that a cancel request and a progress report never
     overwrite each other. A change to `queued`, or of the cancel request, is also refused when the job's request is
     another than the one that it was decided by (`knows_cancel`): a job whose cancel was requested never goes back, and
-    of two requests that meet none is lost.
+    of two requests that meet none is lost. `then`: jobs that are added in the same write, as `Store.add` would.
     """
 
     id: str
@@ -169,10 +175,16 @@ class Change(NamedTuple):
     at: float = 0.0
     knows_cancel: CancelRequest | None = None
     queue: str = "default"
+    then: tuple[tuple[Job, NewEvent], ...] = ()
 
     def apply(self, job: Job) -> Job:
         """The job after this change; `seq` counts the events on."""
         return replace(job, seq=job.seq + len(self.events), **self.fields)
+
+
+def derived_id(now: float, *parts: str) -> str:
+    """The id that always comes of these parts and this time, so that what is repeated makes no second job."""
+    return new_id(now, hashlib.sha256("\0".join(parts).encode()).digest())
 
 
 def new_id(now: float, random: bytes) -> str:

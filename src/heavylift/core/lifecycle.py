@@ -5,12 +5,12 @@ Pure functions from a job (and the time, and a random number) to a Change, which
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, assert_never
 
-from heavylift.core import event
-from heavylift.core.errors import JobFinished, JobNotFinished
-from heavylift.core.job import CancelRequest, Change, Draft, Error, Job, NewEvent, State, Stopped, filled
+from heavylift.core import codec, event
+from heavylift.core.errors import JobFinished, JobNotFinished, JobNotWaiting
+from heavylift.core.job import CancelRequest, Change, Draft, Error, Job, NewEvent, State, Stopped, derived_id, filled
 from heavylift.core.options import Options
 from heavylift.core.outcome import (
     VANISHED,
@@ -36,7 +36,8 @@ FREE_LOSSES = 2
 def submit(job_id: str, task: str, args: bytes, options: Options, now: float) -> tuple[Job, NewEvent]:
     """A new job, and its first event."""
     # A run_at of the past means now: rank grows with run_at, so an old one would jump the queue.
-    run_at = now + options.delay if options.run_at is None else max(options.run_at, now)
+    delay = options.delay if options.debounce is None else max(options.delay, options.debounce)
+    run_at = now + delay if options.run_at is None else max(options.run_at, now)
     job = filled(Draft(job_id, task, args, options, State.QUEUED, created_at=now, run_at=run_at, seq=1))
     return job, _state(State.QUEUED, 0, **_later(run_at, now))
 
@@ -46,6 +47,42 @@ def claim(job: Job, worker: str, epoch: int, now: float) -> Change:
     attempt = job.attempt + 1
     fields = {"state": State.RUNNING, "attempt": attempt, "worker": worker, "epoch": epoch, "started_at": now}
     return _change(job, fields, now, _state(State.RUNNING, attempt, worker=worker))
+
+
+def expire(job: Job, now: float) -> Change:
+    """A job that was to be started by now, and was not, has failed."""
+    waited = now - job.created_at
+    error = Error("expired", f"it was to be started within {job.options.expires:g} s, and waited {waited:.1f} s")
+    fields = {"state": State.FAILED, "finished_at": now, "error": error}
+    data = {"outcome": "expired", "error": {"code": error.code, "message": error.message}}
+    change = _change(job, fields, now, _state(State.FAILED, job.attempt, **data))
+    return change._replace(then=_follow_up(job, now))
+
+
+def move(job: Job, now: float, *, priority: int | None = None, run_at: float | None = None) -> Change:
+    """A waiting job gets another place in the line: another priority, another time to run at, or both. A time that is
+    past means now.
+
+    Raises JobNotWaiting for a job that runs or is over.
+    """
+    if job.state is not State.QUEUED:
+        raise JobNotWaiting(job.id, job.state)
+    fields: dict[str, Any] = {}
+    if priority is not None and priority != job.options.priority:
+        fields["options"] = replace(job.options, priority=priority)
+    if run_at is not None and max(run_at, now) != job.run_at:
+        fields["run_at"] = max(run_at, now)
+    if not fields:
+        return _change(job, {}, now)
+    data = {"moved": True, "priority": job.options.priority if priority is None else priority}
+    at = fields.get("run_at", job.run_at)
+    return _change(job, fields, now, _state(State.QUEUED, job.attempt, **data, **_later(at, now)))
+
+
+def replaced(job: Job, by: str, now: float) -> Change | None:
+    """A job makes room for another one with its unique key; None if it was asked to stop before."""
+    change = cancel(job, CancelRequest(now, reason=f"replaced by job {by}"))
+    return change if change.fields else None
 
 
 def settle(job: Job, outcome: Outcome, now: float, random: float = 0.5) -> Change:
@@ -216,7 +253,18 @@ def _finish(job: Job, state: State, outcome: Outcome, now: float, **fields: Any)
     data = {"state": state, "attempt": job.attempt, **_ended(outcome)}
     if state is State.CANCELLED:
         data |= {"stopped": fields["stopped"]} | (_reason(job.cancel) if job.cancel else {})
-    return _change(job, changed, now, NewEvent(event.STATE, data))
+    change = _change(job, changed, now, NewEvent(event.STATE, data))
+    return change if state is not State.FAILED else change._replace(then=_follow_up(job, now))
+
+
+def _follow_up(job: Job, now: float) -> tuple[tuple[Job, NewEvent], ...]:
+    """The job that follows one that has failed for good. Its id comes of that one's attempt, so it is added once."""
+    following = job.options.on_exhausted
+    if following is None:
+        return ()
+    args = codec.encode({"job_id": job.id})
+    name = derived_id(now, job.id, str(job.attempt), "exhausted")
+    return (submit(name, following.task, args, following.options, now),)
 
 
 def _failure_delay(job: Job, outcome: Failed | TimedOut, failures: int, random: float) -> float:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, TypedDict
 
 from heavylift.core.errors import ConfigError, did_you_mean, shown
+from heavylift.core.limits import MAX_LIMITS, Concurrency, Limit, Rate
+from heavylift.core.retention import Retention
 from heavylift.core.retry import Backoff, Exponential, Fixed, Retry
 from heavylift.core.units import Duration, Size, seconds, size
 
@@ -42,6 +44,16 @@ class Slots(NamedTuple):
     thread: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """The job that is submitted when another one has failed: of this task, with these options, and the argument
+    `job_id`: the id of the one that failed.
+    """
+
+    task: str
+    options: Options
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """The options of a task or of one job. Durations in seconds, sizes in bytes, times in Unix seconds.
@@ -54,6 +66,16 @@ class Options:
     `open_files` the descriptors. `nice` is added to the niceness of hosts. `run_in` "thread" is for code that waits
     (for a network, say); coroutines run in a "loop". `fresh`: each attempt gets a new host, and nobody gets it after
     that.
+
+    `unique`, the keys of `limits` and `fair_share` are texts in which "{name}" stands for an argument, until a job is
+    submitted. Of jobs with one unique key there is one at a time, from its submit to its start or its end
+    (`unique_until` "start", "end") and for `unique_for` seconds from the submit at least. `on_conflict` says what
+    becomes of another one: "return" gives the one that is there, "reject" raises DuplicateJob, "replace" cancels what
+    waits or runs and takes its place, "queue-one" lets one wait beside the one that runs and then gives that. With
+    `debounce` a job waits so many seconds after the last submit of its key, and takes the place of the one that waited.
+    Jobs of one lane take turns with those of other values of `fair_share`. A job that was not started `expires`
+    seconds after its submit has failed. `on_exhausted` is submitted when the job has failed for good. `keep`: how long
+    it is kept when it is over, in place of the queue's or the settings' retention.
     """
 
     queue: str = "default"
@@ -66,7 +88,15 @@ class Options:
     crashes: int = 3
     losses: int = 60
     unique: str | None = None
-    on_conflict: str = "existing"
+    on_conflict: str = "return"
+    unique_until: str = "end"
+    unique_for: float | None = None
+    debounce: float | None = None
+    limits: tuple[Limit, ...] = ()
+    fair_share: str | None = None
+    expires: float | None = None
+    on_exhausted: FollowUp | None = None
+    keep: Retention | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     memory: int | None = None
     cpu_time: float | None = None
@@ -109,7 +139,15 @@ class OptionValues(TypedDict, total=False):
     crashes: int
     losses: int
     unique: str | None
-    on_conflict: Literal["existing", "reject"]
+    on_conflict: Literal["return", "reject", "replace", "queue-one"]
+    unique_until: Literal["start", "end"]
+    unique_for: Duration | None
+    debounce: Duration | None
+    limits: Sequence[Limit]
+    fair_share: str | None
+    expires: Duration | None
+    on_exhausted: FollowUp | None
+    keep: Retention | None
     labels: Mapping[str, str]
     memory: Size | None
     cpu_time: Duration | None
@@ -137,6 +175,12 @@ def to_data(options: Options) -> dict[str, Any]:
         data["retry"] = [options.retry.attempts, _backoff_data(options.retry.backoff)]
     if "labels" in data:
         data["labels"] = dict(options.labels)
+    if "limits" in data:
+        data["limits"] = [_limit_data(limit) for limit in options.limits]
+    if options.on_exhausted is not None:
+        data["on_exhausted"] = [options.on_exhausted.task, to_data(options.on_exhausted.options)]
+    if options.keep is not None:
+        data["keep"] = [options.keep.age, options.keep.succeeded, options.keep.failed]
     return data
 
 
@@ -146,7 +190,24 @@ def from_data(data: Mapping[str, Any]) -> Options:
     if "retry" in values:
         attempts, backoff = values["retry"]
         values["retry"] = Retry(attempts, Fixed(*backoff) if len(backoff) == 1 else Exponential(*backoff))
+    if "limits" in values:
+        values["limits"] = tuple(
+            Concurrency(*item) if type(item[0]) is int else Rate(*item) for item in values["limits"]
+        )
+    if "on_exhausted" in values:
+        task, its = values["on_exhausted"]
+        values["on_exhausted"] = FollowUp(task, from_data(its))
+    if "keep" in values:
+        values["keep"] = Retention(*values["keep"])
     return Options(**values)
+
+
+def _limit_of(limit: int | str, key: str) -> Limit:
+    return Rate(limit, key) if isinstance(limit, str) else Concurrency(limit, key)
+
+
+def _limit_data(limit: Limit) -> list[Any]:
+    return [limit.most if isinstance(limit, Concurrency) else limit.rate, limit.key]
 
 
 def _backoff_data(backoff: Backoff) -> list[Any]:
@@ -234,10 +295,41 @@ def _retry(value: Any, name: str) -> Retry:
     raise ConfigError(message)
 
 
-def _conflict(value: Any, name: str) -> str:
-    if isinstance(value, str) and value in ("existing", "reject"):
+def _one_of(**meanings: str) -> Callable[[Any, str], str]:
+    def check(value: Any, name: str) -> str:
+        for choice in meanings:
+            if value == (word := choice.replace("_", "-")):
+                return word
+        known = [f"{choice.replace('_', '-')!r} ({meaning})" for choice, meaning in meanings.items()]
+        message = f"{name}: {shown(value)} is unknown; give {', '.join(known[:-1])} or {known[-1]}."
+        raise ConfigError(message)
+
+    return check
+
+
+def _limits(value: Any, name: str) -> tuple[Limit, ...]:
+    if isinstance(value, list | tuple) and len(value) <= MAX_LIMITS:
+        limits = tuple(limit for limit in value if isinstance(limit, Concurrency | Rate))
+        if len(limits) == len(value):
+            return limits
+    message = (
+        f"{name}: {shown(value)} are no limits; give a list of at most {MAX_LIMITS},"
+        " such as [Concurrency(2, key='{account_id}'), Rate('100/min', key='crm')]."
+    )
+    raise ConfigError(message)
+
+
+def _kept(value: Any, name: str) -> Retention:
+    if isinstance(value, Retention):
         return value
-    message = f"{name}: {shown(value)} is unknown; give 'existing' (return that job) or 'reject' (raise DuplicateJob)."
+    message = f"{name}: {shown(value)} is no Retention; give one, such as Retention(succeeded=10, failed=5)."
+    raise ConfigError(message)
+
+
+def _follow_up(value: Any, name: str) -> FollowUp:
+    if isinstance(value, FollowUp):
+        return value
+    message = f"{name}: {shown(value)} is no task; give one that takes `job_id`, the id of the job that has failed."
     raise ConfigError(message)
 
 
@@ -283,7 +375,20 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "crashes": _integer(1, 1000),
     "losses": _integer(1, 1000),
     "unique": _key,
-    "on_conflict": _conflict,
+    "on_conflict": _one_of(
+        **{"return": "that job"},
+        reject="raise DuplicateJob",
+        replace="cancel it and take its place",
+        queue_one="one may wait beside one that runs",
+    ),
+    "unique_until": _one_of(start="the key is free when the job starts", end="when it is over"),
+    "unique_for": _limit,
+    "debounce": _limit,
+    "limits": _limits,
+    "fair_share": _key,
+    "expires": _limit,
+    "on_exhausted": _optional(_follow_up),
+    "keep": _optional(_kept),
     "labels": _labels,
     "memory": _optional(size),
     "cpu_time": _limit,

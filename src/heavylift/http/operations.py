@@ -121,7 +121,7 @@ OPTIONS = (
     _query(
         "on_conflict",
         "When the unique key is taken: answer that job (200), or refuse (409).",
-        {"type": "string", "enum": ["existing", "reject"], "default": "existing"},
+        {"type": "string", "enum": ["return", "reject"], "default": "return"},
     ),
     _query("memory", "Resident bytes of the attempt and all that it starts: 1GiB.", SIZE),
     _query("cpu_time", "CPU seconds of the attempt and all that it starts, or text such as 10m.", LIMIT),

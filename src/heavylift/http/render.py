@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from heavylift.core.event import Event
     from heavylift.core.job import CancelRequest, Error, Job, Progress
     from heavylift.core.options import Options
+    from heavylift.core.queue import Queue
     from heavylift.core.stack import Stack
     from heavylift.core.task import Task
-    from heavylift.store import Queue, WorkerStatus
+    from heavylift.store import WorkerStatus
 
 BASE = "/v1"
 """Where the paths of the API begin, unless it was included elsewhere."""

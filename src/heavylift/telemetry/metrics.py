@@ -23,7 +23,8 @@ from heavylift.core.tally import BUCKET_NAMES, MOST_NAMES, OTHER, Fault, Key
 from heavylift.core.version import VERSION
 
 if TYPE_CHECKING:
-    from heavylift.store import Queue, Store, WorkerStatus
+    from heavylift.core.queue import Queue
+    from heavylift.store import Store, WorkerStatus
 
 Samples = Mapping[tuple[str, ...], float]
 _Gauge = Callable[[str, str, Sequence[str], Samples], Metric]

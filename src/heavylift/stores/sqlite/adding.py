@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from heavylift.core.errors import DuplicateJob, QueueFull, SubmitError
 from heavylift.core.job import Job, NewEvent, State
 from heavylift.store import Added
 from heavylift.stores.sqlite import facts, rows
+from heavylift.stores.sqlite.rates import drain_rate
 from heavylift.stores.sqlite.transaction import QueueRow, Transaction
 
-RATE_WINDOW = 60.0
-"""Seconds of the past by which a full queue's rate is judged."""
 LONGEST_WAIT = 300
+"""Seconds after which to come again where nobody knows better."""
 
 option_texts = rows.OptionTexts()
 
@@ -37,7 +38,7 @@ def _add_one(transaction: Transaction, job: Job, event: NewEvent) -> Added | Sub
         return Added(existing, created=False)
     unique = job.options.unique
     if unique is not None:
-        holder = _find(transaction, "number = (SELECT job FROM unique_key WHERE key = ?)", unique)
+        holder = _find(transaction, "id = (SELECT id FROM unique_key WHERE key = ?)", unique)
         if holder is not None and job.options.on_conflict == "reject":
             return DuplicateJob(unique, holder.id)
         if holder is not None:
@@ -48,7 +49,7 @@ def _add_one(transaction: Transaction, job: Job, event: NewEvent) -> Added | Sub
     _write(transaction, queue, job, event)
     if unique is not None:
         transaction.connection.execute(
-            "INSERT INTO unique_key(job, key) SELECT number, ?2 FROM job WHERE id = ?1", (job.id, unique)
+            "INSERT INTO unique_key VALUES (?, ?, ?, NULL)", (job.id, unique, job.created_at)
         )
     return Added(job, created=True)
 
@@ -64,6 +65,7 @@ def _write(transaction: Transaction, queue: QueueRow, job: Job, event: NewEvent)
             *(job.id, job.task, queue.number, lane.number, option_texts(options), len(args) if large else args),
             *(rows.DUE if due else rows.SCHEDULED, rows.rank(run_at, options.priority)),
             *(created_at, run_at, job.attempt, job.seq, facts.fact(job.seq, created_at, event)),
+            *(job.expires_at, int(options.keep is not None)),
         )
     )
     queue.moved(None, rows.DUE)
@@ -82,10 +84,6 @@ def _find(transaction: Transaction, condition: str, value: str) -> Job | None:
 
 
 def _retry_after(transaction: Transaction, queue: QueueRow) -> int:
-    """Seconds until a place is free, at the rate of the last minute."""
-    finished: int = transaction.connection.execute(
-        "SELECT count(*) FROM (SELECT 1 FROM job INDEXED BY job_finished"
-        " WHERE queue = ?1 AND state IN (4, 5, 6) AND finished_at > ?2 LIMIT ?3)",
-        (queue.number, transaction.now - RATE_WINDOW, int(RATE_WINDOW)),
-    ).fetchone()[0]
-    return LONGEST_WAIT if finished == 0 else min(LONGEST_WAIT, -(-int(RATE_WINDOW) // finished))
+    """Seconds until a place is free, at the rate at which the queue drains."""
+    rate = drain_rate(transaction.connection, queue.number, transaction.now)
+    return LONGEST_WAIT if not rate else max(1, min(LONGEST_WAIT, math.ceil(1 / rate)))

@@ -21,7 +21,8 @@ SCHEDULED = (
 )
 BECOME_DUE = "UPDATE job SET state = 2 WHERE number IN (SELECT value FROM json_each(?))"
 LANES = (
-    "SELECT queue FROM lane INDEXED BY lane_claimable WHERE ready = 1 AND open = 1 AND place = ? {only}"
+    "SELECT queue FROM lane INDEXED BY lane_claimable WHERE parent IS NULL AND open = 1"
+    " AND ready + crowded > 0 AND place = ? {only}"
     " ORDER BY served LIMIT ?"
 )
 ONLY = "AND queue IN (SELECT number FROM queue WHERE name IN (SELECT value FROM json_each(?)))"
@@ -122,7 +123,7 @@ def _take(
     numbers = rows.numbers_text(row[0] for row in heads)
     transaction.connection.execute(TAKE, (numbers, worker, epoch, now, repr(now), rows.text_of(worker)))
     queue.moved(rows.DUE, rows.RUNNING, len(heads))
-    lane.served = 1 + transaction.connection.execute("SELECT max(served) FROM lane").fetchone()[0]
+    lane.served = 1 + transaction.connection.execute("SELECT max(served) FROM lane WHERE parent IS NULL").fetchone()[0]
     transaction.changed = True
     return [_begun(transaction, head, queue.number, worker, epoch) for head in heads]
 

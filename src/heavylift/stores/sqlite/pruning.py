@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 
 from heavylift.core.job import State
-from heavylift.store import Retention
+from heavylift.core.retention import Retention
 from heavylift.stores.sqlite import questions, rows
 from heavylift.stores.sqlite.transaction import QueueRow, Transaction
 

@@ -17,8 +17,10 @@ from pydantic_core import from_json
 from heavylift.core.errors import ConfigError
 from heavylift.core.event import Event
 from heavylift.core.job import Job, State
-from heavylift.store import Query, Queue
-from heavylift.stores.sqlite import facts, rows
+from heavylift.core.queue import Pause, Queue
+from heavylift.core.retention import Retention
+from heavylift.store import Query
+from heavylift.stores.sqlite import facts, rates, rows
 
 SCAN = 20_000
 """Jobs that one page looks at, at most: it may be short, and its token goes on from there."""
@@ -29,7 +31,8 @@ TOKEN = re.compile("n[0-9]{1,18}")
 JOB = f"SELECT {rows.COLUMNS} FROM job WHERE id = ?"
 JOBS = f"SELECT {rows.COLUMNS} FROM job WHERE number IN (SELECT value FROM json_each(?)) ORDER BY number DESC"
 QUEUES = (
-    "SELECT name, paused, concurrency, max_size, blocked, queued, running, succeeded, failed, cancelled, queue.number,"
+    "SELECT name, paused_at, paused_by, paused_why, concurrency, max_size, rate, keep, blocked, queued, running,"
+    " succeeded, failed, cancelled, queue.number,"
     " (SELECT min((SELECT run_at FROM job INDEXED BY job_due"
     " WHERE job.lane = lane.number AND state = 2 ORDER BY rank, number LIMIT 1))"
     " FROM lane WHERE lane.queue = queue.number)"
@@ -156,11 +159,14 @@ def queues(connection: sqlite3.Connection, now: float, name: str | None = None) 
     overdue: dict[int, float] = dict(connection.execute(OVERDUE, (now,)).fetchall())
     found = []
     for row in connection.execute(statement, values).fetchall():
-        title, paused, concurrency, max_size, *counts, number, head = row
+        title, paused_at, by, why, concurrency, max_size, rate, keep, *counts, number, head = row
         by_state = {state: count for state, count in zip(State, counts, strict=True) if count > 0}
         since = min(head if head is not None else now + 1, overdue.get(number, now + 1))
         wait = None if since > now else now - since
-        found.append(Queue(title, bool(paused), concurrency, max_size, by_state, wait))
+        pause = None if paused_at is None else Pause(paused_at, by, why)
+        kept = None if keep is None else Retention(*from_json(keep))
+        drained = rates.drain_rate(connection, number, now)
+        found.append(Queue(title, pause, concurrency, max_size, rate, kept, by_state, wait, drained))
     return found
 
 

@@ -30,8 +30,8 @@ READ = (
     " FROM job WHERE id IN (SELECT value FROM json_each(?))"
 )
 INSERT_EVENT = "INSERT INTO event(job, seq, kind, at, data) VALUES (?, ?, ?, ?, ?)"
-HOLDER = "SELECT id FROM job WHERE number = (SELECT job FROM unique_key WHERE key = ?)"
-KEEP_KEY = "INSERT INTO unique_key VALUES (?, ?) ON CONFLICT (job) DO NOTHING"
+HOLDER = "SELECT id FROM unique_key WHERE key = ?"
+KEEP_KEY = "INSERT INTO unique_key VALUES (?, ?, ?, NULL) ON CONFLICT (id) DO NOTHING"
 THIN = (
     "DELETE FROM event WHERE job = ?1 AND seq IN (SELECT seq FROM"
     " (SELECT seq, row_number() OVER (ORDER BY seq) AS place FROM event WHERE job = ?1 AND kind = 'progress')"
@@ -241,10 +241,10 @@ def _moved(transaction: Transaction, job: Current, state: State) -> dict[str, An
             transaction.becomes_due(queue, rows.PLACES[options.run_in])
         if options.unique is not None:
             # One that comes from its run has it already.
-            transaction.connection.execute(KEEP_KEY, (job.number, options.unique))
+            transaction.connection.execute(KEEP_KEY, (job.id, options.unique, transaction.now))
     elif state.final:
         transaction.ended = True
-        transaction.connection.execute("DELETE FROM unique_key WHERE job = ?", (job.number,))
+        transaction.connection.execute("DELETE FROM unique_key WHERE id = ?", (job.id,))
     queue.moved(job.state, after)
     job.state = columns["state"] = after
     return columns

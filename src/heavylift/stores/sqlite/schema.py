@@ -147,7 +147,89 @@ TALLY = """
 CREATE TABLE tally(key TEXT PRIMARY KEY, amount REAL NOT NULL) WITHOUT ROWID;
 """
 
-MIGRATIONS = (FIRST, PLACES, QUESTIONS, TALLY)
+GATES = """
+-- Lanes within a queue: `key` says what its jobs have beside queue and place (as in lanes.py; '' for plain jobs, whose
+-- lane is the queue's own and has no parent). Lanes with a parent take turns with it by `turn`, while `crowded` says
+-- that one of them may be claimable. `task`: the jobs in it are of a task that some worker did not know. `gates`:
+-- numbers of the gates that its jobs have to pass, as a JSON array. `parked`: the gate that closed it; it is not
+-- claimable until that opens.
+ALTER TABLE lane RENAME TO lane_old;
+CREATE TABLE lane(
+    number INTEGER PRIMARY KEY,
+    queue INTEGER NOT NULL,
+    place INTEGER NOT NULL,
+    key TEXT NOT NULL DEFAULT '',
+    parent INTEGER,
+    ready INTEGER NOT NULL DEFAULT 0,
+    crowded INTEGER NOT NULL DEFAULT 0,
+    open INTEGER NOT NULL DEFAULT 1,
+    served INTEGER NOT NULL DEFAULT 0,
+    turn INTEGER NOT NULL DEFAULT 0,
+    task TEXT,
+    gates TEXT,
+    parked INTEGER,
+    UNIQUE (queue, place, key)
+);
+INSERT INTO lane(number, queue, place, ready, open, served)
+    SELECT number, queue, place, ready, open, served FROM lane_old;
+DROP TABLE lane_old;
+CREATE INDEX lane_claimable ON lane(place, served) WHERE parent IS NULL AND open = 1 AND ready + crowded > 0;
+CREATE INDEX lane_served ON lane(served) WHERE parent IS NULL;
+CREATE INDEX lane_in_turn ON lane(parent, turn) WHERE parent IS NOT NULL AND ready = 1 AND parked IS NULL;
+CREATE INDEX lane_parked ON lane(parked, parent, turn) WHERE parked IS NOT NULL;
+CREATE INDEX lane_empty ON lane(turn) WHERE parent IS NOT NULL AND ready = 0;
+
+-- What lanes have to pass. `kind` as in core/limits.py; `held`: how many jobs run behind it; `due`: of a rate, when the
+-- next start would be due if all came evenly; `opens_at`: when it lets the next one pass, while some lane is parked at
+-- it.
+CREATE TABLE gate(
+    number INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,
+    key TEXT NOT NULL,
+    limit_ TEXT NOT NULL,
+    held INTEGER NOT NULL DEFAULT 0,
+    due REAL NOT NULL DEFAULT 0,
+    opens_at REAL,
+    UNIQUE (kind, key)
+);
+CREATE INDEX gate_opens ON gate(opens_at) WHERE opens_at IS NOT NULL;
+
+ALTER TABLE queue ADD COLUMN paused_at REAL;
+ALTER TABLE queue ADD COLUMN paused_by TEXT;
+ALTER TABLE queue ADD COLUMN paused_why TEXT;
+ALTER TABLE queue ADD COLUMN rate TEXT;
+ALTER TABLE queue ADD COLUMN due REAL NOT NULL DEFAULT 0;
+ALTER TABLE queue ADD COLUMN opens_at REAL;
+ALTER TABLE queue ADD COLUMN keep TEXT;
+CREATE INDEX queue_opens ON queue(opens_at) WHERE opens_at IS NOT NULL;
+UPDATE queue SET paused_at = unixepoch() WHERE paused = 1;
+
+-- `expires_at`: of a job that has to begin by then. `keeps`: its options say how long it is kept.
+ALTER TABLE job ADD COLUMN expires_at REAL;
+ALTER TABLE job ADD COLUMN keeps INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX job_expiring ON job(expires_at) WHERE expires_at IS NOT NULL AND state IN (1, 2) AND attempt = 0;
+CREATE INDEX job_keeping ON job(queue, task, state, finished_at) WHERE keeps = 1 AND finished_at IS NOT NULL;
+
+-- A unique key and the id of a job that has it, which may be pruned: `until` is the time until which the key is taken
+-- whatever becomes of the job, `since` when the first of a row of jobs was created that took each other's places.
+ALTER TABLE unique_key RENAME TO unique_key_old;
+CREATE TABLE unique_key(
+    id TEXT PRIMARY KEY,
+    key TEXT NOT NULL,
+    since REAL NOT NULL,
+    until REAL
+) WITHOUT ROWID;
+INSERT INTO unique_key SELECT id, key, created_at, NULL FROM unique_key_old
+    JOIN job ON job.number = unique_key_old.job;
+DROP TABLE unique_key_old;
+CREATE INDEX unique_key_key ON unique_key(key);
+CREATE INDEX unique_key_until ON unique_key(until) WHERE until IS NOT NULL;
+
+-- Names of the tasks that a worker's application has, as a JSON array; NULL: it is given any.
+ALTER TABLE worker ADD COLUMN tasks TEXT;
+"""
+
+MIGRATIONS = (FIRST, PLACES, QUESTIONS, TALLY, GATES)
 
 
 def version(connection: sqlite3.Connection) -> int:

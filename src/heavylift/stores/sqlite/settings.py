@@ -2,45 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from heavylift.core.errors import ConfigError, did_you_mean
-from heavylift.store import Queue
-from heavylift.stores.sqlite import reading
-from heavylift.stores.sqlite.transaction import Transaction
-
-LIMITS = ("concurrency", "max_size")
+from heavylift.core.errors import ConfigError, did_you_mean, shown
+from heavylift.core.job import State
+from heavylift.core.limits import pace
+from heavylift.core.queue import UNLIMITED, Queue, QueueValues
+from heavylift.stores.sqlite import reading, rows
+from heavylift.stores.sqlite.transaction import QueueRow, Transaction
 
 
-def check(concurrency: int | None, max_size: int | None, unlimited: Sequence[str]) -> None:
+def check(given: QueueValues) -> None:
     """Raise ConfigError for a limit that is none."""
-    for name, value in zip(LIMITS, (concurrency, max_size), strict=True):
-        if value is not None and value < 1:
-            message = f"{name}: {value!r} is out of range; give an integer ≥ 1, or pause the queue."
+    for name in ("concurrency", "max_size"):
+        value = given.get(name)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            message = f"{name}: {shown(value)} is out of range; give an integer ≥ 1, or pause the queue."
             raise ConfigError(message)
-    for name in unlimited:
-        if name not in LIMITS:
-            message = f"There is no limit {name!r}.{did_you_mean(name, LIMITS)} (limits: {', '.join(LIMITS)})"
+    if given.get("rate") is not None:
+        pace(given["rate"])
+    for name in given.get("unlimited", ()):
+        if name not in UNLIMITED:
+            message = f"There is no limit {name!r}.{did_you_mean(name, UNLIMITED)} (limits: {', '.join(UNLIMITED)})"
             raise ConfigError(message)
 
 
-def set_queue(
-    transaction: Transaction,
-    name: str,
-    paused: bool | None,  # noqa: FBT001  passed on as it was given
-    concurrency: int | None,
-    max_size: int | None,
-    unlimited: Sequence[str],
-) -> Queue:
-    """Change what is given; the lanes of the queue open or close with it."""
+def set_queue(transaction: Transaction, name: str, given: QueueValues) -> Queue:
+    """Change what is given; the lanes of the queue open or close with it. Raises ConfigError."""
     queue = transaction.queue_named(name)
-    queue.paused = queue.paused if paused is None else paused
-    queue.concurrency = None if "concurrency" in unlimited else concurrency or queue.concurrency
-    queue.max_size = None if "max_size" in unlimited else max_size or queue.max_size
+    _check_size(queue, given.get("max_size"))
+    names = ("concurrency", "max_size", "rate")
+    columns: dict[str, object] = {column: given[column] for column in names if given.get(column) is not None}
+    columns |= dict.fromkeys(given.get("unlimited", ()))
+    if (keep := given.get("keep")) is not None:
+        columns["keep"] = rows.text_of([keep.age, keep.succeeded, keep.failed])
+    columns |= _pause(transaction, queue, given)
+    for column in ("concurrency", "max_size", "rate", "paused_at"):
+        setattr(queue, column, columns.get(column, getattr(queue, column)))
+    sets = ", ".join(f"{column} = ?" for column in columns)
     transaction.connection.execute(
-        "UPDATE queue SET paused = ?, concurrency = ?, max_size = ?, kept = 1 WHERE number = ?",
-        (int(queue.paused), queue.concurrency, queue.max_size, queue.number),
+        f"UPDATE queue SET kept = 1{sets and ', '}{sets} WHERE number = ?", (*columns.values(), queue.number)
     )
     transaction.changed = transaction.wake_all = True
     transaction.flush()
     return reading.queues(transaction.connection, transaction.now, name)[0]
+
+
+def _check_size(queue: QueueRow, max_size: int | None) -> None:
+    waiting = queue.counts[State.QUEUED]
+    if max_size is not None and max_size < waiting:
+        message = (
+            f"max_size: {max_size} is below the {waiting} jobs that wait in queue {queue.name!r}; give at least"
+            f" {waiting}, or cancel some first."
+        )
+        raise ConfigError(message)
+
+
+def _pause(transaction: Transaction, queue: QueueRow, given: QueueValues) -> dict[str, object]:
+    """The columns that a pause changes, or its end."""
+    paused = given.get("paused")
+    if paused is None:
+        return {}
+    if not paused:
+        return {"paused_at": None, "paused_by": None, "paused_why": None}
+    since = transaction.now if queue.paused_at is None else queue.paused_at
+    return {"paused_at": since, "paused_by": given.get("by"), "paused_why": given.get("reason")}

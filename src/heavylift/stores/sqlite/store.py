@@ -6,16 +6,19 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import TypeVar, Unpack
 
 from heavylift.core.errors import DuplicateJob, JobPruned, StoreUnavailable, SubmitError
 from heavylift.core.event import Event
 from heavylift.core.finding import Finding
 from heavylift.core.job import Change, Job, NewEvent
+from heavylift.core.limits import Rate
 from heavylift.core.options import PLACES, Slots
+from heavylift.core.queue import Queue, QueueValues, Standing
+from heavylift.core.retention import Retention
 from heavylift.core.tally import Key
 from heavylift.store import (
     Added,
@@ -25,8 +28,6 @@ from heavylift.store import (
     Page,
     Query,
     Question,
-    Queue,
-    Retention,
     Schema,
     SystemClock,
     WorkerRecord,
@@ -114,7 +115,7 @@ class SqliteStore:
         answers = [await writer.call(partial(adding.add, jobs=part), _rows(part)) for part in parts]
         return [answer for part in answers for answer in part]
 
-    async def claim(self, worker: str, epoch: int, slots: Slots, queues: Sequence[str] = ()) -> list[Job]:
+    async def claim(self, worker: str, epoch: int, slots: Slots, queues: Collection[str] = ()) -> list[Job]:
         """Begin attempts of as many due jobs as this worker has slots for, where they run."""
         if len(self._held) > REMEMBERED:
             self._held.clear()
@@ -185,6 +186,22 @@ class SqliteStore:
         self._mine["swept"] = {job.id: job.attempt for job in found}
         return found
 
+    async def next_due(self) -> float | None:
+        """When some waiting job may become claimable by time alone."""
+        raise NotImplementedError
+
+    async def reserve(self, rate: Rate) -> float:
+        """Take the next free place in a rate of starts; seconds to wait until it is due."""
+        raise NotImplementedError
+
+    async def expired(self) -> list[Job]:
+        """Up to 200 queued jobs that were to begin by now."""
+        raise NotImplementedError
+
+    async def standing(self, ids: Sequence[str]) -> dict[str, Standing]:
+        """Where those of these jobs stand that are queued."""
+        raise NotImplementedError
+
     async def get(self, ids: Sequence[str]) -> list[Job | None]:
         """The jobs, in the order of `ids`, None for an unknown one."""
         opened = self._open_now()
@@ -228,20 +245,10 @@ class SqliteStore:
         """All queues that have settings or jobs, by name."""
         return await self._open_now().scan(lambda connection: reading.queues(connection, self._clock.wall()))
 
-    async def set_queue(
-        self,
-        name: str,
-        *,
-        paused: bool | None = None,
-        concurrency: int | None = None,
-        max_size: int | None = None,
-        unlimited: Sequence[str] = (),
-    ) -> Queue:
+    async def set_queue(self, name: str, **given: Unpack[QueueValues]) -> Queue:
         """Change what is given of a queue's settings, creating its record."""
-        settings.check(concurrency, max_size, unlimited)
-        return await self._open_now().writer.call(
-            lambda transaction: settings.set_queue(transaction, name, paused, concurrency, max_size, unlimited)
-        )
+        settings.check(given)
+        return await self._open_now().writer.call(lambda transaction: settings.set_queue(transaction, name, given))
 
     async def workers(self) -> list[WorkerStatus]:
         """All known workers, by start; dead ones until their jobs are settled."""

@@ -14,15 +14,22 @@ from heavylift.core.options import serves
 from heavylift.stores.sqlite.batches import insert_many
 from heavylift.stores.sqlite.rows import STATES
 
-JOB = "job(id, task, queue, lane, options, args, state, rank, created_at, run_at, attempt, seq, history)"
+JOB_COLUMNS = (
+    *("id", "task", "queue", "lane", "options", "args", "state", "rank", "created_at", "run_at", "attempt", "seq"),
+    *("history", "expires_at", "keeps"),
+)
+JOB = f"job({', '.join(JOB_COLUMNS)})"
 """What is written of a new job."""
 COUNTERS = tuple(State)
 _SELECT = (
-    "SELECT number, name, paused, concurrency, max_size, blocked, queued, running, succeeded, failed, cancelled"
-    " FROM queue"
+    "SELECT number, name, paused_at, concurrency, max_size, rate, due, opens_at, blocked, queued, running, succeeded,"
+    " failed, cancelled FROM queue"
 )
-_LANES = "SELECT number, place, ready, open, served FROM lane WHERE queue = ?"
-_NEW_LANE = "INSERT INTO lane(queue, place, open, served) VALUES (?, ?, ?, (SELECT coalesce(max(served), 0) FROM lane))"
+_LANES = "SELECT number, place, ready, open, served FROM lane WHERE queue = ? AND parent IS NULL"
+_NEW_LANE = (
+    "INSERT INTO lane(queue, place, open, served)"
+    " VALUES (?, ?, ?, (SELECT coalesce(max(served), 0) FROM lane WHERE parent IS NULL))"
+)
 
 
 class OutOfDate(Exception):
@@ -47,9 +54,12 @@ class QueueRow:
 
     number: int
     name: str
-    paused: bool
+    paused_at: float | None
     concurrency: int | None
     max_size: int | None
+    rate: str | None
+    due: float
+    opens_at: float | None
     counts: dict[State, int]
     lanes: dict[int, LaneRow] = field(default_factory=dict)
     changed: dict[State, int] = field(default_factory=dict)
@@ -71,7 +81,7 @@ class QueueRow:
     @property
     def slots(self) -> int | None:
         """How many more jobs may run; None: any number."""
-        if self.paused:
+        if self.paused_at is not None:
             return 0
         return None if self.concurrency is None else max(0, self.concurrency - self.counts[State.RUNNING])
 
@@ -198,11 +208,10 @@ class Transaction:
         row = self.connection.execute(statement, (key,)).fetchone()
         if row is None:
             return None
-        number, name, paused, concurrency, max_size, *counts = row
-        queue = QueueRow(number, name, bool(paused), concurrency, max_size, dict(zip(COUNTERS, counts, strict=True)))
-        for lane in self.connection.execute(_LANES, (number,)).fetchall():
+        queue = QueueRow(*row[:8], dict(zip(COUNTERS, row[8:], strict=True)))
+        for lane in self.connection.execute(_LANES, (queue.number,)).fetchall():
             _keep_lane(queue, lane)
-        self._by_number[number] = self._by_name[name] = queue
+        self._by_number[queue.number] = self._by_name[queue.name] = queue
         return queue
 
 

@@ -59,7 +59,7 @@ CHOICES = tuple(
         crashes=dice.randint(1, 3),
         losses=dice.randint(1, 4),
         unique=dice.choice([None, None, None, "k0", "k1"]),
-        on_conflict=dice.choice(["existing", "reject"]),
+        on_conflict=dice.choice(["return", "reject"]),
         run_in=dice.choice(["process", "process", "loop", "thread"]),
     )
     for _ in range(100)

@@ -31,7 +31,9 @@ from heavylift.core.errors import JobFinished, JobNotFinished
 from heavylift.core.job import CancelRequest, Change, Job, NewEvent, State
 from heavylift.core.options import Options, Slots
 from heavylift.core.outcome import Outcome, Succeeded
-from heavylift.store import LeaseLost, Retention
+from heavylift.core.queue import QueueValues
+from heavylift.core.retention import Retention
+from heavylift.store import LeaseLost
 from heavylift.testing.clock import FakeClock
 from heavylift.testing.stores import drawn
 from heavylift.testing.stores.cases import LEASE, StoreCases
@@ -267,9 +269,16 @@ class Histories(RuleBasedStateMachine):
         max_size: int | None,
         unlimited: set[str],
     ) -> None:
-        changes: dict[str, Any] = {"paused": paused, "concurrency": concurrency, "max_size": max_size}
-        got = self.run(self.stores[side].set_queue(queue, unlimited=sorted(unlimited), **changes))
-        assert replace(got, oldest_wait=None) == self.reference.set_queue(queue, unlimited=unlimited, **changes)
+        waiting = self.reference.counts(queue)[State.QUEUED]
+        given: QueueValues = {
+            "paused": paused,
+            "concurrency": concurrency,
+            "max_size": None if max_size is None else max(max_size, waiting),
+            "unlimited": sorted(unlimited),
+        }
+        got = self.run(self.stores[side].set_queue(queue, **given))
+        known = self.reference.set_queue(queue, self.clock.wall(), given)
+        assert replace(got, oldest_wait=None, drain_rate=None) == known
 
     # --- leases -------------------------------------------------------------------------------------------------------
 

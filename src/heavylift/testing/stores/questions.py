@@ -8,7 +8,8 @@ import asyncio
 
 from heavylift.core.options import Slots
 from heavylift.core.outcome import Interrupted
-from heavylift.store import Question, Retention, Store
+from heavylift.core.retention import Retention
+from heavylift.store import Question, Store
 from heavylift.testing.clock import FakeClock
 from heavylift.testing.stores.cases import LEASE, StoreCases
 

@@ -11,7 +11,8 @@ from heavylift.core.errors import ConfigError, StoreUnavailable
 from heavylift.core.job import Error, State
 from heavylift.core.options import Slots
 from heavylift.core.outcome import Failed, Interrupted
-from heavylift.store import Query, Queue, Schema, Store
+from heavylift.core.queue import Pause, Queue
+from heavylift.store import Query, Schema, Store
 from heavylift.testing.clock import FakeClock
 from heavylift.testing.stores.cases import LEASE, StoreCases
 
@@ -143,11 +144,12 @@ class Reading(StoreCases):
         await store.claim("worker", 1, Slots(1))
         assert (await store.queues())[0].oldest_wait == 0.0
 
-    async def test_settings_are_kept_and_changed_one_by_one(self, store: Store, other: Store) -> None:
+    async def test_settings_are_kept_and_changed_one_by_one(self, store: Store, other: Store, clock: FakeClock) -> None:
         assert await store.set_queue("q", concurrency=3) == Queue("q", concurrency=3)
-        assert await other.set_queue("q", paused=True, max_size=10) == Queue("q", True, 3, 10)
-        assert await store.set_queue("q", paused=False) == Queue("q", False, 3, 10)
-        assert await store.set_queue("q", unlimited=["max_size"]) == Queue("q", False, 3, None)
+        paused = await other.set_queue("q", paused=True, max_size=10)
+        assert paused == Queue("q", Pause(clock.wall()), 3, 10)
+        assert await store.set_queue("q", paused=False) == Queue("q", None, 3, 10)
+        assert await store.set_queue("q", unlimited=["max_size"]) == Queue("q", None, 3, None)
         assert await store.set_queue("q", unlimited=["concurrency"], max_size=2) == Queue("q", max_size=2)
         assert await other.queues() == [Queue("q", max_size=2)]
 

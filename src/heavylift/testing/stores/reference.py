@@ -8,7 +8,7 @@ of the same age is pruned), `check_claim` and `prune` take the answer of the rea
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -17,7 +17,9 @@ from heavylift.core.errors import DuplicateJob, QueueFull, SubmitError
 from heavylift.core.event import Event
 from heavylift.core.job import Change, Job, NewEvent, State
 from heavylift.core.options import PLACES, RunIn, Slots, serves
-from heavylift.store import Added, CancelOrder, Mailbox, Queue, Retention, WorkerRecord
+from heavylift.core.queue import UNLIMITED, Pause, Queue, QueueValues
+from heavylift.core.retention import Retention
+from heavylift.store import Added, CancelOrder, Mailbox, WorkerRecord
 
 YOUNG = 60.0
 DAY = 86400.0
@@ -30,9 +32,11 @@ Saved = int | DuplicateJob | None
 class Settings:
     """What somebody set of a queue; `kept`: somebody did."""
 
-    paused: bool = False
+    pause: Pause | None = None
     concurrency: int | None = None
     max_size: int | None = None
+    rate: str | None = None
+    keep: Retention | None = None
     kept: bool = False
 
 
@@ -197,7 +201,7 @@ class Reference:
     def room(self, queue: str) -> int | None:
         """How many more jobs of a queue may run; None: any number."""
         settings = self.of(queue)
-        if settings.paused:
+        if settings.pause:
             return 0
         if settings.concurrency is None:
             return None
@@ -254,21 +258,16 @@ class Reference:
         """A queue's settings, to be changed."""
         return self.settings.setdefault(queue, Settings())
 
-    def set_queue(
-        self,
-        queue: str,
-        *,
-        paused: bool | None,
-        concurrency: int | None,
-        max_size: int | None,
-        unlimited: Collection[str],
-    ) -> Queue:
+    def set_queue(self, queue: str, now: float, given: QueueValues) -> Queue:
         """What is given of a queue's settings changes."""
         known = self.of(queue)
         known.kept = True
-        known.paused = known.paused if paused is None else paused
-        known.concurrency = None if "concurrency" in unlimited else concurrency or known.concurrency
-        known.max_size = None if "max_size" in unlimited else max_size or known.max_size
+        if given.get("paused") is not None:
+            since = now if known.pause is None else known.pause.at
+            known.pause = Pause(since, given.get("by"), given.get("reason")) if given["paused"] else None
+        for name in UNLIMITED:
+            if (value := given.get(name)) is not None or name in given.get("unlimited", ()):
+                setattr(known, name, value)
         return next(found for found in self.queues() if found.name == queue)
 
     def counts(self, queue: str) -> Counter[State]:
@@ -279,7 +278,7 @@ class Reference:
         """All queues that have settings or jobs, by name; without `oldest_wait`."""
         names = {job.queue for job in self.jobs.values()} | {name for name, item in self.settings.items() if item.kept}
         return [
-            Queue(name, known.paused, known.concurrency, known.max_size, dict(self.counts(name)))
+            Queue(name, known.pause, known.concurrency, known.max_size, known.rate, known.keep, dict(self.counts(name)))
             for name, known in ((name, self.of(name)) for name in sorted(names))
         ]
 

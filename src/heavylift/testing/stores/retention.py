@@ -9,7 +9,8 @@ import pytest
 from heavylift.core.errors import JobPruned
 from heavylift.core.job import Error, State
 from heavylift.core.outcome import Failed
-from heavylift.store import Retention, Store
+from heavylift.core.retention import Retention
+from heavylift.store import Store
 from heavylift.testing.clock import FakeClock
 from heavylift.testing.stores.cases import LEASE, StoreCases
 
