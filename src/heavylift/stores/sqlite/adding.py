@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from heavylift.core.errors import DuplicateJob, QueueFull, SubmitError
 from heavylift.core.job import Job, NewEvent, State
+from heavylift.core.limits import gates
 from heavylift.store import Added
 from heavylift.stores.sqlite import facts, rows
 from heavylift.stores.sqlite.rates import drain_rate
@@ -58,8 +59,10 @@ def _write(transaction: Transaction, queue: QueueRow, job: Job, event: NewEvent)
     """Write a job, count it, and have it found."""
     options, args, created_at, run_at = job.options, job.args, job.created_at, job.run_at
     large, due = len(args) > rows.INLINE, run_at <= transaction.now
-    place = rows.PLACES[options.run_in]
-    lane = transaction.lane(queue, place)
+    lane = transaction.lane(queue, options)
+    if lane.gates:
+        for gate in gates(options):
+            transaction.gates.set_limit(transaction.connection, gate)
     transaction.insert_job(
         (
             *(job.id, job.task, queue.number, lane.number, option_texts(options), len(args) if large else args),
@@ -71,7 +74,7 @@ def _write(transaction: Transaction, queue: QueueRow, job: Job, event: NewEvent)
     queue.moved(None, rows.DUE)
     transaction.changed = True
     if due:
-        transaction.becomes_due(queue, place)
+        transaction.becomes_due(queue, lane)
     if large:
         transaction.connection.execute(
             "INSERT INTO large(job, name, value) SELECT number, 'args', ?2 FROM job WHERE id = ?1", (job.id, args)

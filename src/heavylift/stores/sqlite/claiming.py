@@ -2,130 +2,271 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
+
+from pydantic_core import from_json
 
 from heavylift.core.job import Draft, Job, State, filled
 from heavylift.core.options import RESERVED, Slots
 from heavylift.store import LeaseLost
-from heavylift.stores.sqlite import facts, rows
+from heavylift.stores.sqlite import facts, lanes, rows
+from heavylift.stores.sqlite.lanes import LaneRow
 from heavylift.stores.sqlite.rows import Held
 from heavylift.stores.sqlite.transaction import QueueRow, Transaction
 
 MOVED = 200
 """Scheduled jobs that one claim brings into their lanes at most."""
+LOOKS = 200
+"""Lanes that give no job, and jobs of unknown tasks, that one claim looks at; then other calls have their turn."""
 
 SCHEDULED = (
-    "SELECT number, queue, lane FROM job INDEXED BY job_scheduled WHERE state = 1 AND run_at <= ?"
+    "SELECT number, queue, lane, options FROM job INDEXED BY job_scheduled WHERE state = 1 AND run_at <= ?"
     " ORDER BY run_at LIMIT ?"
 )
 BECOME_DUE = "UPDATE job SET state = 2 WHERE number IN (SELECT value FROM json_each(?))"
-LANES = (
-    "SELECT queue FROM lane INDEXED BY lane_claimable WHERE parent IS NULL AND open = 1"
-    " AND ready + crowded > 0 AND place = ? {only}"
-    " ORDER BY served LIMIT ?"
+CLAIMABLE = (
+    "SELECT number, queue FROM lane INDEXED BY lane_claimable WHERE parent IS NULL AND open = 1 AND ready + crowded > 0"
+    # Names between "heavylift." and "heavylift/", the next text: a look into the index of names, however many queues.
+    f" AND queue NOT IN (SELECT number FROM queue WHERE name >= '{RESERVED}' AND name < '{RESERVED[:-1]}/')"
+    " AND place = ? ORDER BY served LIMIT ?"
 )
-ONLY = "AND queue IN (SELECT number FROM queue WHERE name IN (SELECT value FROM json_each(?)))"
-# Names between "heavylift." and "heavylift/", the next text: a look into the index of names, however many queues.
-NOT_RESERVED = f"AND queue NOT IN (SELECT number FROM queue WHERE name >= '{RESERVED}' AND name < '{RESERVED[:-1]}/')"
+NAMED = (
+    "SELECT lane.number, lane.queue FROM json_each(?) AS given CROSS JOIN queue ON queue.name = given.value"
+    " CROSS JOIN lane ON lane.queue = queue.number AND lane.place = ? AND lane.key = ''"
+    " WHERE open = 1 AND ready + crowded > 0 ORDER BY given.key"
+)
 HEADS = (
     "SELECT number, id, task, options, args, created_at, run_at, attempt, checkpoint, more, seq"
     " FROM job INDEXED BY job_due WHERE lane = ? AND state = 2 ORDER BY rank, number LIMIT ?"
 )
+MOVE = "UPDATE job SET lane = ? WHERE number IN (SELECT value FROM json_each(?))"
 TAKE = (
     "UPDATE job SET state = 3, attempt = attempt + 1, worker = ?2, epoch = ?3, started_at = ?4, seq = seq + 1,"
     f" history = {facts.BEGUN.format(at='?5', worker='?6')}"
     " WHERE number IN (SELECT value FROM json_each(?1))"
 )
 
+Head = tuple[Any, ...]
+"""A row of HEADS."""
+
+
+@dataclass(slots=True)
+class Claimer:
+    """Who claims, for one claim. `tasks`: JSON array of those that it knows, None for all; `looks`: how many lanes and
+    jobs it may still look at in vain; `seen`: lanes of queues that had nothing for it.
+    """
+
+    worker: str
+    epoch: int
+    queues: Collection[str]
+    tasks: str | None
+    known: frozenset[str] | None
+    was_idle: int
+    looks: int = LOOKS
+    seen: set[int] = field(default_factory=set)
+
+    def progress(self, taken: Sequence[Any]) -> tuple[int, int]:
+        """What differs when something was moved."""
+        return len(taken), self.looks
+
+    def weight(self, queue: str) -> int:
+        """How many slots a queue gets beside the others."""
+        return self.queues[queue] if isinstance(self.queues, Mapping) else 1
+
 
 def claim(
-    transaction: Transaction, worker: str, epoch: int, slots: Slots, queues: Sequence[str], held: dict[str, Held]
+    transaction: Transaction, worker: str, epoch: int, slots: Slots, queues: Collection[str], held: dict[str, Held]
 ) -> list[Job]:
     """Begin attempts of as many due jobs as there are slots; what is to be known for their settling comes into
     `held`.
     """
-    was_idle = _check_alive(transaction, worker, epoch)
-    if _bring_due(transaction) == MOVED:
-        transaction.hinted.add(worker)  # there may be more, of a queue that this claim could serve
+    claimer = _claimer(transaction, worker, epoch, queues)
+    more = _bring_due(transaction) == MOVED
+    more = transaction.open_due() or more
     transaction.flush()
     taken: list[tuple[Job, Held | None]] = []
-    idle = was_idle
+    idle = claimer.was_idle
     for place, limit in enumerate(slots):
         if limit:
-            found = _claim_in(transaction, place, limit, queues, (worker, epoch))
+            found = _claim_in(transaction, place, limit, claimer)
             idle = idle & ~(1 << place) | (len(found) < limit) << place
             taken += found
-    if idle != was_idle:  # it waits for other jobs than before: who adds some wakes one that waits for them
+    if more or claimer.looks <= 0:
+        transaction.hinted.add(worker)  # there may be more, of a queue that this claim could serve
+    if idle != claimer.was_idle:  # it waits for other jobs than before: who adds some wakes one that waits for them
         transaction.connection.execute("UPDATE worker SET idle = ? WHERE id = ?", (idle, worker))
     transaction.after.append(lambda: held.update((job.id, known) for job, known in taken if known is not None))
     return [job for job, _ in taken]
 
 
-def _claim_in(
-    transaction: Transaction, place: int, limit: int, queues: Sequence[str], holder: tuple[str, int]
-) -> list[tuple[Job, Held | None]]:
-    """Begin attempts of up to `limit` due jobs that run in one place."""
-    taken: list[tuple[Job, Held | None]] = []
-    while len(taken) < limit:
-        claimable = _claimable(transaction, place, limit - len(taken), queues)
-        if not claimable:
-            break
-        share = -(-(limit - len(taken)) // len(claimable))
-        for queue in claimable:
-            taken += _take(transaction, queue, place, min(share, limit - len(taken)), *holder)
-        transaction.flush()
-    return taken
-
-
-def _check_alive(transaction: Transaction, worker: str, epoch: int) -> int:
-    """Raise LeaseLost unless this epoch of the worker is known and was not declared dead; for which places it waits
-    for jobs.
-    """
-    found = transaction.connection.execute("SELECT epoch, died_at, idle FROM worker WHERE id = ?", (worker,)).fetchone()
+def _claimer(transaction: Transaction, worker: str, epoch: int, queues: Collection[str]) -> Claimer:
+    """Who claims; raises LeaseLost unless this epoch of the worker is known and was not declared dead."""
+    found = transaction.connection.execute(
+        "SELECT epoch, died_at, idle, tasks FROM worker WHERE id = ?", (worker,)
+    ).fetchone()
     if found is None or found[:2] != (epoch, None):
         message = f"Worker {worker} may not claim as epoch {epoch}: it was declared dead, or it never beat."
         raise LeaseLost(message)
-    idle: int = found[2]
-    return idle
+    return Claimer(worker, epoch, queues, found[3], _names(found[3]), found[2])
+
+
+@lru_cache(maxsize=64)
+def _names(tasks: str | None) -> frozenset[str] | None:
+    return None if tasks is None else frozenset(from_json(tasks))
 
 
 def _bring_due(transaction: Transaction) -> int:
     """Bring scheduled jobs whose time has come into their lanes; how many."""
     due = transaction.connection.execute(SCHEDULED, (transaction.now, MOVED)).fetchall()
-    if due:
-        transaction.connection.execute(BECOME_DUE, (rows.numbers_text(row[0] for row in due),))
-        for number, lane in {(queue, lane) for _, queue, lane in due}:
-            queue = transaction.queue(number)
-            next(found for found in queue.lanes.values() if found.number == lane).ready = True
+    if not due:
+        return 0
+    transaction.connection.execute(BECOME_DUE, (rows.numbers_text(row[0] for row in due),))
+    moved: dict[int, list[int]] = {}
+    for number, queue_number, lane_number, options in due:
+        queue = transaction.queue(queue_number)
+        lane = transaction.lane(queue, rows.options_of(options))
+        if lane.number != lane_number:  # the one in which it was to stand was forgotten meanwhile
+            moved.setdefault(lane.number, []).append(number)
+        transaction.becomes_due(queue, lane)
+    for lane_number, numbers in moved.items():
+        transaction.connection.execute(MOVE, (lane_number, rows.numbers_text(numbers)))
     return len(due)
 
 
-def _claimable(transaction: Transaction, place: int, limit: int, queues: Sequence[str]) -> list[QueueRow]:
-    statement = LANES.format(only=ONLY if queues else NOT_RESERVED)
-    values = (place, rows.text_of(list(queues)), limit) if queues else (place, limit)
-    found = transaction.connection.execute(statement, values).fetchall()
-    return [transaction.queue(number) for (number,) in found]
+def _claim_in(transaction: Transaction, place: int, limit: int, claimer: Claimer) -> list[tuple[Job, Held | None]]:
+    """Begin attempts of up to `limit` due jobs that run in one place."""
+    taken: list[tuple[Job, Held | None]] = []
+    came_on = claimer.progress(taken)
+    while len(taken) < limit and claimer.looks > 0:
+        claimable = _claimable(transaction, place, limit - len(taken), claimer)
+        if not claimable:
+            if not claimer.seen or came_on == claimer.progress(taken):
+                break
+            # Meanwhile a gate may have let go of something where nothing was before.
+            claimer.seen.clear()
+            came_on = claimer.progress(taken)
+            continue
+        left, weights = limit - len(taken), sum(claimer.weight(queue.name) for queue, _ in claimable)
+        for queue, lane in claimable:
+            share = min(-(-left * claimer.weight(queue.name) // weights), limit - len(taken))
+            if share:
+                taken += _take_from(transaction, queue, lane, share, claimer)
+        transaction.flush()
+    claimer.seen.clear()
+    return taken
 
 
-def _take(
-    transaction: Transaction, queue: QueueRow, place: int, limit: int, worker: str, epoch: int
+def _claimable(transaction: Transaction, place: int, limit: int, claimer: Claimer) -> list[tuple[QueueRow, LaneRow]]:
+    """The queues that have something to claim in a place, in their order, each with its own lane."""
+    if claimer.queues:
+        found = transaction.connection.execute(NAMED, (rows.text_of(list(claimer.queues)), place)).fetchall()
+    else:
+        found = transaction.connection.execute(CLAIMABLE, (place, limit + len(claimer.seen))).fetchall()
+    return [
+        (transaction.queue(queue), transaction.lane_numbered(lane)) for lane, queue in found if lane not in claimer.seen
+    ]
+
+
+def _take_from(
+    transaction: Transaction, queue: QueueRow, own: LaneRow, limit: int, claimer: Claimer
 ) -> list[tuple[Job, Held | None]]:
-    """Begin attempts of the jobs at the head of a queue's lane, and have the lane wait for its next turn."""
-    lane, slots = transaction.lane(queue, place), queue.slots
+    """Begin attempts of a queue's jobs, from its lanes in turn, and have the queue wait for its next turn."""
+    slots = queue.slots(transaction.now)
     wanted = limit if slots is None else min(limit, slots)
-    heads = transaction.connection.execute(HEADS, (lane.number, wanted)).fetchall() if wanted else []
-    if len(heads) < wanted:
-        lane.ready = False
+    taken: list[tuple[Job, Held | None]] = []
+    while len(taken) < wanted and claimer.looks > 0:
+        left = wanted - len(taken)
+        found = _lanes_in_turn(transaction, own, left, claimer)
+        if not found:
+            if own.crowded:  # with tasks that this worker does not know
+                claimer.seen.add(own.number)
+            break
+        heads: list[Head] = []
+        for lane in found:
+            share = min(-(-left // len(found)), left - len(heads))
+            if share:
+                heads += _heads(transaction, queue, lane, share, claimer)
+        if heads:
+            taken += _begin(transaction, queue, heads, claimer)
+        if own.crowded:
+            transaction.flush()
+    if taken:
+        own.served = (
+            1 + transaction.connection.execute("SELECT max(served) FROM lane WHERE parent IS NULL").fetchone()[0]
+        )
+    return taken
+
+
+def _lanes_in_turn(transaction: Transaction, own: LaneRow, limit: int, claimer: Claimer) -> list[LaneRow]:
+    """A queue's claimable lanes, that first whose turn is the longest ago."""
+    if not own.crowded:
+        return [own] if own.ready else []
+    beside = lanes.in_turn(transaction.connection, own.number, claimer.tasks, limit)
+    found = [transaction.kept_lane(lane) for lane in beside]
+    if not beside and not (claimer.tasks and lanes.in_turn(transaction.connection, own.number, None, 1)):
+        own.crowded = False
+    if own.ready:
+        found.append(own)
+        found.sort(key=lambda lane: (lane.turn, lane.number))
+    return found[:limit]
+
+
+def _heads(transaction: Transaction, queue: QueueRow, lane: LaneRow, limit: int, claimer: Claimer) -> list[Head]:
+    """The jobs at the head of a lane that may begin now."""
+    own = queue.lanes[lane.place]
+    wanted = limit
+    gates = [transaction.gates.numbered(transaction.connection, number) for number in lane.gates]
+    for gate in gates:
+        wanted = min(wanted, transaction.gates.room(transaction.connection, gate))
+        gate.touched = True  # what it has no use for is for others
+    if wanted:
+        # One more says whether the lane is empty after this.
+        found = transaction.connection.execute(HEADS, (lane.number, wanted + 1)).fetchall()
+        heads = _known(transaction, queue, lane, found, claimer)
+        lane.ready = len(found) > wanted or len(heads) < len(found)
+        heads = heads[:wanted]
+        for gate in gates:
+            if heads:
+                transaction.gates.passed(gate, len(heads))
+    else:
+        heads = []
     if not heads:
-        return []
-    now = transaction.now
-    numbers = rows.numbers_text(row[0] for row in heads)
-    transaction.connection.execute(TAKE, (numbers, worker, epoch, now, repr(now), rows.text_of(worker)))
-    queue.moved(rows.DUE, rows.RUNNING, len(heads))
-    lane.served = 1 + transaction.connection.execute("SELECT max(served) FROM lane WHERE parent IS NULL").fetchone()[0]
+        claimer.looks -= 1
+    if own.crowded:
+        own.turns += 1
+        lane.turn = own.turns
+    if lane.ready and gates:
+        transaction.is_parked(lane)
+    return heads
+
+
+def _known(transaction: Transaction, queue: QueueRow, lane: LaneRow, heads: list[Head], claimer: Claimer) -> list[Head]:
+    """Those heads whose task the worker knows; the others go into lanes of their own, which hide none."""
+    known = claimer.known
+    if known is None or lane.task is not None:
+        return heads
+    strange = [head for head in heads if head[2] not in known]
+    for head in strange:
+        other = transaction.lane(queue, rows.options_of(head[3]), head[2])
+        transaction.connection.execute(MOVE, (other.number, rows.numbers_text([head[0]])))
+        transaction.becomes_due(queue, other)
+        claimer.looks -= 1
+    return [head for head in heads if head[2] in known] if strange else heads
+
+
+def _begin(
+    transaction: Transaction, queue: QueueRow, heads: list[Head], claimer: Claimer
+) -> list[tuple[Job, Held | None]]:
+    """Begin attempts of these jobs."""
+    now, worker = transaction.now, claimer.worker
+    numbers = rows.numbers_text(head[0] for head in heads)
+    transaction.connection.execute(TAKE, (numbers, worker, claimer.epoch, now, repr(now), rows.text_of(worker)))
+    queue.began(now, len(heads))
     transaction.changed = True
-    return [_begun(transaction, head, queue.number, worker, epoch) for head in heads]
+    return [_begun(transaction, head, queue.number, worker, claimer.epoch) for head in heads]
 
 
 def _begun(
@@ -165,5 +306,5 @@ def _begun(
             seq + 1,
         )
     )
-    plain = more is None and parsed.unique is None
+    plain = more is None and parsed.unique is None and not parsed.limits
     return job, (number, queue, attempt + 1, seq + 1) if plain else None

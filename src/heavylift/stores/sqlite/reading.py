@@ -43,6 +43,11 @@ OVERDUE = (
     "SELECT queue, min(run_at) FROM (SELECT queue, run_at FROM job INDEXED BY job_scheduled"
     " WHERE state = 1 AND run_at <= ? ORDER BY run_at LIMIT 1000) GROUP BY queue"
 )
+NEXT_DUE = (
+    "SELECT min(at) FROM (SELECT min(run_at) AS at FROM job INDEXED BY job_scheduled WHERE state = 1"
+    " UNION ALL SELECT min(opens_at) FROM gate INDEXED BY gate_opens WHERE opens_at IS NOT NULL"
+    " UNION ALL SELECT min(opens_at) FROM queue INDEXED BY queue_opens WHERE opens_at IS NOT NULL)"
+)
 FINISHED = (
     "SELECT number FROM job INDEXED BY job_finished"
     " WHERE queue IN (SELECT number FROM queue) AND state = {} AND finished_at IS NOT NULL"
@@ -150,6 +155,12 @@ def events(connection: sqlite3.Connection, job: str, after: int, limit: int) -> 
                 found.append(Event(job, seq, kind, at, from_json(data)))
     found.sort(key=lambda item: item.seq)
     return found[:limit]
+
+
+def next_due(connection: sqlite3.Connection) -> float | None:
+    """When some waiting job may become claimable by time alone; that may be past, until a claim sees to it."""
+    found: float | None = connection.execute(NEXT_DUE).fetchone()[0]
+    return found
 
 
 def queues(connection: sqlite3.Connection, now: float, name: str | None = None) -> list[Queue]:

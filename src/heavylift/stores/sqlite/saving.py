@@ -11,6 +11,8 @@ from typing import Any
 from heavylift.core.errors import DuplicateJob
 from heavylift.core.event import PROGRESS
 from heavylift.core.job import Change, NewEvent, State
+from heavylift.core.limits import Concurrency
+from heavylift.core.options import Options
 from heavylift.stores.sqlite import facts, rows
 from heavylift.stores.sqlite.batches import update_many
 from heavylift.stores.sqlite.rows import Held
@@ -236,18 +238,31 @@ def _moved(transaction: Transaction, job: Current, state: State) -> dict[str, An
     if state is State.QUEUED:
         options = rows.options_of(job.options)
         columns["rank"] = rows.rank(job.run_at, options.priority)
+        lane = transaction.lane(queue, options)
+        columns["lane"] = lane.number
         if job.run_at <= transaction.now:
             after = rows.DUE
-            transaction.becomes_due(queue, rows.PLACES[options.run_in])
+            transaction.becomes_due(queue, lane)
         if options.unique is not None:
             # One that comes from its run has it already.
             transaction.connection.execute(KEEP_KEY, (job.id, options.unique, transaction.now))
     elif state.final:
         transaction.ended = True
         transaction.connection.execute("DELETE FROM unique_key WHERE id = ?", (job.id,))
+    if job.state == rows.RUNNING:
+        _free(transaction, rows.options_of(job.options))
     queue.moved(job.state, after)
     job.state = columns["state"] = after
     return columns
+
+
+def _free(transaction: Transaction, options: Options) -> None:
+    """Of a job that stops running: the slots that it held of its gates, and its name."""
+    for limit in options.limits:
+        if isinstance(limit, Concurrency):
+            transaction.gates.freed(transaction.connection, "concurrency", limit.key)
+    if options.unique is not None:
+        transaction.gates.freed(transaction.connection, "unique", options.unique)
 
 
 def _kept(connection: sqlite3.Connection, job: Current, name: str, value: bytes | None) -> bytes | int | None:

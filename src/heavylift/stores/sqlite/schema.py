@@ -149,10 +149,10 @@ CREATE TABLE tally(key TEXT PRIMARY KEY, amount REAL NOT NULL) WITHOUT ROWID;
 
 GATES = """
 -- Lanes within a queue: `key` says what its jobs have beside queue and place (as in lanes.py; '' for plain jobs, whose
--- lane is the queue's own and has no parent). Lanes with a parent take turns with it by `turn`, while `crowded` says
--- that one of them may be claimable. `task`: the jobs in it are of a task that some worker did not know. `gates`:
--- numbers of the gates that its jobs have to pass, as a JSON array. `parked`: the gate that closed it; it is not
--- claimable until that opens.
+-- lane is the queue's own and has no parent). Lanes with a parent take turns with it by `turn`, counted by its `turns`,
+-- while `crowded` says that one of them may be claimable. `task`: the jobs in it are of a task that some worker did not
+-- know. `gates`: numbers of the gates that its jobs have to pass, as a JSON array. `parked`: the gate that closed it;
+-- it is not claimable until that opens.
 ALTER TABLE lane RENAME TO lane_old;
 CREATE TABLE lane(
     number INTEGER PRIMARY KEY,
@@ -165,6 +165,7 @@ CREATE TABLE lane(
     open INTEGER NOT NULL DEFAULT 1,
     served INTEGER NOT NULL DEFAULT 0,
     turn INTEGER NOT NULL DEFAULT 0,
+    turns INTEGER NOT NULL DEFAULT 0,
     task TEXT,
     gates TEXT,
     parked INTEGER,

@@ -30,7 +30,7 @@ def set_queue(transaction: Transaction, name: str, given: QueueValues) -> Queue:
     queue = transaction.queue_named(name)
     _check_size(queue, given.get("max_size"))
     names = ("concurrency", "max_size", "rate")
-    columns: dict[str, object] = {column: given[column] for column in names if given.get(column) is not None}
+    columns = {name: value for name, value in given.items() if name in names and value is not None}
     columns |= dict.fromkeys(given.get("unlimited", ()))
     if (keep := given.get("keep")) is not None:
         columns["keep"] = rows.text_of([keep.age, keep.succeeded, keep.failed])

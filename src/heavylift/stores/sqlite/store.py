@@ -131,7 +131,7 @@ class SqliteStore:
                 left = left - len(jobs) if len(jobs) == sum(part) else 0
         return found
 
-    async def _claim(self, worker: str, epoch: int, slots: Slots, queues: Sequence[str]) -> list[Job]:
+    async def _claim(self, worker: str, epoch: int, slots: Slots, queues: Collection[str]) -> list[Job]:
         claim = partial(claiming.claim, worker=worker, epoch=epoch, slots=slots, queues=queues, held=self._held)
         return await self._open_now().writer.call(claim, sum(slots))
 
@@ -188,11 +188,11 @@ class SqliteStore:
 
     async def next_due(self) -> float | None:
         """When some waiting job may become claimable by time alone."""
-        raise NotImplementedError
+        return await self._open_now().read(reading.next_due)
 
     async def reserve(self, rate: Rate) -> float:
         """Take the next free place in a rate of starts; seconds to wait until it is due."""
-        raise NotImplementedError
+        return await self._open_now().writer.call(lambda transaction: transaction.reserve(rate))
 
     async def expired(self) -> list[Job]:
         """Up to 200 queued jobs that were to begin by now."""

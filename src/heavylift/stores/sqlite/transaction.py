@@ -9,10 +9,15 @@ from dataclasses import dataclass, field
 from random import random
 from typing import Any
 
+from heavylift.core import limits
 from heavylift.core.job import State
-from heavylift.core.options import serves
+from heavylift.core.limits import Gate, Rate
+from heavylift.core.options import Options, serves
+from heavylift.stores.sqlite import lanes
 from heavylift.stores.sqlite.batches import insert_many
-from heavylift.stores.sqlite.rows import STATES
+from heavylift.stores.sqlite.gates import AT_ONCE, SOONEST, Gates
+from heavylift.stores.sqlite.lanes import LaneRow
+from heavylift.stores.sqlite.rows import DUE, PLACES, RUNNING, STATES
 
 JOB_COLUMNS = (
     *("id", "task", "queue", "lane", "options", "args", "state", "rank", "created_at", "run_at", "attempt", "seq"),
@@ -25,11 +30,7 @@ _SELECT = (
     "SELECT number, name, paused_at, concurrency, max_size, rate, due, opens_at, blocked, queued, running, succeeded,"
     " failed, cancelled FROM queue"
 )
-_LANES = "SELECT number, place, ready, open, served FROM lane WHERE queue = ? AND parent IS NULL"
-_NEW_LANE = (
-    "INSERT INTO lane(queue, place, open, served)"
-    " VALUES (?, ?, ?, (SELECT coalesce(max(served), 0) FROM lane WHERE parent IS NULL))"
-)
+_OPENED = "SELECT number FROM queue INDEXED BY queue_opens WHERE opens_at <= ?"
 
 
 class OutOfDate(Exception):
@@ -37,20 +38,8 @@ class OutOfDate(Exception):
 
 
 @dataclass(slots=True)
-class LaneRow:
-    """One of a queue's lanes: of the jobs that run in one place (by its code)."""
-
-    number: int
-    place: int
-    ready: bool
-    open: bool
-    served: int
-    was: tuple[bool, bool, int]
-
-
-@dataclass(slots=True)
 class QueueRow:
-    """A queue and its lanes (by place) while a transaction changes them. `counts` as COUNTERS."""
+    """A queue and its own lanes (by place) while a transaction changes them. `counts` as COUNTERS."""
 
     number: int
     name: str
@@ -63,6 +52,8 @@ class QueueRow:
     counts: dict[State, int]
     lanes: dict[int, LaneRow] = field(default_factory=dict)
     changed: dict[State, int] = field(default_factory=dict)
+    paced: tuple[float, float | None] = (0.0, None)
+    """What stands in the table of its rate: when the next job is due, when the queue opens."""
 
     def moved(self, before: int | None, after: int, jobs: int = 1) -> None:
         """Count jobs that went from one state (by its code) to another; None: they were not there before."""
@@ -78,12 +69,21 @@ class QueueRow:
         self.counts[state] += jobs
         self.changed[state] = self.changed.get(state, 0) + jobs
 
-    @property
-    def slots(self) -> int | None:
-        """How many more jobs may run; None: any number."""
+    def slots(self, now: float) -> int | None:
+        """How many more jobs may begin; None: any number."""
         if self.paused_at is not None:
             return 0
-        return None if self.concurrency is None else max(0, self.concurrency - self.counts[State.RUNNING])
+        free = None if self.concurrency is None else max(0, self.concurrency - self.counts[State.RUNNING])
+        if self.rate is None:
+            return free
+        room = limits.room(self.due, now, limits.pace(self.rate))
+        return room if free is None else min(free, room)
+
+    def began(self, now: float, jobs: int) -> None:
+        """So many of its jobs begin."""
+        self.moved(DUE, RUNNING, jobs)
+        if self.rate is not None:
+            self.due = limits.taken(self.due, now, limits.pace(self.rate), jobs)
 
 
 @dataclass(slots=True)
@@ -98,8 +98,8 @@ class Transaction:
     """Some job was written: followers want to know."""
     ended: bool = False
     """Some job is over."""
-    claimable: set[tuple[str, int]] = field(default_factory=set)
-    """Queue and place of jobs that became due, or that a free slot of the queue lets run."""
+    claimable: set[tuple[str, int, str | None]] = field(default_factory=set)
+    """Queue and place of jobs that became due, or that a free slot lets run; the task, if not all workers know it."""
     hinted: set[str] = field(default_factory=set)
     """Workers that are to look into their mailbox."""
     wake_all: bool = False
@@ -108,6 +108,8 @@ class Transaction:
     """Called when all is written."""
     _by_number: dict[int, QueueRow] = field(default_factory=dict)
     _by_name: dict[str, QueueRow] = field(default_factory=dict)
+    _lanes: dict[int, LaneRow] = field(default_factory=dict)
+    _gates: Gates | None = None
     _new_jobs: list[tuple[Any, ...]] = field(default_factory=list)
 
     @property
@@ -147,20 +149,82 @@ class Transaction:
         number = self.connection.execute("INSERT INTO queue(name) VALUES (?)", (name,)).lastrowid
         return self.queue(number or 0)
 
-    def lane(self, queue: QueueRow, place: int) -> LaneRow:
-        """The queue's lane of that place, made if there is none."""
+    @property
+    def gates(self) -> Gates:
+        """The gates that it deals with."""
+        if self._gates is None:
+            self._gates = Gates(self.now)
+        return self._gates
+
+    def own_lane(self, queue: QueueRow, place: int) -> LaneRow:
+        """The queue's own lane of that place, made if there is none."""
         found = queue.lanes.get(place)
         if found is None:
-            is_open = queue.slots != 0
-            self.connection.execute(_NEW_LANE, (queue.number, place, int(is_open)))
-            row = self.connection.execute(f"{_LANES} AND place = ?", (queue.number, place)).fetchone()
-            found = _keep_lane(queue, row)
+            self.connection.execute(lanes.INSERT_OWN, (queue.number, place, int(queue.slots(self.now) != 0)))
+            row = self.connection.execute(lanes.KEYED, (queue.number, place, "")).fetchone()
+            found = queue.lanes[place] = self._lanes[row[0]] = LaneRow.of(row)
         return found
 
-    def becomes_due(self, queue: QueueRow, place: int) -> None:
-        """A job stands in that lane: it can be claimed."""
-        self.lane(queue, place).ready = True
-        self.claimable.add((queue.name, place))
+    def lane(self, queue: QueueRow, options: Options, task: str | None = None) -> LaneRow:
+        """The lane of jobs with these options, made if there is none; `task`: some worker did not know that."""
+        own = self.own_lane(queue, PLACES[options.run_in])
+        key = lanes.key_of(options, task)
+        if not key:
+            return own
+        row = self.connection.execute(lanes.KEYED, (queue.number, own.place, key)).fetchone()
+        if row is not None:
+            return self._lanes.get(row[0]) or self._keep_lane(LaneRow.of(row))
+        passed = [self.gates.made(self.connection, gate).number for gate in lanes.gates_of(options)]
+        values = (queue.number, own.place, key, own.number, own.turns, task, json.dumps(passed) if passed else None)
+        number = self.connection.execute(lanes.INSERT, values).lastrowid or 0
+        return self.lane_numbered(number)
+
+    def lane_numbered(self, number: int) -> LaneRow:
+        """The lane of that number."""
+        found = self._lanes.get(number)
+        if found is None:
+            row = self.connection.execute(f"{lanes.SELECT} WHERE number = ?", (number,)).fetchone()
+            if row[4] is not None:
+                return self._keep_lane(LaneRow.of(row))
+            self.queue(row[1])  # its queue brings it along
+            found = self._lanes[number]
+        return found
+
+    def kept_lane(self, lane: LaneRow) -> LaneRow:
+        """The row that this transaction changes, of a lane that was just read."""
+        return self._lanes.get(lane.number) or self._keep_lane(lane)
+
+    def becomes_due(self, queue: QueueRow, lane: LaneRow) -> None:
+        """A job stands in that lane: it can be claimed, unless a gate is closed."""
+        if lane.parent is not None:
+            if lane.parked is not None or (not lane.ready and self.is_parked(lane)):
+                lane.ready = True
+                return
+            self.lane_numbered(lane.parent).crowded = True
+        lane.ready = True
+        self.claimable.add((queue.name, lane.place, lane.task))
+
+    def is_parked(self, lane: LaneRow) -> bool:
+        """Whether a gate of the lane is closed; then the lane waits there."""
+        for number in lane.gates:
+            gate = self.gates.numbered(self.connection, number)
+            if not self.gates.room(self.connection, gate):
+                lane.parked, gate.touched = number, True
+                return True
+        return False
+
+    def reserve(self, rate: Rate) -> float:
+        """Take the next place in a rate; seconds until it is due."""
+        gate = self.gates.set_limit(self.connection, Gate("rate", rate.key, rate.rate))
+        wait = max(0.0, limits.opens_at(gate.due, limits.pace(gate.limit)) - self.now)
+        self.gates.passed(gate, 1)
+        return wait
+
+    def open_due(self) -> bool:
+        """Have those queues and gates looked at that were to open by now; whether there may be more."""
+        for (number,) in self.connection.execute(_OPENED, (self.now,)).fetchall():
+            self.queue(number)
+        return self.gates.open_due(self.connection) == AT_ONCE
 
     def flush(self) -> None:
         """Write what is known of the queues: their counts, and whether their lanes can be claimed from."""
@@ -169,17 +233,40 @@ class Transaction:
                 sets = ", ".join(f"{state} = {state} + {jobs}" for state, jobs in queue.changed.items())
                 self.connection.execute(f"UPDATE queue SET {sets} WHERE number = ?", (queue.number,))
                 queue.changed.clear()
-            is_open = queue.slots != 0
+            is_open = queue.slots(self.now) != 0
+            if queue.rate is not None or queue.opens_at is not None:
+                self._write_rate(queue)
             for lane in queue.lanes.values():
-                if is_open and not lane.open and lane.ready:
-                    self.claimable.add((queue.name, lane.place))
+                if is_open and not lane.open and (lane.ready or lane.crowded):
+                    self.claimable.add((queue.name, lane.place, None))
                 lane.open = is_open
-                row = (lane.ready, is_open, lane.served)
-                if row != lane.was:
-                    self.connection.execute(
-                        "UPDATE lane SET ready = ?, open = ?, served = ? WHERE number = ?", (*row, lane.number)
-                    )
-                    lane.was = row
+        lanes.write(self.connection, self._lanes.values())
+        if self._gates is not None:
+            self._settle_gates(self._gates)
+
+    def _settle_gates(self, gates: Gates) -> None:
+        """Let lanes go that wait at an open gate, and have those looked at again in time whose gates are closed."""
+        for gate in gates.touched():
+            for number in gates.let_go(self.connection, gate):
+                lane = self.lane_numbered(number)
+                lane.parked = None
+                parent = self.lane_numbered(lane.parent or 0)
+                parent.crowded = True
+                if parent.open:
+                    self.claimable.add((self.queue(lane.queue).name, lane.place, lane.task))
+        lanes.write(self.connection, self._lanes.values())
+        gates.write(self.connection)
+
+    def _write_rate(self, queue: QueueRow) -> None:
+        """Write when the queue's rate lets the next job begin, if it does not now."""
+        opens_at = None
+        if queue.rate is not None and not limits.room(queue.due, self.now, limits.pace(queue.rate)):
+            opens_at = max(limits.opens_at(queue.due, limits.pace(queue.rate)), self.now + SOONEST)
+        if (queue.due, opens_at) != queue.paced:
+            self.connection.execute(
+                "UPDATE queue SET due = ?, opens_at = ? WHERE number = ?", (queue.due, opens_at, queue.number)
+            )
+            queue.opens_at, queue.paced = opens_at, (queue.due, opens_at)
 
     def finish(self) -> None:
         """Write what is left to write, and choose who is to be woken after the commit."""
@@ -188,18 +275,22 @@ class Transaction:
             self.hinted |= self._chosen()
 
     def _chosen(self) -> set[str]:
-        """For each queue and place with something to claim one living worker that serves the queue, rather one that
-        waits for such jobs.
+        """For each queue and place with something to claim one living worker that serves the queue and knows the task,
+        rather one that waits for such jobs.
         """
         workers = [
-            (random(), name, idle, json.loads(queues))  # noqa: S311  spreads the work, guards nothing
-            for name, queues, idle in self.connection.execute(
-                "SELECT id, queues, idle FROM worker WHERE died_at IS NULL"
+            (random(), name, idle, json.loads(queues), tasks and json.loads(tasks))  # noqa: S311  spreads the work
+            for name, queues, idle, tasks in self.connection.execute(
+                "SELECT id, queues, idle, tasks FROM worker WHERE died_at IS NULL"
             ).fetchall()
         ]
         chosen = set()
-        for queue, place in self.claimable:
-            serving = [worker for worker in workers if serves(worker[3], queue)]
+        for queue, place, task in self.claimable:
+            serving = [
+                worker
+                for worker in workers
+                if serves(worker[3], queue) and (task is None or not worker[4] or task in worker[4])
+            ]
             if serving:
                 chosen.add(min(serving, key=lambda worker: (not worker[2] & 1 << place, worker[0]))[1])
         return chosen
@@ -208,15 +299,18 @@ class Transaction:
         row = self.connection.execute(statement, (key,)).fetchone()
         if row is None:
             return None
-        queue = QueueRow(*row[:8], dict(zip(COUNTERS, row[8:], strict=True)))
-        for lane in self.connection.execute(_LANES, (queue.number,)).fetchall():
-            _keep_lane(queue, lane)
+        number, name, paused_at, concurrency, max_size, rate, due, opens_at, *counts = row
+        by_state = dict(zip(COUNTERS, counts, strict=True))
+        queue = QueueRow(number, name, paused_at, concurrency, max_size, rate, due, opens_at, by_state)
+        queue.paced = (queue.due, queue.opens_at)
+        for found in self.connection.execute(lanes.OWN, (queue.number,)).fetchall():
+            lane = LaneRow.of(found)
+            queue.lanes[lane.place] = self._lanes[lane.number] = lane
         self._by_number[queue.number] = self._by_name[queue.name] = queue
         return queue
 
-
-def _keep_lane(queue: QueueRow, row: tuple[int, int, int, int, int]) -> LaneRow:
-    number, place, ready, is_open, served = row
-    lane = LaneRow(number, place, bool(ready), bool(is_open), served, (bool(ready), bool(is_open), served))
-    queue.lanes[place] = lane
-    return lane
+    def _keep_lane(self, lane: LaneRow) -> LaneRow:
+        if lane.parent is not None:
+            self.queue(lane.queue)  # and with it the queue's own lane
+        self._lanes[lane.number] = lane
+        return lane

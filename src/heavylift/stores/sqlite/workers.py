@@ -25,10 +25,11 @@ FIELDS = frozenset(item.name for item in fields(WorkerRecord))
 
 REGISTER = (
     "INSERT INTO worker(id, epoch, boot_id, pid_namespace, pid, process_started, beat_at, beat_wall, lease, queues,"
-    " record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch,"
+    " tasks, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch,"
     " boot_id = excluded.boot_id, pid_namespace = excluded.pid_namespace, pid = excluded.pid,"
     " process_started = excluded.process_started, beat_at = excluded.beat_at, beat_wall = excluded.beat_wall,"
-    " lease = excluded.lease, queues = excluded.queues, record = excluded.record, died_at = NULL"
+    " lease = excluded.lease, queues = excluded.queues, tasks = excluded.tasks, record = excluded.record,"
+    " died_at = NULL"
 )
 CANCELS = (
     "SELECT id, attempt, cancel FROM job INDEXED BY job_cancelling"
@@ -54,7 +55,8 @@ def beat(transaction: Transaction, worker: WorkerRecord, lease: float) -> Mailbo
         REGISTER,
         (
             *(worker.id, worker.epoch, worker.boot_id, worker.pid_namespace, worker.pid, worker.process_started),
-            *(transaction.monotonic, transaction.now, lease, rows.text_of(worker.queues), rows.text_of(asdict(worker))),
+            *(transaction.monotonic, transaction.now, lease, rows.text_of(worker.queues)),
+            *(rows.text_of(worker.tasks) if worker.tasks else None, rows.text_of(asdict(worker))),
         ),
     )
     orders = []
@@ -116,7 +118,7 @@ def statuses(connection: sqlite3.Connection, wall: float, monotonic: float) -> l
     ).fetchall():
         record = from_json(text)
         known = {name: value for name, value in record.items() if name in FIELDS}
-        worker = WorkerRecord(**known | {"queues": tuple(record["queues"])})
+        worker = WorkerRecord(**known | {name: tuple(known.get(name, ())) for name in ("queues", "tasks")})
         if died_at is not None and (worker.id, epoch) not in holding:
             continue
         # Another boot's monotonic clock says nothing here.

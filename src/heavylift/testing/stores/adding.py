@@ -10,7 +10,7 @@ from heavylift.core import lifecycle
 from heavylift.core.errors import DuplicateJob, QueueFull
 from heavylift.core.job import State
 from heavylift.core.options import Slots
-from heavylift.core.outcome import Interrupted
+from heavylift.core.outcome import Interrupted, Succeeded
 from heavylift.core.retry import Retry, exponential
 from heavylift.store import Added, Store
 from heavylift.testing.clock import FakeClock
@@ -164,14 +164,17 @@ class Adding(StoreCases):
 
     async def test_a_full_queue_says_when_to_come_back_by_its_rate(self, store: Store, clock: FakeClock) -> None:
         await self.finished(store, clock, "old", queue="q")
-        clock.advance(61)
-        await self.finished(store, clock, "a", "b", "c", queue="q")
+        clock.advance(601)
+        for name in ("a", "b", "c"):
+            (job,) = await self.started(store, clock, name, queue="q")
+            clock.advance(7.0)
+            await self.settle(store, clock, job, Succeeded(b"1"))
         await self.finished(store, clock, "elsewhere", queue="other")
         await store.set_queue("q", max_size=1)
         await self.added(store, clock, "x", queue="q")
         (refused,) = await store.add([self.job(clock, "y", queue="q")])
         assert isinstance(refused, QueueFull)
-        assert refused.retry_after == 20
+        assert refused.retry_after == 7
 
     async def test_a_full_queue_still_takes_back_what_runs(self, store: Store, clock: FakeClock) -> None:
         (job,) = await self.started(store, clock, "a", queue="q")

@@ -7,6 +7,7 @@ of the same age is pruned), `check_claim` and `prune` take the answer of the rea
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -88,9 +89,8 @@ class Reference:
             return DuplicateJob(unique, holder.id) if job.options.on_conflict == "reject" else Added(holder, False)
         most = self.of(job.queue).max_size
         if most is not None and self.counts(job.queue)[State.QUEUED] >= most:
-            ended = [other.finished_at or 0.0 for other in self.jobs.values() if other.queue == job.queue]
-            recent = sum(at > now - 60 for at in ended)
-            return QueueFull(job.queue, most, min(300, -(-60 // recent)) if recent else 300)
+            rate = self.drain_rate(job.queue, now)
+            return QueueFull(job.queue, most, min(300, max(1, math.ceil(1 / rate))) if rate else 300)
         self.jobs[job.id] = job
         self.log[job.id] = [Event(job.id, 1, first.kind, job.created_at, first.data)]
         if unique is not None:
@@ -281,6 +281,19 @@ class Reference:
             Queue(name, known.pause, known.concurrency, known.max_size, known.rate, known.keep, dict(self.counts(name)))
             for name, known in ((name, self.of(name)) for name in sorted(names))
         ]
+
+    def drain_rate(self, queue: str, now: float) -> float | None:
+        """Jobs a second that ended lately, after they had begun: of the last 60 of the last ten minutes."""
+        ends = [
+            (job.finished_at or 0.0, job.started_at or job.finished_at or 0.0)
+            for job in self.jobs.values()
+            if job.queue == queue and job.state.final and job.attempt and (job.finished_at or 0.0) > now - 600
+        ]
+        last = sorted(ends, reverse=True)[:60]
+        if not last:
+            return None
+        between = (len(last) - 1) / max(now - last[-1][0], 0.001)
+        return max(between, len(last) / max(now - min(started for _, started in last), 0.001))
 
     def check_pruned(self, retention: Retention, removed: Iterable[str], now: float) -> None:
         """Judge what a prune removed, and remove it here, too."""

@@ -1,0 +1,150 @@
+"""Gates: counters that lanes have to pass. A lane whose gate is closed is parked at it, and leaves those that are
+claimable; when it opens, as many lanes as it lets pass come back, of each queue and place that has some there, since
+nobody knows which of these will be served. Whoever looked at a lane passes the rest on: it may have had no use for it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from heavylift.core import limits
+from heavylift.core.limits import Gate
+
+COLUMNS = "number, kind, key, limit_, held, due, opens_at"
+NUMBERED = f"SELECT {COLUMNS} FROM gate WHERE number = ?"
+NAMED = f"SELECT {COLUMNS} FROM gate WHERE kind = ? AND key = ?"
+OPENED = f"SELECT {COLUMNS} FROM gate INDEXED BY gate_opens WHERE opens_at <= ? ORDER BY opens_at LIMIT ?"
+INSERT = "INSERT INTO gate(kind, key, limit_) VALUES (?, ?, ?)"
+UPDATE = "UPDATE gate SET limit_ = ?, held = ?, due = ?, opens_at = ? WHERE number = ?"
+PARENT = "SELECT min(parent) FROM lane INDEXED BY lane_parked WHERE parked = ? AND parent > ?"
+PARKED = "SELECT number FROM lane INDEXED BY lane_parked WHERE parked = ? AND parent = ? ORDER BY turn LIMIT ?"
+IS_WAITED_AT = "SELECT 1 FROM lane INDEXED BY lane_parked WHERE parked = ? LIMIT 1"
+NAMESAKES = (
+    "SELECT count(*) FROM unique_key JOIN job ON job.id = unique_key.id WHERE unique_key.key = ? AND job.state = 3"
+)
+AT_ONCE = 200
+"""Gates that one claim opens at most because their time has come."""
+SOONEST = 0.001
+"""Seconds until a gate is looked at again, at least: no arithmetic of times may make a worker spin."""
+
+
+@dataclass(slots=True)
+class GateRow:
+    """A gate while a transaction changes it; `touched`: lanes may be let go, or have to wait until it opens."""
+
+    number: int
+    kind: str
+    key: str
+    limit: str
+    held: int
+    due: float
+    opens_at: float | None
+    touched: bool = False
+    written: tuple[Any, ...] = ()
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """What may change."""
+        return self.limit, self.held, self.due, self.opens_at
+
+
+class Gates:
+    """Those that a transaction deals with."""
+
+    def __init__(self, now: float) -> None:
+        self._now = now
+        self._by_number: dict[int, GateRow] = {}
+        self._by_name: dict[tuple[str, str], GateRow] = {}
+
+    def numbered(self, connection: sqlite3.Connection, number: int) -> GateRow:
+        """The gate of that number."""
+        found = self._by_number.get(number)
+        return found or self._keep(connection.execute(NUMBERED, (number,)).fetchone())
+
+    def named(self, connection: sqlite3.Connection, kind: str, key: str) -> GateRow | None:
+        """The gate of that kind and key, if there is one."""
+        found = self._by_name.get((kind, key))
+        if found is None:
+            row = connection.execute(NAMED, (kind, key)).fetchone()
+            found = None if row is None else self._keep(row)
+        return found
+
+    def made(self, connection: sqlite3.Connection, gate: Gate) -> GateRow:
+        """The gate, made with this limit if there is none."""
+        found = self.named(connection, gate.kind, gate.key)
+        if found is None:
+            number = connection.execute(INSERT, (gate.kind, gate.key, str(gate.limit))).lastrowid or 0
+            found = self.numbered(connection, number)
+        return found
+
+    def set_limit(self, connection: sqlite3.Connection, gate: Gate) -> GateRow:
+        """The gate, with this limit from now on."""
+        found = self.made(connection, gate)
+        if found.limit != str(gate.limit):
+            found.limit, found.touched = str(gate.limit), True
+        return found
+
+    def room(self, connection: sqlite3.Connection, gate: GateRow) -> int:
+        """How many jobs it lets pass now."""
+        if gate.kind == "rate":
+            return limits.room(gate.due, self._now, limits.pace(gate.limit))
+        if gate.kind == "unique":
+            return max(0, 1 - int(connection.execute(NAMESAKES, (gate.key,)).fetchone()[0]))
+        return max(0, int(gate.limit) - gate.held)
+
+    def passed(self, gate: GateRow, jobs: int) -> None:
+        """So many jobs begin behind it."""
+        if gate.kind == "rate":
+            gate.due = limits.taken(gate.due, self._now, limits.pace(gate.limit), jobs)
+        elif gate.kind == "concurrency":
+            gate.held += jobs
+        gate.touched = True
+
+    def freed(self, connection: sqlite3.Connection, kind: str, key: str) -> None:
+        """A job that ran behind it, or whose name it is, runs no more."""
+        gate = self.named(connection, kind, key)
+        if gate is not None:
+            gate.held -= kind == "concurrency"
+            gate.touched = True
+
+    def open_due(self, connection: sqlite3.Connection) -> int:
+        """Look at those that were to open by now; how many."""
+        found = connection.execute(OPENED, (self._now, AT_ONCE)).fetchall()
+        for row in found:
+            (self._by_number.get(row[0]) or self._keep(row)).touched = True
+        return len(found)
+
+    def touched(self) -> list[GateRow]:
+        """Those that may let lanes go; they are settled after this."""
+        found = [gate for gate in self._by_number.values() if gate.touched]
+        for gate in found:
+            gate.touched = False
+        return found
+
+    def let_go(self, connection: sqlite3.Connection, gate: GateRow) -> Iterator[int]:
+        """The numbers of lanes that need wait at it no longer."""
+        room = self.room(connection, gate)
+        parent = 0
+        while room and (parent := connection.execute(PARENT, (gate.number, parent)).fetchone()[0]) is not None:
+            for (number,) in connection.execute(PARKED, (gate.number, parent, room)).fetchall():
+                yield number
+        gate.opens_at = None
+        if not room and gate.kind == "rate" and connection.execute(IS_WAITED_AT, (gate.number,)).fetchone():
+            due = limits.opens_at(gate.due, limits.pace(gate.limit))
+            gate.opens_at = max(due, self._now + SOONEST)
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        """Write what has changed of them."""
+        for gate in self._by_number.values():
+            if gate.values != gate.written:
+                connection.execute(UPDATE, (*gate.values, gate.number))
+                gate.written = gate.values
+
+    def _keep(self, row: tuple[Any, ...]) -> GateRow:
+        gate = GateRow(*row)
+        gate.written = gate.values
+        self._by_number[gate.number] = self._by_name[gate.kind, gate.key] = gate
+        return gate

@@ -1,0 +1,112 @@
+"""Lanes: where due jobs stand. A queue has one of its own in each place; jobs that have to pass gates, that share, or
+whose task some worker did not know stand in lanes beside it, which take turns with it and with each other.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from heavylift.core import limits
+from heavylift.core.limits import Gate
+from heavylift.core.options import Options
+from heavylift.stores.sqlite.rows import text_of
+
+COLUMNS = "number, queue, place, key, parent, ready, crowded, open, served, turn, turns, task, gates, parked"
+SELECT = f"SELECT {COLUMNS} FROM lane"
+OWN = f"{SELECT} WHERE queue = ? AND parent IS NULL"
+KEYED = f"{SELECT} WHERE queue = ? AND place = ? AND key = ?"
+INSERT_OWN = (
+    "INSERT INTO lane(queue, place, open, served)"
+    " VALUES (?, ?, ?, (SELECT coalesce(max(served), 0) FROM lane WHERE parent IS NULL))"
+)
+INSERT = "INSERT INTO lane(queue, place, key, parent, turn, task, gates) VALUES (?, ?, ?, ?, ?, ?, ?)"
+UPDATE = (
+    "UPDATE lane SET ready = ?, crowded = ?, open = ?, served = ?, turn = ?, turns = ?, parked = ? WHERE number = ?"
+)
+IN_TURN = (
+    f"{SELECT} INDEXED BY lane_in_turn WHERE parent = ? AND ready = 1 AND parked IS NULL {{known}}"
+    " ORDER BY turn LIMIT ?"
+)
+KNOWN = "AND (task IS NULL OR task IN (SELECT value FROM json_each(?)))"
+
+
+@dataclass(slots=True)
+class LaneRow:
+    """A lane while a transaction changes it. `ready`: it may hold due jobs. Of a queue's own: `crowded`: one beside it
+    may be claimable; `open`: the queue is; `served`: its last turn among the queues; `turns` of the lanes in it so far.
+    `turn`: its last one in its queue. `gates`: numbers of those that its jobs pass; `parked`: the one that it waits at.
+    """
+
+    number: int
+    queue: int
+    place: int
+    key: str
+    parent: int | None
+    ready: bool
+    crowded: bool
+    open: bool
+    served: int
+    turn: int
+    turns: int
+    task: str | None
+    gates: tuple[int, ...]
+    parked: int | None
+    written: tuple[Any, ...] = ()
+
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> LaneRow:
+        """A row of COLUMNS."""
+        number, queue, place, key, parent, ready, crowded, is_open, served, turn, turns, task, gates, parked = row
+        passed = tuple(json.loads(gates)) if gates else ()
+        flags = (bool(ready), bool(crowded), bool(is_open))
+        lane = cls(number, queue, place, key, parent, *flags, served, turn, turns, task, passed, parked)
+        lane.written = lane.values
+        return lane
+
+    @property
+    def values(self) -> tuple[Any, ...]:
+        """What may change."""
+        return self.ready, self.crowded, self.open, self.served, self.turn, self.turns, self.parked
+
+
+def key_of(options: Options, task: str | None = None) -> str:
+    """What jobs of one lane have in common beside their queue and place; '' for plain ones."""
+    if task is None and is_plain(options):
+        return ""
+    return text_of([[[gate.kind, gate.key] for gate in limits.gates(options)], options.fair_share, task])
+
+
+def is_plain(options: Options) -> bool:
+    """Whether a job stands in its queue's own lane."""
+    return not options.limits and options.fair_share is None and not waits_for_namesakes(options)
+
+
+def waits_for_namesakes(options: Options) -> bool:
+    """Whether it does not start while another job with its unique key runs."""
+    return options.unique is not None and bool(limits.gates(options))
+
+
+def write(connection: sqlite3.Connection, lanes: Iterable[LaneRow]) -> None:
+    """Write what has changed of them."""
+    changed = [lane for lane in lanes if lane.values != lane.written]
+    if not changed:
+        return
+    connection.executemany(UPDATE, [(*lane.values, lane.number) for lane in changed])
+    for lane in changed:
+        lane.written = lane.values
+
+
+def in_turn(connection: sqlite3.Connection, parent: int, tasks: str | None, most: int) -> list[LaneRow]:
+    """Claimable lanes beside a queue's own, those first whose turn is the longest ago; of tasks that are known."""
+    statement = IN_TURN.format(known="" if tasks is None else KNOWN)
+    values = (parent, most) if tasks is None else (parent, tasks, most)
+    return [LaneRow.of(row) for row in connection.execute(statement, values).fetchall()]
+
+
+def gates_of(options: Options) -> tuple[Gate, ...]:
+    """The gates of a job, none for a plain one."""
+    return () if is_plain(options) else limits.gates(options)
