@@ -30,7 +30,8 @@ async def compare(store: Store, reference: Reference, now: float, monotonic: flo
     for name, job in kept.items():
         audit(job, by_job[name], reference.log[name])
     queues = await store.queues()
-    assert [replace(queue, oldest_wait=None) for queue in queues] == reference.queues()
+    assert [replace(queue, oldest_wait=None, drain_rate=None) for queue in queues] == reference.queues()
+    assert [queue.drain_rate for queue in queues] == [reference.drain_rate(queue.name, now) for queue in queues]
     for queue in queues:
         waits = [now - job.run_at for job in reference.due(now) if job.queue == queue.name]
         assert queue.oldest_wait in waits if waits else queue.oldest_wait is None

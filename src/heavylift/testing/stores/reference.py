@@ -266,8 +266,10 @@ class Reference:
             since = now if known.pause is None else known.pause.at
             known.pause = Pause(since, given.get("by"), given.get("reason")) if given["paused"] else None
         for name in UNLIMITED:
-            if (value := given.get(name)) is not None or name in given.get("unlimited", ()):
-                setattr(known, name, value)
+            if name in given.get("unlimited", ()):
+                setattr(known, name, None)
+            elif given.get(name) is not None:
+                setattr(known, name, given.get(name))
         return next(found for found in self.queues() if found.name == queue)
 
     def counts(self, queue: str) -> Counter[State]:
