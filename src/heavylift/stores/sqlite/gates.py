@@ -6,7 +6,7 @@ nobody knows which of these will be served. Whoever looked at a lane passes the 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,13 @@ IS_WAITED_AT = "SELECT 1 FROM lane INDEXED BY lane_parked WHERE parked = ? LIMIT
 NAMESAKES = (
     "SELECT count(*) FROM unique_key JOIN job ON job.id = unique_key.id WHERE unique_key.key = ? AND job.state = 3"
 )
+COUNT = "UPDATE gate SET lanes = lanes + ? WHERE number = ?"
+FORGET = (
+    "DELETE FROM gate WHERE number IN (SELECT number FROM gate INDEXED BY gate_unused"
+    " WHERE lanes = 0 AND held = 0 AND due <= ? ORDER BY due LIMIT ?)"
+)
+FORGOTTEN = 1000
+"""Gates that are forgotten at a time."""
 AT_ONCE = 200
 """Gates that one claim opens at most because their time has come."""
 SOONEST = 0.001
@@ -148,3 +155,13 @@ class Gates:
         gate.written = gate.values
         self._by_number[gate.number] = self._by_name[gate.kind, gate.key] = gate
         return gate
+
+
+def count_lanes(connection: sqlite3.Connection, numbers: Iterable[int], more: int) -> None:
+    """So many more lanes have these gates."""
+    connection.executemany(COUNT, [(more, number) for number in numbers])
+
+
+def forget(connection: sqlite3.Connection, now: float) -> None:
+    """Gates that no lane has, nothing runs behind, and whose rate says nothing more; some at a time."""
+    connection.execute(FORGET, (now, FORGOTTEN))

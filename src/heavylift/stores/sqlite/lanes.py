@@ -31,6 +31,12 @@ IN_TURN = (
     f"{SELECT} INDEXED BY lane_in_turn WHERE parent = ? AND ready = 1 AND parked IS NULL {{known}}"
     " ORDER BY turn LIMIT ?"
 )
+EMPTY = (
+    "SELECT number, gates FROM lane INDEXED BY lane_empty WHERE parent IS NOT NULL AND ready = 0"
+    " ORDER BY turn LIMIT ? OFFSET ?"
+)
+FORGOTTEN, KEPT = 1000, 1000
+"""Lanes that are forgotten at a time, and how many empty ones are kept, for there may come jobs again."""
 KNOWN = "AND (task IS NULL OR task IN (SELECT value FROM json_each(?)))"
 
 
@@ -110,3 +116,10 @@ def in_turn(connection: sqlite3.Connection, parent: int, tasks: str | None, most
 def gates_of(options: Options) -> tuple[Gate, ...]:
     """The gates of a job, none for a plain one."""
     return () if is_plain(options) else limits.gates(options)
+
+
+def forget(connection: sqlite3.Connection) -> list[int]:
+    """Remove lanes that hold no due job, some at a time; the gates that they had, each as often."""
+    found = connection.execute(EMPTY, (FORGOTTEN, KEPT)).fetchall()
+    connection.executemany("DELETE FROM lane WHERE number = ?", [(number,) for number, _ in found])
+    return [gate for _, gates in found if gates for gate in json.loads(gates)]

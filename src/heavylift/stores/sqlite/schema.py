@@ -182,7 +182,7 @@ CREATE INDEX lane_empty ON lane(turn) WHERE parent IS NOT NULL AND ready = 0;
 
 -- What lanes have to pass. `kind` as in core/limits.py; `held`: how many jobs run behind it; `due`: of a rate, when the
 -- next start would be due if all came evenly; `opens_at`: when it lets the next one pass, while some lane is parked at
--- it.
+-- it; `lanes`: of how many it is a gate.
 CREATE TABLE gate(
     number INTEGER PRIMARY KEY,
     kind TEXT NOT NULL,
@@ -191,8 +191,10 @@ CREATE TABLE gate(
     held INTEGER NOT NULL DEFAULT 0,
     due REAL NOT NULL DEFAULT 0,
     opens_at REAL,
+    lanes INTEGER NOT NULL DEFAULT 0,
     UNIQUE (kind, key)
 );
+CREATE INDEX gate_unused ON gate(due) WHERE lanes = 0 AND held = 0;
 CREATE INDEX gate_opens ON gate(opens_at) WHERE opens_at IS NOT NULL;
 
 ALTER TABLE queue ADD COLUMN paused_at REAL;

@@ -15,7 +15,7 @@ from heavylift.core.limits import Gate, Rate
 from heavylift.core.options import Options, serves
 from heavylift.stores.sqlite import lanes
 from heavylift.stores.sqlite.batches import insert_many
-from heavylift.stores.sqlite.gates import AT_ONCE, SOONEST, Gates
+from heavylift.stores.sqlite.gates import AT_ONCE, SOONEST, Gates, count_lanes
 from heavylift.stores.sqlite.lanes import LaneRow
 from heavylift.stores.sqlite.rows import DUE, PLACES, RUNNING, STATES
 
@@ -177,6 +177,7 @@ class Transaction:
         passed = [self.gates.made(self.connection, gate).number for gate in lanes.gates_of(options)]
         values = (queue.number, own.place, key, own.number, own.turns, task, json.dumps(passed) if passed else None)
         number = self.connection.execute(lanes.INSERT, values).lastrowid or 0
+        count_lanes(self.connection, passed, 1)
         return self.lane_numbered(number)
 
     def lane_numbered(self, number: int) -> LaneRow:
