@@ -22,19 +22,26 @@ MOVED = 200
 LOOKS = 200
 """Lanes that give no job, and jobs of unknown tasks, that one claim looks at; then other calls have their turn."""
 
+CLAIMER = (
+    "SELECT epoch, died_at, idle, tasks, (SELECT min(run_at) FROM job INDEXED BY job_scheduled WHERE state = 1),"
+    " (SELECT min(opens_at) FROM gate INDEXED BY gate_opens WHERE opens_at IS NOT NULL),"
+    " (SELECT min(opens_at) FROM queue INDEXED BY queue_opens WHERE opens_at IS NOT NULL)"
+    " FROM worker WHERE id = ?"
+)
 SCHEDULED = (
     "SELECT number, queue, lane, options FROM job INDEXED BY job_scheduled WHERE state = 1 AND run_at <= ?"
     " ORDER BY run_at LIMIT ?"
 )
 BECOME_DUE = "UPDATE job SET state = 2 WHERE number IN (SELECT value FROM json_each(?))"
 CLAIMABLE = (
-    "SELECT number, queue FROM lane INDEXED BY lane_claimable WHERE parent IS NULL AND open = 1 AND ready + crowded > 0"
+    f"{lanes.SELECT} INDEXED BY lane_claimable WHERE parent IS NULL AND open = 1 AND ready + crowded > 0"
     # Names between "heavylift." and "heavylift/", the next text: a look into the index of names, however many queues.
     f" AND queue NOT IN (SELECT number FROM queue WHERE name >= '{RESERVED}' AND name < '{RESERVED[:-1]}/')"
     " AND place = ? ORDER BY served LIMIT ?"
 )
 NAMED = (
-    "SELECT lane.number, lane.queue FROM json_each(?) AS given CROSS JOIN queue ON queue.name = given.value"
+    f"SELECT {', '.join(f'lane.{name}' for name in lanes.COLUMNS.split(', '))}"
+    " FROM json_each(?) AS given CROSS JOIN queue ON queue.name = given.value"
     " CROSS JOIN lane ON lane.queue = queue.number AND lane.place = ? AND lane.key = ''"
     " WHERE open = 1 AND ready + crowded > 0 ORDER BY given.key"
 )
@@ -51,17 +58,20 @@ TAKE = (
 
 Head = tuple[Any, ...]
 """A row of HEADS."""
+Awaited = Sequence[float | None]
+"""When the next scheduled job is due, the next gate opens, the next queue does."""
 
 
 @dataclass(slots=True)
 class Claimer:
-    """Who claims, for one claim. `tasks`: JSON array of those that it knows, None for all; `looks`: how many lanes and
-    jobs it may still look at in vain; `seen`: lanes of queues that had nothing for it.
+    """Who claims, for one claim. `weights`: by queue, of those that it serves, none for all. `tasks`: JSON array of
+    those that it knows, None for all. `looks`: how many lanes and jobs it may still look at in vain. `seen`: own lanes
+    of queues that had nothing for it.
     """
 
     worker: str
     epoch: int
-    queues: Collection[str]
+    weights: Mapping[str, int]
     tasks: str | None
     known: frozenset[str] | None
     was_idle: int
@@ -72,10 +82,6 @@ class Claimer:
         """What differs when something was moved."""
         return len(taken), self.looks
 
-    def weight(self, queue: str) -> int:
-        """How many slots a queue gets beside the others."""
-        return self.queues[queue] if isinstance(self.queues, Mapping) else 1
-
 
 def claim(
     transaction: Transaction, worker: str, epoch: int, slots: Slots, queues: Collection[str], held: dict[str, Held]
@@ -83,9 +89,12 @@ def claim(
     """Begin attempts of as many due jobs as there are slots; what is to be known for their settling comes into
     `held`.
     """
-    claimer = _claimer(transaction, worker, epoch, queues)
-    more = _bring_due(transaction) == MOVED
-    more = transaction.open_due() or more
+    claimer, (run_at, gate_opens, queue_opens) = _claimer(transaction, worker, epoch, queues)
+    now, more = transaction.now, False
+    if run_at is not None and run_at <= now:
+        more = _bring_due(transaction) == MOVED
+    if (gate_opens is not None and gate_opens <= now) or (queue_opens is not None and queue_opens <= now):
+        more = transaction.open_due() or more
     transaction.flush()
     taken: list[tuple[Job, Held | None]] = []
     idle = claimer.was_idle
@@ -102,15 +111,17 @@ def claim(
     return [job for job, _ in taken]
 
 
-def _claimer(transaction: Transaction, worker: str, epoch: int, queues: Collection[str]) -> Claimer:
-    """Who claims; raises LeaseLost unless this epoch of the worker is known and was not declared dead."""
-    found = transaction.connection.execute(
-        "SELECT epoch, died_at, idle, tasks FROM worker WHERE id = ?", (worker,)
-    ).fetchone()
+def _claimer(transaction: Transaction, worker: str, epoch: int, queues: Collection[str]) -> tuple[Claimer, Awaited]:
+    """Who claims, and for when there is something to be done first; raises LeaseLost unless this epoch of the worker is
+    known and was not declared dead.
+    """
+    found = transaction.connection.execute(CLAIMER, (worker,)).fetchone()
     if found is None or found[:2] != (epoch, None):
         message = f"Worker {worker} may not claim as epoch {epoch}: it was declared dead, or it never beat."
         raise LeaseLost(message)
-    return Claimer(worker, epoch, queues, found[3], _names(found[3]), found[2])
+    _, _, idle, tasks, *awaited = found
+    weights = queues if isinstance(queues, dict) else dict.fromkeys(queues, 1)
+    return Claimer(worker, epoch, weights, tasks, _names(tasks), idle), awaited
 
 
 @lru_cache(maxsize=64)
@@ -149,9 +160,10 @@ def _claim_in(transaction: Transaction, place: int, limit: int, claimer: Claimer
             claimer.seen.clear()
             came_on = claimer.progress(taken)
             continue
-        left, weights = limit - len(taken), sum(claimer.weight(queue.name) for queue, _ in claimable)
-        for queue, lane in claimable:
-            share = min(-(-left * claimer.weight(queue.name) // weights), limit - len(taken))
+        left, weights = limit - len(taken), [claimer.weights.get(queue.name, 1) for queue, _ in claimable]
+        whole = sum(weights)
+        for (queue, lane), weight in zip(claimable, weights, strict=True):
+            share = min(-(-left * weight // whole), limit - len(taken))
             if share:
                 taken += _take_from(transaction, queue, lane, share, claimer)
         transaction.flush()
@@ -161,13 +173,12 @@ def _claim_in(transaction: Transaction, place: int, limit: int, claimer: Claimer
 
 def _claimable(transaction: Transaction, place: int, limit: int, claimer: Claimer) -> list[tuple[QueueRow, LaneRow]]:
     """The queues that have something to claim in a place, in their order, each with its own lane."""
-    if claimer.queues:
-        found = transaction.connection.execute(NAMED, (rows.text_of(list(claimer.queues)), place)).fetchall()
+    if claimer.weights:
+        found = transaction.connection.execute(NAMED, (rows.text_of(list(claimer.weights)), place)).fetchall()
     else:
         found = transaction.connection.execute(CLAIMABLE, (place, limit + len(claimer.seen))).fetchall()
-    return [
-        (transaction.queue(queue), transaction.lane_numbered(lane)) for lane, queue in found if lane not in claimer.seen
-    ]
+    kept = (transaction.kept_lane(LaneRow.of(row)) for row in found)
+    return [(transaction.queue(lane.queue), lane) for lane in kept if lane.number not in claimer.seen]
 
 
 def _take_from(
@@ -216,7 +227,7 @@ def _lanes_in_turn(transaction: Transaction, own: LaneRow, limit: int, claimer: 
 
 def _heads(transaction: Transaction, queue: QueueRow, lane: LaneRow, limit: int, claimer: Claimer) -> list[Head]:
     """The jobs at the head of a lane that may begin now."""
-    own = queue.lanes[lane.place]
+    own = transaction.own_lane(queue, lane.place)
     wanted = limit
     gates = [transaction.gates.numbered(transaction.connection, number) for number in lane.gates]
     for gate in gates:

@@ -24,9 +24,7 @@ INSERT_OWN = (
     " VALUES (?, ?, ?, (SELECT coalesce(max(served), 0) FROM lane WHERE parent IS NULL))"
 )
 INSERT = "INSERT INTO lane(queue, place, key, parent, turn, task, gates) VALUES (?, ?, ?, ?, ?, ?, ?)"
-UPDATE = (
-    "UPDATE lane SET ready = ?, crowded = ?, open = ?, served = ?, turn = ?, turns = ?, parked = ? WHERE number = ?"
-)
+CHANGING = ("ready", "crowded", "open", "served", "turn", "turns", "parked")
 IN_TURN = (
     f"{SELECT} INDEXED BY lane_in_turn WHERE parent = ? AND ready = 1 AND parked IS NULL {{known}}"
     " ORDER BY turn LIMIT ?"
@@ -97,13 +95,14 @@ def waits_for_namesakes(options: Options) -> bool:
 
 
 def write(connection: sqlite3.Connection, lanes: Iterable[LaneRow]) -> None:
-    """Write what has changed of them."""
-    changed = [lane for lane in lanes if lane.values != lane.written]
-    if not changed:
-        return
-    connection.executemany(UPDATE, [(*lane.values, lane.number) for lane in changed])
-    for lane in changed:
-        lane.written = lane.values
+    """Write what has changed of them, and no more: each column stands in some index."""
+    for lane in lanes:
+        values = lane.values
+        if values != lane.written:
+            new = {name: value for name, value, old in zip(CHANGING, values, lane.written, strict=True) if value != old}
+            sets = ", ".join([f"{name} = ?" for name in new])
+            connection.execute(f"UPDATE lane SET {sets} WHERE number = ?", (*new.values(), lane.number))
+            lane.written = values
 
 
 def in_turn(connection: sqlite3.Connection, parent: int, tasks: str | None, most: int) -> list[LaneRow]:

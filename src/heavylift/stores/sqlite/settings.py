@@ -41,7 +41,7 @@ def set_queue(transaction: Transaction, name: str, given: QueueValues) -> Queue:
     transaction.connection.execute(
         f"UPDATE queue SET kept = 1{sets and ', '}{sets} WHERE number = ?", (*columns.values(), queue.number)
     )
-    transaction.changed = transaction.wake_all = True
+    queue.set_anew = transaction.changed = transaction.wake_all = True
     transaction.flush()
     return reading.queues(transaction.connection, transaction.now, name)[0]
 

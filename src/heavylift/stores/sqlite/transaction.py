@@ -39,7 +39,7 @@ class OutOfDate(Exception):
 
 @dataclass(slots=True)
 class QueueRow:
-    """A queue and its own lanes (by place) while a transaction changes them. `counts` as COUNTERS."""
+    """A queue while a transaction changes it. `counts` as COUNTERS."""
 
     number: int
     name: str
@@ -50,8 +50,9 @@ class QueueRow:
     due: float
     opens_at: float | None
     counts: dict[State, int]
-    lanes: dict[int, LaneRow] = field(default_factory=dict)
     changed: dict[State, int] = field(default_factory=dict)
+    set_anew: bool = False
+    """Its settings have changed."""
     paced: tuple[float, float | None] = (0.0, None)
     """What stands in the table of its rate: when the next job is due, when the queue opens."""
 
@@ -68,6 +69,11 @@ class QueueRow:
     def _count(self, state: State, jobs: int) -> None:
         self.counts[state] += jobs
         self.changed[state] = self.changed.get(state, 0) + jobs
+
+    @property
+    def gated(self) -> bool:
+        """Whether it may have to be opened or closed."""
+        return self.concurrency is not None or self.rate is not None or self.paused_at is not None or self.set_anew
 
     def slots(self, now: float) -> int | None:
         """How many more jobs may begin; None: any number."""
@@ -109,6 +115,8 @@ class Transaction:
     _by_number: dict[int, QueueRow] = field(default_factory=dict)
     _by_name: dict[str, QueueRow] = field(default_factory=dict)
     _lanes: dict[int, LaneRow] = field(default_factory=dict)
+    _own: dict[tuple[int, int], LaneRow] = field(default_factory=dict)
+    """The own lanes of queues, by queue and place."""
     _gates: Gates | None = None
     _new_jobs: list[tuple[Any, ...]] = field(default_factory=list)
 
@@ -158,11 +166,14 @@ class Transaction:
 
     def own_lane(self, queue: QueueRow, place: int) -> LaneRow:
         """The queue's own lane of that place, made if there is none."""
-        found = queue.lanes.get(place)
+        found = self._own.get((queue.number, place))
         if found is None:
-            self.connection.execute(lanes.INSERT_OWN, (queue.number, place, int(queue.slots(self.now) != 0)))
-            row = self.connection.execute(lanes.KEYED, (queue.number, place, "")).fetchone()
-            found = queue.lanes[place] = self._lanes[row[0]] = LaneRow.of(row)
+            key = (queue.number, place, "")
+            row = self.connection.execute(lanes.KEYED, key).fetchone()
+            if row is None:
+                self.connection.execute(lanes.INSERT_OWN, (queue.number, place, int(queue.slots(self.now) != 0)))
+                row = self.connection.execute(lanes.KEYED, key).fetchone()
+            found = self.kept_lane(LaneRow.of(row))
         return found
 
     def lane(self, queue: QueueRow, options: Options, task: str | None = None) -> LaneRow:
@@ -173,7 +184,7 @@ class Transaction:
             return own
         row = self.connection.execute(lanes.KEYED, (queue.number, own.place, key)).fetchone()
         if row is not None:
-            return self._lanes.get(row[0]) or self._keep_lane(LaneRow.of(row))
+            return self.kept_lane(LaneRow.of(row))
         passed = [self.gates.made(self.connection, gate).number for gate in lanes.gates_of(options)]
         values = (queue.number, own.place, key, own.number, own.turns, task, json.dumps(passed) if passed else None)
         number = self.connection.execute(lanes.INSERT, values).lastrowid or 0
@@ -185,15 +196,17 @@ class Transaction:
         found = self._lanes.get(number)
         if found is None:
             row = self.connection.execute(f"{lanes.SELECT} WHERE number = ?", (number,)).fetchone()
-            if row[4] is not None:
-                return self._keep_lane(LaneRow.of(row))
-            self.queue(row[1])  # its queue brings it along
-            found = self._lanes[number]
+            found = self.kept_lane(LaneRow.of(row))
         return found
 
     def kept_lane(self, lane: LaneRow) -> LaneRow:
         """The row that this transaction changes, of a lane that was just read."""
-        return self._lanes.get(lane.number) or self._keep_lane(lane)
+        found = self._lanes.get(lane.number)
+        if found is None:
+            found = self._lanes[lane.number] = lane
+            if lane.parent is None:
+                self._own[lane.queue, lane.place] = lane
+        return found
 
     def becomes_due(self, queue: QueueRow, lane: LaneRow) -> None:
         """A job stands in that lane: it can be claimed, unless a gate is closed."""
@@ -234,16 +247,21 @@ class Transaction:
                 sets = ", ".join(f"{state} = {state} + {jobs}" for state, jobs in queue.changed.items())
                 self.connection.execute(f"UPDATE queue SET {sets} WHERE number = ?", (queue.number,))
                 queue.changed.clear()
-            is_open = queue.slots(self.now) != 0
-            if queue.rate is not None or queue.opens_at is not None:
-                self._write_rate(queue)
-            for lane in queue.lanes.values():
-                if is_open and not lane.open and (lane.ready or lane.crowded):
-                    self.claimable.add((queue.name, lane.place, None))
-                lane.open = is_open
+            if queue.gated:
+                self._open_or_close(queue)
         lanes.write(self.connection, self._lanes.values())
         if self._gates is not None:
             self._settle_gates(self._gates)
+
+    def _open_or_close(self, queue: QueueRow) -> None:
+        """Have the queue's own lanes say whether its jobs may begin."""
+        is_open = queue.slots(self.now) != 0
+        self._write_rate(queue)
+        for row in self.connection.execute(lanes.OWN, (queue.number,)).fetchall():
+            lane = self.kept_lane(LaneRow.of(row))
+            if is_open and not lane.open and (lane.ready or lane.crowded):
+                self.claimable.add((queue.name, lane.place, None))
+            lane.open = is_open
 
     def _settle_gates(self, gates: Gates) -> None:
         """Let lanes go that wait at an open gate, and have those looked at again in time whose gates are closed."""
@@ -304,14 +322,5 @@ class Transaction:
         by_state = dict(zip(COUNTERS, counts, strict=True))
         queue = QueueRow(number, name, paused_at, concurrency, max_size, rate, due, opens_at, by_state)
         queue.paced = (queue.due, queue.opens_at)
-        for found in self.connection.execute(lanes.OWN, (queue.number,)).fetchall():
-            lane = LaneRow.of(found)
-            queue.lanes[lane.place] = self._lanes[lane.number] = lane
         self._by_number[queue.number] = self._by_name[queue.name] = queue
         return queue
-
-    def _keep_lane(self, lane: LaneRow) -> LaneRow:
-        if lane.parent is not None:
-            self.queue(lane.queue)  # and with it the queue's own lane
-        self._lanes[lane.number] = lane
-        return lane
