@@ -33,14 +33,14 @@ give = ExecutorSuite().give
 )
 async def test_an_application_that_cannot_be_imported_is_told_with_its_traceback(tmp_path, body, said):
     write(tmp_path, "broken", body)
-    before = own_processes()
+    others = own_processes()
     with pytest.raises(ConfigError) as caught:
         await nanny_of(tmp_path, "broken")
     assert said in str(caught.value)
     if said in ("broken wing", "nothing_of_that_name"):
         assert str(tmp_path) in str(caught.value)
         assert "Traceback" in str(caught.value)
-    assert own_processes() <= before
+    assert not own_processes(others)
 
 
 async def test_a_module_that_is_not_there_is_told_with_the_path():
@@ -119,15 +119,15 @@ async def test_children_that_the_import_started_are_left_alone(tmp_path):
             return os.path.exists(f"/proc/{helper.pid}/cwd")
     """
     write(tmp_path, "helped", body)
+    others = own_processes()
     pool = await pool_of(tmp_path, "helped")
     await pool.start()
-    before = own_processes()
     await give(pool, "die", how="kill").outcome()
     outcome = await give(pool, "helper_lives").outcome()
     assert isinstance(outcome, Succeeded)
     assert outcome.result == b"true"
     await pool.close(0.0)
-    assert not own_processes() & before
+    assert not own_processes(others)
 
 
 async def test_start_hooks_run_in_each_host(tmp_path):
@@ -177,13 +177,13 @@ async def test_random_numbers_differ_from_host_to_host(tmp_path):
 
 async def test_a_start_that_is_cancelled_leaves_nothing(tmp_path):
     write(tmp_path, "endless", "import time\ntime.sleep(1000)\n", head=HEAD)
-    before = own_processes()
+    others = own_processes()
     starting = asyncio.ensure_future(nanny_of(tmp_path, "endless"))
-    await until(lambda: own_processes() > before)
+    await until(lambda: own_processes(others))
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting
-    assert own_processes() <= before
+    assert not own_processes(others)
 
 
 async def test_a_peak_of_memory_is_forgotten_when_what_made_it_is_gone(tmp_path):

@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import json
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ class ExecutorSuite:
         """An executor that is started, and closed at the end; no process may be left then. A case that `needs` what
         this executor lacks is skipped.
         """
-        before = own_processes()
+        others = own_processes()
         executor = await self.make(**settings)
         try:
             if missing := executor.lacks.intersection(needs):
@@ -100,7 +100,7 @@ class ExecutorSuite:
             yield executor
         finally:
             await executor.close(0.0)
-        assert own_processes() <= before
+        assert not own_processes(others)
 
     def give(self, executor: Executor, task: str, *, job: dict[str, Any] | None = None, **args: Any) -> Attempt:
         """Run a task; `job` has the job's options, and fields such as `checkpoint`."""
@@ -137,8 +137,10 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.002)
 
 
-def own_processes() -> set[int]:
-    """Every living process below this one, however it got there."""
+def own_processes(others: Collection[int] = ()) -> set[int]:
+    """Every living process below this one, however it got there; but for `others`, such as those of a server that
+    other tests use too, and what these start.
+    """
     parents = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -147,7 +149,7 @@ def own_processes() -> set[int]:
                 if state != "Z":
                     parents[int(entry.name)] = int(parent)
     found = {os.getpid()}
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+    while more := {pid for pid, parent in parents.items() if parent in found} - found.union(others):
         found |= more
     return found - {os.getpid()}
 
