@@ -13,11 +13,11 @@ from typing import Any
 from heavylift.core import limits
 from heavylift.core.limits import Gate
 from heavylift.core.options import Options
-from heavylift.stores.sqlite.rows import text_of
+from heavylift.stores.sqlite.rows import PLACES, text_of
 
 COLUMNS = "number, queue, place, key, parent, ready, crowded, open, served, turn, turns, task, gates, parked"
 SELECT = f"SELECT {COLUMNS} FROM lane"
-OWN = f"{SELECT} WHERE queue = ? AND parent IS NULL"
+OWN = f"{SELECT} WHERE queue = ? AND place IN ({', '.join(map(str, PLACES.values()))}) AND key = ''"
 KEYED = f"{SELECT} WHERE queue = ? AND place = ? AND key = ?"
 INSERT_OWN = (
     "INSERT INTO lane(queue, place, open, served)"
