@@ -58,8 +58,11 @@ CHOICES = tuple(
         retry=Retry(dice.randint(1, 4), dice.choice(BACKOFFS)),
         crashes=dice.randint(1, 3),
         losses=dice.randint(1, 4),
-        unique=dice.choice([None, None, None, "k0", "k1"]),
-        on_conflict=dice.choice(["return", "reject"]),
+        unique=dice.choice([None, None, None, "k0", "k0", "k1"]),
+        on_conflict=dice.choice(["return", "reject", "replace", "queue-one"]),
+        unique_until=dice.choice(["end", "end", "start"]),
+        unique_for=dice.choice([None, None, 17.3, 123.7]),
+        debounce=dice.choice([None, None, None, 1.7, 9.1]),
         run_in=dice.choice(["process", "process", "loop", "thread"]),
     )
     for _ in range(100)
