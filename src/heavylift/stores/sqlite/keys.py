@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from heavylift.core.options import Options
 from heavylift.stores.sqlite import rows
@@ -50,30 +50,31 @@ class Holder(NamedTuple):
     record: int
     id: str
     since: float
-    job: int | None
-    queue: int | None
-    waits: bool
-    runs: bool
-    begun: bool
+    job: int | None = None
+    queue: int | None = None
+    waits: bool = False
+    runs: bool = False
+    begun: bool = False
 
 
 def holders(connection: sqlite3.Connection, key: str, now: float) -> list[Holder]:
     """Who has a key, in the order in which they got it."""
-    found = []
-    for record, name, since, until, had, job, state, attempt, queue, text in connection.execute(RECORDS, (key,)):
-        options = None if text is None else rows.options_of(text)
-        if options is None or options.unique != key:  # it was pruned; another job may have its id
-            job, state = None, None
-        over = state is None or state > rows.RUNNING
-        begun = not over and attempt > had
-        # Of those that give it back when they begin, and of those that are over, only their time counts.
-        if (over or (begun and options is not None and options.unique_until == "start")) and not (
-            until is not None and until > now
-        ):
-            continue
-        runs = state == rows.RUNNING
-        found.append(Holder(record, name, since, job, queue, not over and not runs, runs, begun))
-    return found
+    found = [_holder(key, now, row) for row in connection.execute(RECORDS, (key,)).fetchall()]
+    return [holder for holder in found if holder is not None]
+
+
+def _holder(key: str, now: float, row: Sequence[Any]) -> Holder | None:
+    record, name, since, until, had, job, state, attempt, queue, text = row
+    timed = until is not None and until > now
+    options = None if text is None else rows.options_of(text)
+    if options is None or options.unique != key:  # it was pruned; another job may have its id
+        return Holder(record, name, since) if timed else None
+    begun = attempt > had
+    free = state > rows.RUNNING or (begun and options.unique_until == "start")
+    if free and not timed:
+        return None
+    waits, runs = state < rows.RUNNING, state == rows.RUNNING
+    return Holder(record, name, since, job, queue, waits=waits, runs=runs, begun=begun)
 
 
 def keeper(found: Sequence[Holder], options: Options) -> Holder | None:
