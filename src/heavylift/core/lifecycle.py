@@ -85,6 +85,18 @@ def replaced(job: Job, by: str, now: float) -> Change | None:
     return change if change.fields else None
 
 
+def debounced(job: Job, first: NewEvent, latest: float) -> tuple[Job, NewEvent]:
+    """A new job that takes the place of others that waited, with its first event: its debounce puts it off no longer
+    than until `latest`, its own delay does. A time that it was given stands.
+    """
+    if job.options.run_at is not None:
+        return job, first
+    run_at = max(job.created_at + job.options.delay, min(job.run_at, latest))
+    if run_at == job.run_at:
+        return job, first
+    return replace(job, run_at=run_at), _state(job.state, job.attempt, **_later(run_at, job.created_at))
+
+
 def settle(job: Job, outcome: Outcome, now: float, random: float = 0.5) -> Change:
     """What an attempt's outcome makes of a running job; `random` in [0, 1) spreads the retries."""
     match outcome:

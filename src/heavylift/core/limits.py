@@ -84,7 +84,8 @@ def gates(options: Options) -> tuple[Gate, ...]:
         else:
             found["rate", limit.key] = Gate("rate", limit.key, limit.rate)
     # The one that takes another's place, or waits beside it, starts when that one has stopped.
-    if options.unique is not None and options.unique_until == "end" and options.on_conflict in ("replace", "queue-one"):
+    beside = options.debounce is not None or options.on_conflict in ("replace", "queue-one")
+    if options.unique is not None and options.unique_until == "end" and beside:
         found["unique", options.unique] = Gate("unique", options.unique, 1)
     return tuple(found.values())
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from heavylift.core import lifecycle
 from heavylift.core.errors import DuplicateJob, QueueFull, SubmitError
 from heavylift.core.job import Job, NewEvent, State
 from heavylift.core.limits import gates
-from heavylift.store import Added
-from heavylift.stores.sqlite import facts, rows
+from heavylift.store import DEBOUNCE_MOST, Added
+from heavylift.stores.sqlite import facts, keys, rows, saving
 from heavylift.stores.sqlite.rates import drain_rate
 from heavylift.stores.sqlite.transaction import QueueRow, Transaction
 
@@ -19,40 +20,57 @@ LONGEST_WAIT = 300
 option_texts = rows.OptionTexts()
 
 
-def add(transaction: Transaction, jobs: Sequence[tuple[Job, NewEvent]]) -> list[Added | SubmitError]:
-    """Keep new jobs; an answer for each."""
-    return [_add(transaction, job, event) for job, event in jobs]
+def add(
+    transaction: Transaction, jobs: Sequence[tuple[Job, NewEvent]], *, bounded: bool = True
+) -> list[Added | SubmitError]:
+    """Keep new jobs; an answer for each. Not `bounded`: no `max_size` refuses them."""
+    return [_add(transaction, job, event, bounded=bounded) for job, event in jobs]
 
 
-def _add(transaction: Transaction, job: Job, event: NewEvent) -> Added | SubmitError:
+def _add(transaction: Transaction, job: Job, event: NewEvent, *, bounded: bool) -> Added | SubmitError:
     queue = transaction.queue_named(job.queue)
     if transaction.careful or job.options.unique is not None or queue.max_size is not None:
-        return _add_one(transaction, job, event)
+        return _add_one(transaction, job, event, bounded=bounded)
     # Whether it was there before shows when all are written.
     _write(transaction, queue, job, event)
     return Added(job, created=True)
 
 
-def _add_one(transaction: Transaction, job: Job, event: NewEvent) -> Added | SubmitError:
+def _add_one(transaction: Transaction, job: Job, event: NewEvent, *, bounded: bool) -> Added | SubmitError:
     existing = _find(transaction, "id = ?", job.id)
     if existing is not None:
         return Added(existing, created=False)
-    unique = job.options.unique
-    if unique is not None:
-        holder = _find(transaction, "id = (SELECT id FROM unique_key WHERE key = ?)", unique)
-        if holder is not None and job.options.on_conflict == "reject":
-            return DuplicateJob(unique, holder.id)
-        if holder is not None:
-            return Added(holder, created=False)
+    unique, options = job.options.unique, job.options
+    holders = [] if unique is None else keys.holders(transaction.connection, unique, transaction.now)
+    if unique is not None and (keeper := keys.keeper(holders, options)) is not None:
+        known = None if options.on_conflict == "reject" else _find(transaction, "number = ?", keeper.job)
+        return DuplicateJob(unique, keeper.id) if known is None else Added(known, created=False)
     queue = transaction.queue_named(job.queue)
-    if queue.max_size is not None and queue.counts[State.QUEUED] >= queue.max_size:
-        return QueueFull(job.queue, queue.max_size, _retry_after(transaction, queue))
-    _write(transaction, queue, job, event)
+    leaving = keys.making_room(holders, options)
+    if bounded and queue.max_size is not None:
+        queued = queue.counts[State.QUEUED] - sum(holder.waits and holder.queue == queue.number for holder in leaving)
+        if queued >= queue.max_size:
+            return QueueFull(job.queue, queue.max_size, _retry_after(transaction, queue))
     if unique is not None:
-        transaction.connection.execute(
-            "INSERT INTO unique_key VALUES (?, ?, ?, NULL)", (job.id, unique, job.created_at)
-        )
+        job, event = _take(transaction, job, event, holders)
+    _write(transaction, queue, job, event)
     return Added(job, created=True)
+
+
+def _take(transaction: Transaction, job: Job, event: NewEvent, holders: list[keys.Holder]) -> tuple[Job, NewEvent]:
+    """A new job takes its key, and the place of those that make room for it; the job as it is to be kept."""
+    options = job.options
+    for holder in keys.making_room(holders, options):
+        known = _find(transaction, "number = ?", holder.job)
+        change = None if known is None else lifecycle.replaced(known, job.id, transaction.now)
+        if change is not None:
+            saving.write(transaction, [change])
+    keys.lose(transaction.connection, keys.losing(holders, options))
+    since = keys.since(holders, options, job.created_at)
+    keys.keep(transaction.connection, job.id, options, job.created_at, since)
+    if options.debounce is None:
+        return job, event
+    return lifecycle.debounced(job, event, since + DEBOUNCE_MOST * options.debounce)
 
 
 def _write(transaction: Transaction, queue: QueueRow, job: Job, event: NewEvent) -> None:
@@ -81,7 +99,7 @@ def _write(transaction: Transaction, queue: QueueRow, job: Job, event: NewEvent)
         )
 
 
-def _find(transaction: Transaction, condition: str, value: str) -> Job | None:
+def _find(transaction: Transaction, condition: str, value: str | int | None) -> Job | None:
     row = transaction.connection.execute(f"SELECT {rows.COLUMNS} FROM job WHERE {condition}", (value,)).fetchone()
     return None if row is None else rows.job_of(transaction.connection, row)
 

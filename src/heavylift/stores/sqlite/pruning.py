@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from heavylift.core.job import State
 from heavylift.core.retention import Retention
-from heavylift.stores.sqlite import gates, lanes, questions, rows
+from heavylift.stores.sqlite import gates, keys, lanes, questions, rows
 from heavylift.stores.sqlite.transaction import QueueRow, Transaction
 
 REMOVED = 200
@@ -93,6 +93,7 @@ def _forget(transaction: Transaction) -> None:
     questions.forget(transaction.connection, transaction.now)
     gates.count_lanes(transaction.connection, lanes.forget(transaction.connection), -1)
     gates.forget(transaction.connection, transaction.now)
+    keys.forget(transaction.connection, transaction.now)
     since = transaction.now - REMEMBERED
     transaction.connection.execute(
         "DELETE FROM pruned WHERE id IN (SELECT id FROM pruned WHERE at <= ? ORDER BY at LIMIT 1000)", (since,)

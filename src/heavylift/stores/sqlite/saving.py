@@ -13,7 +13,7 @@ from heavylift.core.event import PROGRESS
 from heavylift.core.job import Change, NewEvent, State
 from heavylift.core.limits import Concurrency
 from heavylift.core.options import Options
-from heavylift.stores.sqlite import facts, rows
+from heavylift.stores.sqlite import facts, keys, rows
 from heavylift.stores.sqlite.batches import update_many
 from heavylift.stores.sqlite.rows import Held
 from heavylift.stores.sqlite.transaction import OutOfDate, Transaction
@@ -32,8 +32,6 @@ READ = (
     " FROM job WHERE id IN (SELECT value FROM json_each(?))"
 )
 INSERT_EVENT = "INSERT INTO event(job, seq, kind, at, data) VALUES (?, ?, ?, ?, ?)"
-HOLDER = "SELECT id FROM unique_key WHERE key = ?"
-KEEP_KEY = "INSERT INTO unique_key VALUES (?, ?, ?, NULL) ON CONFLICT (id) DO NOTHING"
 THIN = (
     "DELETE FROM event WHERE job = ?1 AND seq IN (SELECT seq FROM"
     " (SELECT seq, row_number() OVER (ORDER BY seq) AS place FROM event WHERE job = ?1 AND kind = 'progress')"
@@ -139,9 +137,7 @@ def _save_carefully(
     dead: set[tuple[str, int]],
     mine: Mapping[str, Mapping[str, int]],
 ) -> list[int | DuplicateJob | None]:
-    names = rows.text_of(list({change.id for change in changes}))
-    found = (Current(*row) for row in transaction.connection.execute(READ, (names,)).fetchall())
-    jobs = {job.id: job for job in found}
+    jobs = _current(transaction, changes)
     answers: list[int | DuplicateJob | None] = []
     for change in changes:
         job = jobs.get(change.id)
@@ -154,6 +150,19 @@ def _save_carefully(
         _write(transaction, job, change)
         answers.append(job.seq)
     return answers
+
+
+def write(transaction: Transaction, changes: Sequence[Change]) -> None:
+    """Write changes of different jobs that this transaction has decided by what it has read."""
+    jobs = _current(transaction, changes)
+    for change in changes:
+        _write(transaction, jobs[change.id], change)
+
+
+def _current(transaction: Transaction, changes: Sequence[Change]) -> dict[str, Current]:
+    names = rows.text_of(list({change.id for change in changes}))
+    found = (Current(*row) for row in transaction.connection.execute(READ, (names,)).fetchall())
+    return {job.id: job for job in found}
 
 
 def _refused(change: Change, job: Current, dead: set[tuple[str, int]], mine: Mapping[str, Mapping[str, int]]) -> bool:
@@ -171,8 +180,8 @@ def _duplicate(transaction: Transaction, change: Change, job: Current) -> Duplic
     if change.fields.get("state") is not State.QUEUED or not change.state.final:
         return None
     unique = rows.options_of(job.options).unique
-    holder = None if unique is None else transaction.connection.execute(HOLDER, (unique,)).fetchone()
-    return None if unique is None or holder is None else DuplicateJob(unique, holder[0])
+    holder = None if unique is None else keys.unfinished(transaction.connection, unique, transaction.now)
+    return None if unique is None or holder is None else DuplicateJob(unique, holder.id)
 
 
 def _is_dead(job: Current, dead: set[tuple[str, int]], mine: Mapping[str, Mapping[str, int]]) -> bool:
@@ -243,12 +252,11 @@ def _moved(transaction: Transaction, job: Current, state: State) -> dict[str, An
         if job.run_at <= transaction.now:
             after = rows.DUE
             transaction.becomes_due(queue, lane)
-        if options.unique is not None:
-            # One that comes from its run has it already.
-            transaction.connection.execute(KEEP_KEY, (job.id, options.unique, transaction.now))
+        if options.unique is not None and job.state > rows.RUNNING:
+            keys.keep_again(transaction.connection, job.id, options, transaction.now)
     elif state.final:
         transaction.ended = True
-        transaction.connection.execute("DELETE FROM unique_key WHERE id = ?", (job.id,))
+        keys.over(transaction.connection, job.id, rows.options_of(job.options), transaction.now)
     if job.state == rows.RUNNING:
         _free(transaction, rows.options_of(job.options))
     queue.moved(job.state, after)

@@ -213,19 +213,22 @@ ALTER TABLE job ADD COLUMN keeps INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX job_expiring ON job(expires_at) WHERE expires_at IS NOT NULL AND state IN (1, 2) AND attempt = 0;
 CREATE INDEX job_keeping ON job(queue, task, state, finished_at) WHERE keeps = 1 AND finished_at IS NOT NULL;
 
--- A unique key and the id of a job that has it, which may be pruned: `until` is the time until which the key is taken
--- whatever becomes of the job, `since` when the first of a row of jobs was created that took each other's places.
+-- A unique key and the id of a job that was given it, which may be pruned; `number` in the order of that. `since`: when
+-- the first of a row of jobs was created that took each other's places. `until`: the time until which the key is taken
+-- whatever becomes of the job. `attempt`: that of the job when it was given the key; it has begun when it has another.
 ALTER TABLE unique_key RENAME TO unique_key_old;
 CREATE TABLE unique_key(
-    id TEXT PRIMARY KEY,
+    number INTEGER PRIMARY KEY,
     key TEXT NOT NULL,
+    id TEXT NOT NULL,
     since REAL NOT NULL,
-    until REAL
-) WITHOUT ROWID;
-INSERT INTO unique_key SELECT id, key, created_at, NULL FROM unique_key_old
-    JOIN job ON job.number = unique_key_old.job;
+    until REAL,
+    attempt INTEGER NOT NULL DEFAULT 0
+);
+INSERT INTO unique_key(key, id, since) SELECT key, id, created_at FROM unique_key_old
+    JOIN job ON job.number = unique_key_old.job ORDER BY job.number;
 DROP TABLE unique_key_old;
-CREATE INDEX unique_key_key ON unique_key(key);
+CREATE UNIQUE INDEX unique_key_key ON unique_key(key, id);
 CREATE INDEX unique_key_until ON unique_key(until) WHERE until IS NOT NULL;
 
 -- Names of the tasks that a worker's application has, as a JSON array; NULL: it is given any.

@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import asyncio
 
-from heavylift.core import lifecycle
-from heavylift.core.errors import DuplicateJob, QueueFull
+from heavylift.core.errors import QueueFull
 from heavylift.core.job import State
 from heavylift.core.options import Slots
 from heavylift.core.outcome import Interrupted, Succeeded
@@ -97,43 +96,6 @@ class Adding(StoreCases):
         created = [answer for part in answers for answer in part if isinstance(answer, Added) and answer.created]
         assert sorted(answer.job.id for answer in created) == sorted(job.id for job, _ in jobs)
         assert (await store.queues())[0].counts == {State.QUEUED: 300}
-
-    # --- unique keys --------------------------------------------------------------------------------------------------
-
-    async def test_a_taken_unique_key_returns_its_holder(self, store: Store, clock: FakeClock) -> None:
-        (holder,) = await self.added(store, clock, "a", unique="k")
-        free, taken = await store.add([self.job(clock, "b", unique="other"), self.job(clock, "c", unique="k")])
-        assert taken == Added(holder, created=False)
-        assert isinstance(free, Added)
-        assert free.created
-        assert await store.get(["c"]) == [None]
-        assert await self.events(store, "c") == []
-
-    async def test_a_taken_unique_key_is_refused_if_so_wished(self, store: Store, clock: FakeClock) -> None:
-        await self.started(store, clock, "a", unique="k")
-        (refused,) = await store.add([self.job(clock, "b", unique="k", on_conflict="reject")])
-        assert isinstance(refused, DuplicateJob)
-        assert (refused.unique, refused.existing) == ("k", "a")
-
-    async def test_a_unique_key_twice_in_one_call_is_one_job(self, store: Store, clock: FakeClock) -> None:
-        first, second = await store.add([self.job(clock, "a", unique="k"), self.job(clock, "b", unique="k")])
-        assert isinstance(first, Added)
-        assert second == Added(first.job, created=False)
-
-    async def test_a_unique_key_is_free_when_its_job_is_over(self, store: Store, clock: FakeClock) -> None:
-        await self.finished(store, clock, "a", unique="k")
-        (waiting,) = await self.added(store, clock, "b", unique="k")
-        await self.cancel(store, clock, waiting)
-        await self.added(store, clock, "c", unique="k")
-
-    async def test_a_job_that_is_retried_takes_its_unique_key_again_if_it_is_free(
-        self, store: Store, clock: FakeClock
-    ) -> None:
-        (over,) = await self.finished(store, clock, "a", unique="k")
-        await store.save([lifecycle.retry(over, clock.wall())])
-        (again,) = await store.add([self.job(clock, "b", unique="k")])
-        assert isinstance(again, Added)
-        assert (again.job.id, again.created) == ("a", False)
 
     # --- bounded queues -----------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
-from heavylift.core.job import CancelRequest, Change, Error
+from heavylift.core.job import CancelRequest, Change, Error, State
 from heavylift.core.options import Options
 from heavylift.core.outcome import Cancelled, Crashed, Failed, Interrupted, Outcome, Snoozed, Succeeded, TimedOut, Usage
 from heavylift.core.retry import Backoff, Retry, exponential, fixed
@@ -54,12 +54,15 @@ CHOICES = tuple(
     Options(
         queue=dice.choice(QUEUES),
         priority=dice.choice([0, 0, 3, 9]),
-        delay=dice.choice([0.0, 0.0, 0.0, 5.3, 70.1]),
+        delay=dice.choice([0.0, 0.0, 0.0, 0.0, 5.3, 70.1]),
         retry=Retry(dice.randint(1, 4), dice.choice(BACKOFFS)),
         crashes=dice.randint(1, 3),
         losses=dice.randint(1, 4),
-        unique=dice.choice([None, None, None, "k0", "k1"]),
-        on_conflict=dice.choice(["return", "reject"]),
+        unique=dice.choice([None, None, None, "k0", "k1", "k2"]),
+        on_conflict=dice.choice(["return", "reject", "replace", "queue-one"]),
+        unique_until=dice.choice(["end", "end", "start"]),
+        unique_for=dice.choice([None, None, 17.3, 123.7]),
+        debounce=dice.choice([None] * 6 + [1.7, 9.1]),
         run_in=dice.choice(["process", "process", "loop", "thread"]),
     )
     for _ in range(100)
@@ -121,6 +124,12 @@ def running_attempts(machine: Any) -> list[Attempt]:
 def mostly_running(machine: Any) -> list[Attempt]:
     """Every attempt, and each that runs some times more."""
     return running_attempts(machine) * 3 + all_attempts(machine)
+
+
+def keyed(machine: Any) -> list[str]:
+    """The jobs that were given a unique key; those that do not wait some times more."""
+    jobs = [job for job in machine.reference.jobs.values() if job.options.unique is not None]
+    return [job.id for job in jobs for _ in range(1 if job.state is State.QUEUED else 4)]
 
 
 def decided(machine: Any) -> list[Change]:

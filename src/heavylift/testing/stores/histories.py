@@ -101,6 +101,23 @@ class Histories(RuleBasedStateMachine):
         new = [first, first if twice else self.new(chosen)]
         self.check_added(self.run(self.stores[side].add(new)), self.reference.add(new, self.now))
 
+    @precondition(has(drawn.keyed))
+    @rule(
+        side=drawn.sides,
+        name=one_of(drawn.keyed),
+        chosen=st.lists(drawn.options, min_size=1, max_size=2),
+        works=st.booleans(),
+    )
+    def want_its_key(self, side: int, name: str, chosen: list[Options], works: bool) -> None:  # noqa: FBT001  drawn
+        """Submits of a key that was given to a job before, which may have begun."""
+        if works:
+            self.work("w0")
+        unique = self.reference.jobs[name].options.unique
+        new = [self.new(replace(each, unique=unique)) for each in chosen]
+        self.check_added(self.run(self.stores[side].add(new)), self.reference.add(new, self.now))
+
+    want_it_often = want_its_key
+
     def new(self, chosen: Options, args: bytes = b"{}") -> tuple[Job, NewEvent]:
         self.named += 1
         return lifecycle.submit(f"j{self.named:02}", "task", args, chosen, self.now)

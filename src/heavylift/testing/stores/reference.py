@@ -20,7 +20,8 @@ from heavylift.core.job import Change, Job, NewEvent, State
 from heavylift.core.options import PLACES, RunIn, Slots, serves
 from heavylift.core.queue import UNLIMITED, Pause, Queue, QueueValues
 from heavylift.core.retention import Retention
-from heavylift.store import Added, CancelOrder, Mailbox, WorkerRecord
+from heavylift.store import DEBOUNCE_MOST, Added, CancelOrder, Mailbox, WorkerRecord
+from heavylift.testing.stores.holding import Keys, answering, state_of
 
 YOUNG = 60.0
 DAY = 86400.0
@@ -67,8 +68,7 @@ class Reference:
     log: dict[str, list[Event]] = field(default_factory=dict)
     pruned: dict[str, float] = field(default_factory=dict)
     settings: dict[str, Settings] = field(default_factory=dict)
-    keys: dict[str, str] = field(default_factory=dict)
-    """Who has which unique key."""
+    keys: Keys = field(default_factory=Keys)
     leases: dict[str, Lease] = field(default_factory=dict)
     served: dict[Lane, int] = field(default_factory=dict)
     """When lanes had their last turns, in claims."""
@@ -83,19 +83,49 @@ class Reference:
     def _add(self, job: Job, first: NewEvent, now: float) -> Answer:
         if job.id in self.jobs:
             return Added(self.jobs[job.id], created=False)
-        unique = job.options.unique
-        if unique is not None and unique in self.keys:
-            holder = self.jobs[self.keys[unique]]
-            return DuplicateJob(unique, holder.id) if job.options.on_conflict == "reject" else Added(holder, False)
+        unique, options = job.options.unique or "", job.options
+        holds = self.keys.have(unique, now)
+        states = {hold.job: state_of(hold, unique, self.jobs) for hold in holds}
+        if (answer := answering(states, options)) is not None:
+            if options.on_conflict == "reject" or states[answer] is None:
+                return DuplicateJob(unique, answer)
+            return Added(self.jobs[answer], created=False)
+        # Those that make room for it.
+        places = {State.QUEUED} if options.debounce else set()
+        places |= {State.QUEUED, State.RUNNING} if options.on_conflict == "replace" else set()
+        leaving = [self.jobs[name] for name, state in states.items() if state in places]
         most = self.of(job.queue).max_size
-        if most is not None and self.counts(job.queue)[State.QUEUED] >= most:
+        free = sum(other.state is State.QUEUED and other.queue == job.queue for other in leaving)
+        if most is not None and self.counts(job.queue)[State.QUEUED] - free >= most:
             rate = self.drain_rate(job.queue, now)
             return QueueFull(job.queue, most, min(300, max(1, math.ceil(1 / rate))) if rate else 300)
+        job, first = self._in_place_of(leaving, job, first, now)
         self.jobs[job.id] = job
         self.log[job.id] = [Event(job.id, 1, first.kind, job.created_at, first.data)]
-        if unique is not None:
-            self.keys[unique] = job.id
         return Added(job, created=True)
+
+    def _in_place_of(self, leaving: Sequence[Job], job: Job, first: NewEvent, now: float) -> tuple[Job, NewEvent]:
+        """A new job has its key, and those that leave for it do so."""
+        unique, options, since = job.options.unique or "", job.options, job.created_at
+        names = {other.id for other in leaving if other.state is State.QUEUED}
+        lost = [hold for hold in self.keys.have(unique, now) if hold.job in names]
+        if options.debounce is not None:
+            since = min([since, *(hold.since for hold in lost if not hold.begun)])
+        if options.on_conflict == "replace":
+            lost += [
+                hold
+                for hold in self.keys.have(unique, now)
+                if (state_of(hold, unique, self.jobs) or State.FAILED).final
+            ]
+        for other in leaving:
+            if (change := lifecycle.replaced(other, job.id, now)) is not None:
+                self._write(other, change)
+        if unique:
+            self.keys.lose(unique, lost)
+            self.keys.take(job, since)
+        if options.unique is None or options.debounce is None:
+            return job, first
+        return lifecycle.debounced(job, first, since + DEBOUNCE_MOST * options.debounce)
 
     def save(self, changes: Sequence[Change], process: Process) -> list[Saved]:
         """Changes, one after the other, each under its fence."""
@@ -110,9 +140,11 @@ class Reference:
             return None
         if self._lost(job, process):
             return None
-        unique = job.options.unique
-        if job.state.final and change.fields.get("state") is State.QUEUED and unique in self.keys:
-            return DuplicateJob(unique, self.keys[unique])
+        unique = job.options.unique or ""
+        others = {hold.job: state_of(hold, unique, self.jobs) for hold in self.keys.have(unique, change.at)}
+        unfinished = [name for name, state in others.items() if state is not None and not state.final]
+        if job.state.final and change.fields.get("state") is State.QUEUED and unfinished:
+            return DuplicateJob(unique, unfinished[-1])
         self._write(job, change)
         return self.jobs[job.id].seq
 
@@ -134,13 +166,8 @@ class Reference:
         self.log[job.id] += [
             Event(job.id, seq, new.kind, change.at, new.data) for seq, new in enumerate(change.events, first)
         ]
-        unique = job.options.unique
-        if unique is None or "state" not in change.fields:
-            return
-        if after.state is State.QUEUED:
-            self.keys.setdefault(unique, job.id)
-        elif after.state.final and self.keys.get(unique) == job.id:
-            del self.keys[unique]
+        if "state" in change.fields:
+            self.keys.moved(job, after, change.at)
 
     # --- claims -------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,1 @@
+"""One active job of each document, the newest wins; see app.py."""
