@@ -12,12 +12,12 @@ from heavylift.core.limits import gates
 from heavylift.store import DEBOUNCE_MOST, Added
 from heavylift.stores.sqlite import facts, keys, rows, saving
 from heavylift.stores.sqlite.rates import drain_rate
-from heavylift.stores.sqlite.transaction import QueueRow, Transaction
+from heavylift.stores.sqlite.transaction import PLAIN, QueueRow, Transaction
 
 LONGEST_WAIT = 300
 """Seconds after which to come again where nobody knows better."""
 
-option_texts = rows.OptionTexts()
+told_options = rows.ToldOptions()
 
 
 def add(
@@ -77,17 +77,19 @@ def _write(transaction: Transaction, queue: QueueRow, job: Job, event: NewEvent)
     """Write a job, count it, and have it found."""
     options, args, created_at, run_at = job.options, job.args, job.created_at, job.run_at
     large, due = len(args) > rows.INLINE, run_at <= transaction.now
-    lane = transaction.lane(queue, options)
-    if lane.gates:
+    told = told_options(options)
+    lane = transaction.own_lane(queue, told.place)
+    if told.lane:
+        lane = transaction.keyed_lane(lane, told.lane, options)
         for gate in gates(options):
             transaction.gates.set_limit(transaction.connection, gate)
     transaction.insert_job(
         (
-            *(job.id, job.task, queue.number, lane.number, option_texts(options), len(args) if large else args),
+            *(job.id, job.task, queue.number, lane.number, told.text, len(args) if large else args),
             *(rows.DUE if due else rows.SCHEDULED, rows.rank(run_at, options.priority)),
             *(created_at, run_at, job.attempt, job.seq, facts.fact(job.seq, created_at, event)),
-            *(job.expires_at, int(options.keep is not None)),
-        )
+        ),
+        PLAIN if told.plain else (job.expires_at, told.keeps),
     )
     queue.moved(None, rows.DUE)
     transaction.changed = True

@@ -12,6 +12,7 @@ from typing import Any
 
 from heavylift.core import limits
 from heavylift.core.limits import Gate
+from heavylift.stores.sqlite import keys
 
 COLUMNS = "number, kind, key, limit_, held, due, opens_at"
 NUMBERED = f"SELECT {COLUMNS} FROM gate WHERE number = ?"
@@ -22,9 +23,6 @@ UPDATE = "UPDATE gate SET limit_ = ?, held = ?, due = ?, opens_at = ? WHERE numb
 PARENT = "SELECT min(parent) FROM lane INDEXED BY lane_parked WHERE parked = ? AND parent > ?"
 PARKED = "SELECT number FROM lane INDEXED BY lane_parked WHERE parked = ? AND parent = ? ORDER BY turn LIMIT ?"
 IS_WAITED_AT = "SELECT 1 FROM lane INDEXED BY lane_parked WHERE parked = ? LIMIT 1"
-NAMESAKES = (
-    "SELECT count(*) FROM unique_key JOIN job ON job.id = unique_key.id WHERE unique_key.key = ? AND job.state = 3"
-)
 COUNT = "UPDATE gate SET lanes = lanes + ? WHERE number = ?"
 FORGET = (
     "DELETE FROM gate WHERE number IN (SELECT number FROM gate INDEXED BY gate_unused"
@@ -99,7 +97,7 @@ class Gates:
         if gate.kind == "rate":
             return limits.room(gate.due, self._now, limits.pace(gate.limit))
         if gate.kind == "unique":
-            return max(0, 1 - int(connection.execute(NAMESAKES, (gate.key,)).fetchone()[0]))
+            return max(0, 1 - keys.running_holders(connection, gate.key))
         return max(0, int(gate.limit) - gate.held)
 
     def passed(self, gate: GateRow, jobs: int) -> None:

@@ -10,10 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from heavylift.core import limits
-from heavylift.core.limits import Gate
-from heavylift.core.options import Options
-from heavylift.stores.sqlite.rows import PLACES, text_of
+from heavylift.stores.sqlite.rows import PLACES
 
 COLUMNS = "number, queue, place, key, parent, ready, crowded, open, served, turn, turns, task, gates, parked"
 SELECT = f"SELECT {COLUMNS} FROM lane"
@@ -77,23 +74,6 @@ class LaneRow:
         return self.ready, self.crowded, self.open, self.served, self.turn, self.turns, self.parked
 
 
-def key_of(options: Options, task: str | None = None) -> str:
-    """What jobs of one lane have in common beside their queue and place; '' for plain ones."""
-    if task is None and is_plain(options):
-        return ""
-    return text_of([[[gate.kind, gate.key] for gate in limits.gates(options)], options.fair_share, task])
-
-
-def is_plain(options: Options) -> bool:
-    """Whether a job stands in its queue's own lane."""
-    return not options.limits and options.fair_share is None and not waits_for_namesakes(options)
-
-
-def waits_for_namesakes(options: Options) -> bool:
-    """Whether it does not start while another job with its unique key runs."""
-    return options.unique is not None and bool(limits.gates(options))
-
-
 def write(connection: sqlite3.Connection, lanes: Iterable[LaneRow]) -> None:
     """Write what has changed of them, and no more: each column stands in some index."""
     for lane in lanes:
@@ -110,11 +90,6 @@ def in_turn(connection: sqlite3.Connection, parent: int, tasks: str | None, most
     statement = IN_TURN.format(known="" if tasks is None else KNOWN)
     values = (parent, most) if tasks is None else (parent, tasks, most)
     return [LaneRow.of(row) for row in connection.execute(statement, values).fetchall()]
-
-
-def gates_of(options: Options) -> tuple[Gate, ...]:
-    """The gates of a job, none for a plain one."""
-    return () if is_plain(options) else limits.gates(options)
 
 
 def forget(connection: sqlite3.Connection) -> list[int]:

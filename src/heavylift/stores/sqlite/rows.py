@@ -6,12 +6,13 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic_core import from_json, to_json
 
 from heavylift.core import options as core_options
 from heavylift.core.job import CancelRequest, Draft, Error, Job, Progress, State, Stopped, filled
+from heavylift.core.limits import gates
 from heavylift.core.options import Options, RunIn
 
 BLOCKED, SCHEDULED, DUE, RUNNING, SUCCEEDED, FAILED, CANCELLED = range(7)
@@ -167,24 +168,49 @@ def options_of(text: str) -> Options:
 KEPT_TEXTS = 512
 
 
-class OptionTexts:
-    """Options as JSON text. Jobs of one task share one object: it is found by its identity, which lives as long as it
-    is kept here.
+class Told(NamedTuple):
+    """What is written of a job's options. `lane`: the key of its lane, '' for a plain one; `keeps`: they say how long
+    it is kept; `plain`: neither that nor when it expires.
+    """
+
+    text: str
+    place: int
+    lane: str
+    keeps: bool
+    plain: bool
+
+
+class ToldOptions:
+    """Options as they are written. Jobs of one task share one object: it is found by its identity, which lives as long
+    as it is kept here.
     """
 
     def __init__(self) -> None:
-        self._texts: dict[int, tuple[Options, str]] = {}
+        self._told: dict[int, tuple[Options, Told]] = {}
 
-    def __call__(self, options: Options) -> str:
-        """The text of these options."""
-        found = self._texts.get(id(options))
+    def __call__(self, options: Options) -> Told:
+        """What is written of these options."""
+        found = self._told.get(id(options))
         if found is not None:
             return found[1]
         text = text_of(core_options.to_data(options))
-        if len(self._texts) >= KEPT_TEXTS:
-            self._texts.clear()
-        self._texts[id(options)] = (options, text)
-        return text
+        keeps = options.keep is not None
+        plain = not keeps and options.expires is None
+        told = Told(text, PLACES[options.run_in], lane_key(options), keeps, plain)
+        if len(self._told) >= KEPT_TEXTS:
+            self._told.clear()
+        self._told[id(options)] = (options, told)
+        return told
+
+
+def lane_key(options: Options, task: str | None = None) -> str:
+    """What jobs of one lane have in common beside their queue and place; '' for plain ones. `task`: that of jobs which
+    some worker did not know.
+    """
+    passed = gates(options)
+    if not passed and options.fair_share is None and task is None:
+        return ""
+    return text_of([[[gate.kind, gate.key] for gate in passed], options.fair_share, task])
 
 
 def text_of(value: Any) -> str:

@@ -17,14 +17,17 @@ from heavylift.stores.sqlite import lanes
 from heavylift.stores.sqlite.batches import insert_many
 from heavylift.stores.sqlite.gates import AT_ONCE, SOONEST, Gates, count_lanes
 from heavylift.stores.sqlite.lanes import LaneRow
-from heavylift.stores.sqlite.rows import DUE, PLACES, RUNNING, STATES
+from heavylift.stores.sqlite.rows import DUE, PLACES, RUNNING, STATES, lane_key
 
-JOB_COLUMNS = (
+JOB: tuple[str, ...] = (
     *("id", "task", "queue", "lane", "options", "args", "state", "rank", "created_at", "run_at", "attempt", "seq"),
-    *("history", "expires_at", "keeps"),
+    "history",
 )
-JOB = f"job({', '.join(JOB_COLUMNS)})"
-"""What is written of a new job."""
+"""What is written of a new job, and …"""
+JOB_MORE = ("expires_at", "keeps")
+"""… of few."""
+PLAIN = (None, 0)
+"""JOB_MORE of the others."""
 COUNTERS = tuple(State)
 _SELECT = (
     "SELECT number, name, paused_at, concurrency, max_size, rate, due, opens_at, blocked, queued, running, succeeded,"
@@ -119,6 +122,7 @@ class Transaction:
     """The own lanes of queues, by queue and place."""
     _gates: Gates | None = None
     _new_jobs: list[tuple[Any, ...]] = field(default_factory=list)
+    _more_of_new: dict[int, tuple[Any, ...]] = field(default_factory=dict)
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -127,15 +131,23 @@ class Transaction:
             self._insert_jobs()
         return self._connection
 
-    def insert_job(self, values: tuple[Any, ...]) -> None:
-        """Write a new job's row of JOB, in one statement with those of other operations. Raises OutOfDate later on,
-        when one of them turns out to be there already.
+    def insert_job(self, values: tuple[Any, ...], more: tuple[Any, ...] = PLAIN) -> None:
+        """Write a new job's row of JOB and JOB_MORE, in one statement with those of other operations. Raises OutOfDate
+        later on, when one of them turns out to be there already.
         """
         self._new_jobs.append(values)
+        if more != PLAIN:
+            self._more_of_new[len(self._new_jobs) - 1] = more
 
     def _insert_jobs(self) -> None:
         rows, self._new_jobs = self._new_jobs, []
-        if insert_many(self._connection, JOB, len(rows[0]), rows, ignore=True) != len(rows):
+        columns = JOB
+        if self._more_of_new:
+            columns = JOB + JOB_MORE
+            rows = [row + self._more_of_new.get(place, PLAIN) for place, row in enumerate(rows)]
+            self._more_of_new = {}
+        table = f"job({', '.join(columns)})"
+        if insert_many(self._connection, table, len(columns), rows, ignore=True) != len(rows):
             raise OutOfDate
 
     def queue(self, number: int) -> QueueRow:
@@ -179,14 +191,16 @@ class Transaction:
     def lane(self, queue: QueueRow, options: Options, task: str | None = None) -> LaneRow:
         """The lane of jobs with these options, made if there is none; `task`: some worker did not know that."""
         own = self.own_lane(queue, PLACES[options.run_in])
-        key = lanes.key_of(options, task)
-        if not key:
-            return own
-        row = self.connection.execute(lanes.KEYED, (queue.number, own.place, key)).fetchone()
+        key = lane_key(options, task)
+        return self.keyed_lane(own, key, options, task) if key else own
+
+    def keyed_lane(self, own: LaneRow, key: str, options: Options, task: str | None = None) -> LaneRow:
+        """The lane of that key beside a queue's own, made if there is none."""
+        row = self.connection.execute(lanes.KEYED, (own.queue, own.place, key)).fetchone()
         if row is not None:
             return self.kept_lane(LaneRow.of(row))
-        passed = [self.gates.made(self.connection, gate).number for gate in lanes.gates_of(options)]
-        values = (queue.number, own.place, key, own.number, own.turns, task, json.dumps(passed) if passed else None)
+        passed = [self.gates.made(self.connection, gate).number for gate in limits.gates(options)]
+        values = (own.queue, own.place, key, own.number, own.turns, task, json.dumps(passed) if passed else None)
         number = self.connection.execute(lanes.INSERT, values).lastrowid or 0
         count_lanes(self.connection, passed, 1)
         return self.lane_numbered(number)
