@@ -8,6 +8,7 @@ HeavyliftError
 │   ├── PayloadTooLarge    (size, limit: bytes)
 │   ├── QueueFull          (retry_after: seconds)
 │   └── DuplicateJob       (existing: job id)
+│       └── IdTaken        the id is that of another submit's job
 ├── JobNotFound
 │   └── JobPruned          it existed; its record is past its retention
 ├── JobFinished            asked to stop a job that is over
@@ -127,10 +128,23 @@ class DuplicateJob(SubmitError):
 
     code = "duplicate-job"
 
+    unique: str | None
+    existing: str
+
     def __init__(self, unique: str, existing: str) -> None:
         super().__init__(f"The unique key {unique!r} belongs to job {existing}, which is not over.")
         self.unique = unique
         self.existing = existing
+
+
+class IdTaken(DuplicateJob):
+    """The id that the caller chose belongs to a job of another task, or with other arguments."""
+
+    def __init__(self, job_id: str, task: str, *, other_task: bool) -> None:
+        what = f"is of task {task!r}" if other_task else "has other arguments"
+        SubmitError.__init__(self, f"There is a job {job_id} already, and it {what}; choose another id for this one.")
+        self.unique = None
+        self.existing = job_id
 
 
 class JobNotFound(HeavyliftError):
@@ -315,6 +329,11 @@ def shown(value: object) -> str:
     except Exception:  # noqa: BLE001  the value is the user's, and so may be its repr; integers of 5000 digits have none
         return f"<{type(value).__name__}>"
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def pointer(*parts: str) -> str:
+    """The JSON pointer (RFC 6901) of a value that is reached by these names."""
+    return "".join(f"/{part.replace('~', '~0').replace('/', '~1')}" for part in parts)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
