@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from heavylift.core import lifecycle
-from heavylift.core.errors import HeavyliftError, IdTaken, JobPruned
+from heavylift.core.errors import DuplicateJob, HeavyliftError, JobPruned
 from heavylift.core.job import Job, new_id
 from heavylift.core.options import Options
 from heavylift.store import Added
@@ -53,6 +53,8 @@ def _same(job: Job, answer: Added | SubmitError) -> Added | SubmitError:
     """The answer to a job whose id was chosen: another one that has it has to be of the very same submit."""
     if isinstance(answer, Added) and not answer.created and answer.job.id == job.id:
         found = answer.job
-        if (found.task, found.args) != (job.task, job.args):
-            return IdTaken(job.id, found.task, other_task=found.task != job.task)
+        if found.task != job.task:
+            return DuplicateJob(None, job.id, f"of task {found.task!r}")
+        if found.args != job.args:
+            return DuplicateJob(None, job.id, "with other arguments")
     return answer

@@ -8,7 +8,6 @@ HeavyliftError
 │   ├── PayloadTooLarge    (size, limit: bytes)
 │   ├── QueueFull          (retry_after: seconds)
 │   └── DuplicateJob       (existing: job id)
-│       └── IdTaken        the id is that of another submit's job
 ├── JobNotFound
 │   └── JobPruned          it existed; its record is past its retention
 ├── JobFinished            asked to stop a job that is over
@@ -124,27 +123,19 @@ class QueueFull(SubmitError):
 
 
 class DuplicateJob(SubmitError):
-    """The unique key belongs to a job that is not over, and `on_conflict="reject"` was asked for."""
+    """The unique key belongs to another job, and `on_conflict="reject"` was asked for; or (`unique` None) the id that
+    was chosen belongs to a job that is `another`: of another task, or with other arguments.
+    """
 
     code = "duplicate-job"
 
-    unique: str | None
-    existing: str
-
-    def __init__(self, unique: str, existing: str) -> None:
-        super().__init__(f"The unique key {unique!r} belongs to job {existing}, which is not over.")
+    def __init__(self, unique: str | None, existing: str, another: str = "") -> None:
+        if unique is None:
+            super().__init__(f"The id {existing!r} belongs to a job {another}; choose another id for this one.")
+        else:
+            super().__init__(f"The unique key {unique!r} belongs to job {existing}, which is not over.")
         self.unique = unique
         self.existing = existing
-
-
-class IdTaken(DuplicateJob):
-    """The id that the caller chose belongs to a job of another task, or with other arguments."""
-
-    def __init__(self, job_id: str, task: str, *, other_task: bool) -> None:
-        what = f"is of task {task!r}" if other_task else "has other arguments"
-        SubmitError.__init__(self, f"There is a job {job_id} already, and it {what}; choose another id for this one.")
-        self.unique = None
-        self.existing = job_id
 
 
 class JobNotFound(HeavyliftError):

@@ -11,7 +11,7 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from heavylift.core import lifecycle
-from heavylift.core.errors import ConfigError, HeavyliftError, IdTaken
+from heavylift.core.errors import ConfigError, DuplicateJob, HeavyliftError
 from heavylift.core.job import State, new_id
 from heavylift.http import params, render
 from heavylift.http.call import Call, Prepared, answer, applied, polling
@@ -98,7 +98,9 @@ async def _queued_once(call: Call, bound: AnyTask, key: str, body: bytes) -> Add
         raise params.parameter(name="id", detail="the Idempotency-Key makes an id; give one of the two.")
     try:
         return await _queued(call, bound.using(id=_idempotent_id(bound, key)), body)
-    except IdTaken as error:
+    except DuplicateJob as error:
+        if error.unique is not None:
+            raise
         detail = (
             f"The Idempotency-Key {key!r} was sent before, with other arguments: those of job {error.existing}. Send"
             " another key for another job."
