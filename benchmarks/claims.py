@@ -14,12 +14,12 @@ from pathlib import Path
 
 from benchmarks.machine import Foreign
 from benchmarks.report import Line, at_most, median, say
-from heavylift.client import ID_BYTES
 from heavylift.core import lifecycle
 from heavylift.core.job import Job, NewEvent, new_id
 from heavylift.core.options import Options, Slots
 from heavylift.store import Store, WorkerRecord
 from heavylift.stores import open_store
+from heavylift.submission import ID_BYTES
 
 LIMIT = 1.2
 CROWD = "crowd"

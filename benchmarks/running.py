@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from heavylift import Handle
-from heavylift.client import ID_BYTES
 from heavylift.core import codec, event, lifecycle
 from heavylift.core.job import Job, Progress, new_id
 from heavylift.core.options import Options
 from heavylift.core.outcome import Outcome
 from heavylift.executor import Report
 from heavylift.executors.pool import Pool
+from heavylift.submission import ID_BYTES
 
 
 @dataclass(frozen=True, slots=True)

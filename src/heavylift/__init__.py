@@ -29,12 +29,15 @@ if typing.TYPE_CHECKING:
         SubmitError,
     )
     from heavylift.core.job import Job, State
+    from heavylift.core.limits import Concurrency, Rate
+    from heavylift.core.retention import Retention
     from heavylift.core.retry import Retry, exponential, fixed
 
 __all__ = [
     "BoundTask",
     "Cancelled",
     "CommandFailed",
+    "Concurrency",
     "ConfigError",
     "Context",
     "GiveUp",
@@ -53,7 +56,9 @@ __all__ = [
     "JobTimedOut",
     "NoAnswer",
     "Provide",
+    "Rate",
     "Receipt",
+    "Retention",
     "Retry",
     "RetryLater",
     "Snooze",
@@ -66,7 +71,10 @@ __all__ = [
 
 # Imported when they are asked for, from the first of these that has them: the command line and the processes that run
 # tasks need few of them, and start in a fraction of the time.
-_PLACES = ("core.errors", "core.job", "core.retry", "core.dependency", "context", "bound_task", "app", "client")
+_PLACES = (
+    *("core.errors", "core.job", "core.retry", "core.limits", "core.retention", "core.dependency"),
+    *("context", "bound_task", "app", "client"),
+)
 
 
 def __getattr__(name: str) -> typing.Any:

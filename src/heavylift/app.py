@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, Ty
 
 from heavylift.bound_task import BoundTask
 from heavylift.context import Context
+from heavylift.core import keys
 from heavylift.core.dependency import Provide
 from heavylift.core.errors import ConfigError, UnknownTask
 from heavylift.core.options import Options, OptionValues
@@ -243,6 +244,14 @@ class Heavylift:
         task = define(function, name, options, Context, given, providers)
         if task.name in self.registry:
             message = f"There is a task {task.name!r} already; give this one another name=."
+            raise ConfigError(message)
+        keys.check_agreement(task, self.registry.values())
+        following = task.options.on_exhausted
+        if following is not None and following.task not in self.registry:
+            message = (
+                f"on_exhausted: task {following.task!r} is not of this application; define it here, and before"
+                f" {task.name!r}."
+            )
             raise ConfigError(message)
         self.registry[task.name] = task
         return BoundTask(task, lambda: self.client, sync=lambda: self.sync)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack
 
 from heavylift.context import is_loop_running
-from heavylift.core.errors import ConfigError
-from heavylift.core.task import check_place
+from heavylift.core import codec, keys
+from heavylift.core.errors import ConfigError, InvalidArguments, shown
+from heavylift.core.job import check_id
+from heavylift.core.options import FollowUp
+from heavylift.core.task import check_fit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from heavylift.core.job import Job
     from heavylift.core.options import Options, OptionValues
     from heavylift.core.task import Task
+    from heavylift.submission import Request
     from heavylift.sync import Sync
 
 F = ParamSpec("F")
@@ -35,9 +39,12 @@ class BoundTask(Generic[F, P, C, R]):
         options: Options | None = None,
         *,
         sync: Callable[[], Sync] | None = None,
+        job_id: str | None = None,
     ) -> None:
         self.task = task
         self.options = task.options if options is None else options
+        self.job_id = job_id
+        """The id of the next job, None for one that is made."""
         self._client = client
         self._sync = sync
         self.__doc__ = task.function.__doc__
@@ -56,10 +63,11 @@ class BoundTask(Generic[F, P, C, R]):
         result: C = self.task.function(*args, **kwargs)
         return result
 
-    def using(self, **options: Unpack[OptionValues]) -> BoundTask[F, P, C, R]:
+    def using(self, *, id: str | None = None, **options: Unpack[OptionValues]) -> BoundTask[F, P, C, R]:
         """The same task with other options for what is submitted next: `using(priority=5, delay="10m")`.
 
-        Raises ConfigError for an unknown option or value, and for one that does not fit the task.
+        `id` is the job's: to submit it again, with the same arguments, gives the job that is there. Raises ConfigError
+        for an unknown option or value, for one that does not fit the task or the others, and for an id that is none.
         """
         changed = self.options.using(**options)
         mine, default = changed.retry, self.task.options.retry
@@ -71,39 +79,79 @@ class BoundTask(Generic[F, P, C, R]):
                 " give them to @task(retry=…), and here only attempts and a backoff."
             )
             raise ConfigError(message)
-        check_place(self.task, changed)
-        return BoundTask(self.task, self._client, changed, sync=self._sync)
+        check_fit(self.task, changed)
+        job_id = self.job_id if id is None else check_id(id)
+        return BoundTask(self.task, self._client, changed, sync=self._sync, job_id=job_id)
+
+    def follow_up(self) -> FollowUp:
+        """This task as what follows a job that has failed: `on_exhausted=alert`. Its options are filled in now, as its
+        one argument is not known yet.
+
+        Raises ConfigError when it does not take `job_id` alone, or its keys depend on that.
+        """
+        try:
+            args = self.task.bind_json(codec.encode({"job_id": "order-7"}), _ANY_SIZE)
+            options = keys.resolved(self.task, args, self.options)
+        except InvalidArguments as error:
+            details = "; ".join(f"{problem.pointer or '/'}: {problem.detail}" for problem in error.problems)
+            message = (
+                f"on_exhausted: task {self.name!r} is submitted with `job_id` alone, the id of the job that has failed,"
+                f" and does not take it so: {details}. Define it as `def {self.name}(job_id: str)`."
+            )
+            raise ConfigError(message) from None
+        if "job_id" in keys.arguments_named(self.task, self.options):
+            message = (
+                f"on_exhausted: a key of task {self.name!r} depends on its job_id, which is known only when a job has"
+                " failed; give it another one, or none."
+            )
+            raise ConfigError(message)
+        if self.job_id is not None:
+            message = f"on_exhausted: many jobs of task {self.name!r} may follow, and {shown(self.job_id)} names one."
+            raise ConfigError(message)
+        return FollowUp(self.name, options)
 
     async def submit(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Queue a job with these arguments; it is durable when this returns.
 
-        Raises InvalidArguments, PayloadTooLarge, QueueFull or DuplicateJob: then nothing was queued.
+        Raises InvalidArguments (also for a key that it gives no value), PayloadTooLarge, QueueFull or DuplicateJob, and
+        JobPruned for an id whose job is gone: then nothing was queued.
         """
-        [job] = await self._client().submit([(self.name, self._bind(args, kwargs), self.options)])
+        [job] = await self._client().submit([self._request(args, kwargs)], self._own_id())
         return self._handle(job)
 
     async def submit_many(
-        self, args: Sequence[Sequence[Any]] = (), *, kwargs: Sequence[Mapping[str, Any]] = ()
+        self,
+        args: Sequence[Sequence[Any]] = (),
+        *,
+        kwargs: Sequence[Mapping[str, Any]] = (),
+        ids: Sequence[str] = (),
     ) -> list[Handle[R]]:
-        """Queue a job for each tuple of positional arguments, then for each mapping of named ones: one write.
+        """Queue a job for each tuple of positional arguments, then for each mapping of named ones: one write. `ids`
+        names all of them, in this order, or none.
 
         Everything is checked before anything is queued.
         """
-        return [self._handle(job) for job in await self._client().submit(self._requests(args, kwargs))]
+        requests, names = self._requests(args, kwargs, ids)
+        return [self._handle(job) for job in await self._client().submit(requests, names)]
 
     def submit_sync(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Like `submit`, for code without an event loop: blocks until the job is durable.
 
         Raises ConfigError where an event loop runs, which it would hold up.
         """
-        [job] = self._verbs("submit").submit([(self.name, self._bind(args, kwargs), self.options)])
+        [job] = self._verbs("submit").submit([self._request(args, kwargs)], self._own_id())
         return self._handle(job)
 
     def submit_many_sync(
-        self, args: Sequence[Sequence[Any]] = (), *, kwargs: Sequence[Mapping[str, Any]] = ()
+        self,
+        args: Sequence[Sequence[Any]] = (),
+        *,
+        kwargs: Sequence[Mapping[str, Any]] = (),
+        ids: Sequence[str] = (),
     ) -> list[Handle[R]]:
         """Like `submit_many`, for code without an event loop. Raises ConfigError where one runs."""
-        return [self._handle(job) for job in self._verbs("submit_many").submit(self._requests(args, kwargs))]
+        requests, names = self._requests(args, kwargs, ids)
+        return [self._handle(job) for job in self._verbs("submit_many").submit(requests, names)]
 
     def _verbs(self, name: str) -> Sync:
         if is_loop_running():
@@ -117,18 +165,32 @@ class BoundTask(Generic[F, P, C, R]):
             raise ConfigError(message)
         return self._sync()
 
+    def request(self, args: bytes) -> Request:
+        """A job to be submitted, of arguments that were bound: its options have no templates any more. Raises
+        InvalidArguments when they give a key no value.
+        """
+        return self.name, args, keys.resolved(self.task, args, self.options)
+
+    def _request(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Request:
+        return self.request(self.task.bind(args, kwargs, self._client().max_payload))
+
     def _requests(
-        self, args: Sequence[Sequence[Any]], kwargs: Sequence[Mapping[str, Any]]
-    ) -> list[tuple[str, bytes, Options]]:
+        self, args: Sequence[Sequence[Any]], kwargs: Sequence[Mapping[str, Any]], ids: Sequence[str]
+    ) -> tuple[list[Request], list[str]]:
         calls: list[tuple[Sequence[Any], Mapping[str, Any]]] = [(item, {}) for item in args]
         calls += [((), item) for item in kwargs]
-        return [(self.name, self._bind(positional, named), self.options) for positional, named in calls]
+        names = [check_id(name) for name in ids]
+        if self.job_id is not None or (names and len(names) != len(calls)) or len(set(names)) != len(names):
+            message = f"ids: {len(calls)} jobs have as many different ids, or none; give a list, and no using(id=…)."
+            raise ConfigError(message)
+        return [self._request(positional, named) for positional, named in calls], names
 
-    def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
-        return self.task.bind(args, kwargs, self._client().max_payload)
+    def _own_id(self) -> list[str]:
+        return [] if self.job_id is None else [self.job_id]
 
     def _handle(self, job: Job) -> Handle[R]:
         return self._client().handle(job, self.task)
 
 
+_ANY_SIZE = 2**20
 _RETRIES = {((Exception,), ())}

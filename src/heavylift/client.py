@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from heavylift import submission
 from heavylift.core import checkpoint as checkpoints
 from heavylift.core import codec, event, lifecycle
 from heavylift.core import stack as stacks
@@ -27,7 +28,8 @@ from heavylift.core.errors import (
 )
 from heavylift.core.job import CancelRequest, Job, State, Stopped, new_id
 from heavylift.core.units import Duration, seconds
-from heavylift.store import Query, Question
+from heavylift.store import Added, Query, Question
+from heavylift.submission import ID_BYTES
 from heavylift.tail import Tail
 
 if TYPE_CHECKING:
@@ -36,18 +38,16 @@ if TYPE_CHECKING:
     from heavylift.core.checkpoint import Saved
     from heavylift.core.event import Event
     from heavylift.core.job import Change
-    from heavylift.core.options import Options
     from heavylift.core.queue import Queue
     from heavylift.core.stack import Stack
     from heavylift.core.task import Task
     from heavylift.store import Clock, Page, Store, WorkerStatus
+    from heavylift.submission import Request
 
 R = TypeVar("R")
 
 KILL_MARGIN = 10.0
 """Seconds beyond the grace for which a cancel waits to see what really happened."""
-ID_BYTES = 9
-"""Random bytes that make an id."""
 ANSWER = 15.0
 """Seconds for a worker to say where a job's code is: a beat may pass until it hears of the question, and native code
 takes some seconds to be found."""
@@ -129,29 +129,23 @@ class Client:
         """Unix seconds by the clock of the store, which in tests is not the machine's."""
         return self._clock.wall()
 
-    async def submit(self, requests: Sequence[tuple[str, bytes, Options]], ids: Sequence[str] = ()) -> list[Job]:
-        """Queue jobs of (task name, arguments as JSON bytes, options): one write for all.
+    async def submit(self, requests: Sequence[Request], ids: Sequence[str] = ()) -> list[Job]:
+        """Queue jobs: one write for all.
 
-        Raises the first SubmitError of a refused one; then its neighbours may have been queued: their ids are known
+        Raises the first error of a refused one; then its neighbours may have been queued: their ids are known
         to the caller if given as `ids`, and submitting them again is safe.
         """
         for result in (results := await self.add(requests, ids)):
             if isinstance(result, HeavyliftError):
                 raise result
-        return [result for result in results if isinstance(result, Job)]
+        return [result.job for result in results if isinstance(result, Added)]
 
-    async def add(
-        self, requests: Sequence[tuple[str, bytes, Options]], ids: Sequence[str] = ()
-    ) -> list[Job | HeavyliftError]:
-        """Like `submit`, with an answer per item: the job (an existing one for a taken unique key) or its error."""
+    async def add(self, requests: Sequence[Request], ids: Sequence[str] = ()) -> list[Added | HeavyliftError]:
+        """Like `submit`, with an answer per item: the job (an existing one for a taken unique key, and for an id that
+        was submitted before), or its error. That is a SubmitError, or JobPruned for an id whose job is gone.
+        """
         await self.open()
-        now = self._clock.wall()
-        names = ids or [new_id(now, os.urandom(ID_BYTES)) for _ in requests]
-        jobs = [
-            lifecycle.submit(name, task, args, options, now)
-            for name, (task, args, options) in zip(names, requests, strict=True)
-        ]
-        return [item if isinstance(item, HeavyliftError) else item.job for item in await self.store.add(jobs)]
+        return await submission.add(self.store, self._clock.wall(), requests, ids)
 
     async def get(self, job_id: str) -> Job:
         """The job's record; raises JobNotFound (JobPruned when it is past its retention)."""

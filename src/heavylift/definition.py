@@ -9,7 +9,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, Unpack, overl
 from heavylift.bound_task import BoundTask
 from heavylift.context import Context
 from heavylift.core.dependency import Provide
-from heavylift.core.options import Options, OptionValues
+from heavylift.core.options import OptionValues, cleaned
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,7 +45,7 @@ class Definition:
 
     def options(self, **options: Unpack[OptionValues]) -> Definition:
         """With these options, as `@lift.task` takes them. Raises ConfigError for an unknown option or value."""
-        Options().using(**options)
+        cleaned(options)  # what they say together, `handler` checks
         return replace(self, given={**self.given, **options})
 
     def provide(self, **parameters: Provide | Callable[..., Any]) -> Definition:

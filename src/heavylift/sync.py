@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from heavylift.client import Client, Receipt
     from heavylift.core.event import Event
     from heavylift.core.job import Job
-    from heavylift.core.options import Options
     from heavylift.core.queue import Queue
     from heavylift.core.stack import Stack
     from heavylift.core.task import Task
     from heavylift.store import WorkerStatus
+    from heavylift.submission import Request
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -60,9 +60,9 @@ class Sync:
         self._lock = threading.Lock()
         self._opened: Client | None = None
 
-    def submit(self, requests: Sequence[tuple[str, bytes, Options]]) -> list[Job]:
+    def submit(self, requests: Sequence[Request], ids: Sequence[str] = ()) -> list[Job]:
         """See `Client.submit`."""
-        return self.call(lambda client: client.submit(requests), "submit(…)")
+        return self.call(lambda client: client.submit(requests, ids), "submit(…)")
 
     def get(self, job_id: str) -> Handle[Any]:
         """The job's handle; raises JobNotFound."""

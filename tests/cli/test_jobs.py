@@ -90,6 +90,12 @@ WRONG = {
     "a limit": (["add", "a=1", "--limit", "memry=1GiB"], 2, "Did you mean 'memory'?"),
     "a limit's value": (["add", "a=1", "--limit", "nice=20"], 2, "from 0 to 19"),
     "a label": (["add", "a=1", "--label", "x"], 2, "NAME=VALUE"),
+    "an id": (["add", "a=1", "--id", "a b"], 2, "is no id of a job"),
+    "an empty id": (["add", "a=1", "--id", ""], 2, "is no id of a job"),
+    "a key": (["add", "a=1", "--unique", "{aa}"], 2, "Did you mean 'a'?"),
+    "an argument of a key": (["synced", f"account={'x' * 600}"], 2, "/account: the key '{task}:{account}'"),
+    "a mode without a key": (["add", "a=1", "--on-conflict", "reject"], 2, "without a unique key"),
+    "over before it starts": (["add", "a=1", "--expires", "1m", "--delay", "2m"], 2, "waits 120 s first"),
 }
 
 
@@ -100,6 +106,24 @@ def test_what_is_wrong_is_said_and_nothing_is_queued(working, arguments, code, s
     assert said in ended.stderr
     assert "Traceback" not in ended.stderr
     assert working("jobs", "--queue", "wrong").stdout == ""
+
+
+def test_a_submit_may_come_twice(working):
+    for options in (["--id", "order-7"], ["--unique", "once:{a}"]):
+        first, second = (submitted(working, "add", "a=1", "--delay", "1h", *options) for _ in range(2))
+        assert first == second
+    assert json.loads(working("job", "order-7", "--json").stdout)["arguments"] == {"a": 1}
+    other = working("submit", "add", "a=2", "--id", "order-7")
+    assert (other.returncode, other.stdout) == (5, "")
+    assert "The id 'order-7' belongs to a job with other arguments" in other.stderr
+    assert "heavylift job order-7" in other.stderr
+    taken = working("submit", "add", "a=1", "--unique", "once:1", "--on-conflict", "reject")
+    assert (taken.returncode, taken.stdout) == (5, "")
+
+
+def test_the_key_of_a_task_is_filled_in(working):
+    first, second, other = (submitted(working, "synced", f"account={name}") for name in ("acme", "acme", "other"))
+    assert first == second != other
 
 
 def test_a_limit_holds_for_its_job(working):

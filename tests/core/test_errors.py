@@ -132,6 +132,11 @@ MESSAGES = {
         "The unique key 'report:7' belongs to job j1, which is not over.",
         {"unique": "report:7", "existing": "j1"},
     ),
+    "a duplicate id": (
+        DuplicateJob(None, "order-7", "of task 'mail'"),
+        "The id 'order-7' belongs to a job of task 'mail'; choose another id for this one.",
+        {"unique": None, "existing": "order-7"},
+    ),
     "not found": (JobNotFound("j1"), "There is no job 'j1'.", {"job_id": "j1"}),
     "pruned": (JobPruned("j1"), "Job 'j1' was removed when its retention was over.", {"job_id": "j1"}),
     "over, cancelled": (JobFinished("j1", State.CANCELLED), "Job j1 is over already: it was cancelled.", {}),

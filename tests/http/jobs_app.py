@@ -33,6 +33,12 @@ def gated(ctx: Context, gate: str, steps: int = 3) -> str:
     return Path(gate).read_text()
 
 
+@lift.task(unique="{task}:{account}", delay="1h")
+def synced(account: str, page: int = 1) -> int:
+    """One at a time for each account, and later."""
+    return page
+
+
 @lift.task
 def chatty(ctx: Context) -> None:
     ctx.log.info("hello")

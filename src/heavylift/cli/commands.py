@@ -7,8 +7,10 @@ from typing import Annotated, Optional
 import typer
 
 # ruff: noqa: FBT002, PLR0913  typer makes an option of each parameter, and a flag of a boolean one
+from heavylift.cli.arguments import AppName, AppOption, JobId, JsonOption, OptionalApp, StoreOption, Text
 from heavylift.cli.exits import HELP
 from heavylift.cli.group import Commands
+from heavylift.cli.submits import submit
 
 app = typer.Typer(
     cls=Commands,
@@ -41,25 +43,6 @@ def heavylift(
     ] = False,
 ) -> None:
     """Take the options that stand before a command; what they say is said above."""
-
-
-AppName = Annotated[str, typer.Argument(metavar="APP", help="module:attribute of the Heavylift object.")]
-OptionalApp = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Argument(metavar="APP", help="Application, module:attribute. [default: HEAVYLIFT_APP, or a store alone]"),
-]
-AppOption = Annotated[
-    Optional[str],  # noqa: UP045  typer reads it at run time
-    typer.Option("--app", "-A", metavar="APP", help="Application, module:attribute (or HEAVYLIFT_APP)."),
-]
-StoreOption = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--store", metavar="URL", help="Where jobs live, such as sqlite:///jobs.db (or HEAVYLIFT_STORE)."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id, a unique part of it, or @last.")]
-Text = Optional[str]  # noqa: UP045
-"""Settings and job options are read by their own checks, which know "10m"."""
 
 
 @app.command()
@@ -138,60 +121,7 @@ def check(name: AppName, as_json: JsonOption = False) -> None:
     raise typer.Exit(commands.check(name, as_json=as_json))
 
 
-@app.command()
-def submit(  # noqa: PLR0917
-    task: Annotated[str, typer.Argument(metavar="TASK", help="The task's name.")],
-    arguments: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Argument(
-            metavar="NAME=VALUE", help="Its arguments; a value is JSON where the signature takes it so, else text."
-        ),
-    ] = None,
-    application: AppOption = None,
-    store: StoreOption = None,
-    wait: Annotated[
-        bool, typer.Option("--wait", "-w", help="Show its progress (on stderr), then print its result.")
-    ] = False,
-    queue: Annotated[Text, typer.Option(metavar="NAME", help="Queue to stand in.")] = None,
-    priority: Annotated[Text, typer.Option(metavar="0-9", help="Higher goes first.")] = None,
-    delay: Annotated[
-        Text, typer.Option(metavar="TIME", help="Start no sooner than in this time: 90s, 10m, 1h30m.")
-    ] = None,
-    run_at: Annotated[
-        Text, typer.Option(metavar="WHEN", help="Start no sooner than then: 2026-01-31T09:00:00Z.")
-    ] = None,
-    timeout: Annotated[Text, typer.Option(metavar="TIME", help="Stop an attempt that takes longer.")] = None,
-    grace: Annotated[
-        Text, typer.Option(metavar="TIME", help="What it gets to clean up in before it is killed.")
-    ] = None,
-    max_attempts: Annotated[Text, typer.Option(metavar="N", help="How often it is started, failures counted.")] = None,
-    unique: Annotated[
-        Text, typer.Option(metavar="KEY", help="While a job with this key is not over, return that one.")
-    ] = None,
-    limit: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(metavar="NAME=VALUE", help="memory, cpu_time, processes, address_space, open_files, nice."),
-    ] = None,
-    label: Annotated[Optional[list[str]], typer.Option(metavar="NAME=TEXT", help="A label; may be repeated.")] = None,  # noqa: UP045
-    as_json: JsonOption = False,
-) -> None:
-    """Queue a job, and with --wait see it through."""
-    from heavylift.cli import jobs
-
-    options = {
-        "queue": queue,
-        "priority": priority,
-        "delay": delay,
-        "run_at": run_at,
-        "timeout": timeout,
-        "grace": grace,
-        "max_attempts": max_attempts,
-        "unique": unique,
-        "labels": jobs.pairs(label or [], "--label"),
-        **jobs.limits(limit or []),
-    }
-    given = {name: value for name, value in options.items() if value}
-    raise typer.Exit(jobs.submit(application, store, task, arguments or [], given, wait=wait, as_json=as_json))
+app.command()(submit)
 
 
 @app.command("jobs")

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from heavylift.client import ID_BYTES
 from heavylift.core.errors import HeavyliftError
 from heavylift.core.finding import Finding, Level, fail, ok, warn
 from heavylift.core.job import State, new_id
 from heavylift.core.options import RESERVED, serves
 from heavylift.core.version import VERSION
 from heavylift.store import Query, WorkerRecord
+from heavylift.submission import ID_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

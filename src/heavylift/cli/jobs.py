@@ -41,12 +41,13 @@ def submit(
     bound = lift.find_task(name)
     if options:
         bound = bound.using(**options)
-    data = bind(bound.task, pairs(arguments, "argument"), lift.client.max_payload)
+    request = bound.request(bind(bound.task, pairs(arguments, "argument"), lift.client.max_payload))
+    ids = [] if bound.job_id is None else [bound.job_id]
     waiting_for = ""
 
     async def work() -> Job:
         nonlocal waiting_for
-        [job] = await lift.client.submit([(name, data, bound.options)])
+        [job] = await lift.client.submit([request], ids)
         if not wait:
             return job
         waiting_for = job.id

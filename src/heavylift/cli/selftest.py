@@ -22,12 +22,12 @@ from heavylift.cli import find, output
 from heavylift.cli.exits import Exit, complain
 from heavylift.cli.selftest_tasks import PREFIX
 from heavylift.cli.selftest_tasks import lift as own
-from heavylift.client import ID_BYTES
 from heavylift.core import codec, event
 from heavylift.core.errors import HeavyliftError
 from heavylift.core.job import State, Stopped, new_id
 from heavylift.core.options import Options
 from heavylift.core.retry import Retry, fixed
+from heavylift.submission import ID_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -123,12 +123,17 @@ class QueueFull(SubmitError):
 
 
 class DuplicateJob(SubmitError):
-    """The unique key belongs to a job that is not over, and `on_conflict="reject"` was asked for."""
+    """The unique key belongs to another job, and `on_conflict="reject"` was asked for; or (`unique` None) the id that
+    was chosen belongs to a job that is `another`: of another task, or with other arguments.
+    """
 
     code = "duplicate-job"
 
-    def __init__(self, unique: str, existing: str) -> None:
-        super().__init__(f"The unique key {unique!r} belongs to job {existing}, which is not over.")
+    def __init__(self, unique: str | None, existing: str, another: str = "") -> None:
+        if unique is None:
+            super().__init__(f"The id {existing!r} belongs to a job {another}; choose another id for this one.")
+        else:
+            super().__init__(f"The unique key {unique!r} belongs to job {existing}, which is not over.")
         self.unique = unique
         self.existing = existing
 
@@ -315,6 +320,11 @@ def shown(value: object) -> str:
     except Exception:  # noqa: BLE001  the value is the user's, and so may be its repr; integers of 5000 digits have none
         return f"<{type(value).__name__}>"
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def pointer(*parts: str) -> str:
+    """The JSON pointer (RFC 6901) of a value that is reached by these names."""
+    return "".join(f"/{part.replace('~', '~0').replace('/', '~1')}" for part in parts)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, fields, make_dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from heavylift.core.options import Options
+from heavylift.core.errors import ConfigError, shown
+from heavylift.core.options import NAME, Options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -180,6 +181,17 @@ class Change(NamedTuple):
     def apply(self, job: Job) -> Job:
         """The job after this change; `seq` counts the events on."""
         return replace(job, seq=job.seq + len(self.events), **self.fields)
+
+
+def check_id(value: object) -> str:
+    """An id that a caller chose; raises ConfigError for what cannot be one."""
+    if isinstance(value, str) and NAME.fullmatch(value):
+        return value
+    message = (
+        f"id: {shown(value)} is no id of a job; give 1-128 letters, digits, '.', '_', ':' or '-', the first a letter or"
+        " a digit."
+    )
+    raise ConfigError(message)
 
 
 def derived_id(now: float, *parts: str) -> str:

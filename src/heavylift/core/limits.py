@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 MAX_LIMITS = 8
 """Limits of one job."""
+MAX_KEY = 512
+"""Characters of a key."""
 MOST = 1_000_000
 """The largest concurrency, and the most starts of a rate's period."""
 BURST = 0.1
@@ -142,7 +144,20 @@ def taken(due: float, now: float, pace: Pace, starts: int) -> float:
     return max(due, now) + starts * pace.interval
 
 
+def is_text(value: object, longest: int) -> bool:
+    """Whether a store can keep it: NUL and lone surrogates are no text to some of them."""
+    return (
+        isinstance(value, str)
+        and len(value) <= longest
+        and "\0" not in value
+        and not any("\ud800" <= character <= "\udfff" for character in value)
+    )
+
+
 def _check_key(name: str, key: object) -> None:
-    if not isinstance(key, str) or not key:
-        message = f"{name}: {shown(key)} is no key; give a text, such as 'crm' or 'account:{{account_id}}'."
+    if not is_text(key, MAX_KEY) or not key:
+        message = (
+            f"{name}: {shown(key)} is no key; give 1-{MAX_KEY} characters of text, such as 'crm' or"
+            " 'account:{account_id}'."
+        )
         raise ConfigError(message)

@@ -6,15 +6,14 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple, Protocol, TypedDict, runtime_checkable
 
 from heavylift.core.errors import ConfigError, did_you_mean, shown
-from heavylift.core.limits import MAX_LIMITS, Concurrency, Limit, Rate
+from heavylift.core.limits import MAX_KEY, MAX_LIMITS, Concurrency, Limit, Rate, is_text
 from heavylift.core.retention import Retention
 from heavylift.core.retry import Backoff, Exponential, Fixed, Retry
 from heavylift.core.units import Duration, Size, seconds, size
 
-MAX_KEY = 512
 MAX_LABELS = 32
 MAX_LABEL = 256
 LAST_MOMENT = 253402300799.0
@@ -52,6 +51,14 @@ class FollowUp:
 
     task: str
     options: Options
+
+
+@runtime_checkable
+class Following(Protocol):
+    """A task of which such a job can be, or that says why not."""
+
+    def follow_up(self) -> FollowUp:
+        """Raises ConfigError when it does not take what a FollowUp gives it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,20 +117,29 @@ class Options:
     def using(self, **changes: Any) -> Options:
         """A copy with `changes` as people write them ("10m", timedelta, "1GiB", a datetime).
 
-        Raises ConfigError that names the option, with "did you mean" for one that does not exist.
+        Raises ConfigError that names the option, with "did you mean" for one that does not exist, and for options that
+        make no sense together.
         """
-        clean: dict[str, Any] = {}
-        for name, value in changes.items():
-            check = _CHECKS.get(name)
-            if check is None:
-                known = ", ".join(sorted(_CHECKS))
-                message = f"There is no option {shown(name)}.{did_you_mean(name, _CHECKS)} (options: {known})"
-                raise ConfigError(message)
-            clean[name] = check(value, name)
+        clean = cleaned(changes)
         if "max_attempts" in clean:
             # The short form of retry=Retry(n), as URLs and command lines can give it; it keeps the rest of the retry.
             clean["retry"] = replace(clean.get("retry", self.retry), attempts=clean.pop("max_attempts"))
-        return replace(self, **clean)
+        changed = replace(self, **clean)
+        _check_together(changed)
+        return changed
+
+
+def cleaned(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as people write them, each checked by itself. Raises ConfigError that names it."""
+    clean: dict[str, Any] = {}
+    for name, value in values.items():
+        check = _CHECKS.get(name)
+        if check is None:
+            known = ", ".join(sorted(_CHECKS))
+            message = f"There is no option {shown(name)}.{did_you_mean(name, _CHECKS)} (options: {known})"
+            raise ConfigError(message)
+        clean[name] = check(value, name)
+    return clean
 
 
 class OptionValues(TypedDict, total=False):
@@ -146,7 +162,7 @@ class OptionValues(TypedDict, total=False):
     limits: Sequence[Limit]
     fair_share: str | None
     expires: Duration | None
-    on_exhausted: FollowUp | None
+    on_exhausted: Following | FollowUp | None
     keep: Retention | None
     labels: Mapping[str, str]
     memory: Size | None
@@ -158,6 +174,35 @@ class OptionValues(TypedDict, total=False):
     run_in: RunIn
     fresh: bool
     max_attempts: int
+
+
+def _check_together(options: Options) -> None:
+    """Raise ConfigError for options that make no sense together."""
+    if options.unique is None:
+        needing = (
+            *(("on_conflict", options.on_conflict != "return"), ("unique_until", options.unique_until != "end")),
+            *(("unique_for", options.unique_for is not None), ("debounce", options.debounce is not None)),
+        )
+        for name, given in needing:
+            if given:
+                message = f"{name}: {getattr(options, name)!r} says nothing without a unique key; give unique='…', too."
+                raise ConfigError(message)
+    if options.debounce is not None and options.run_at is not None:
+        message = "debounce: the last submit of its key says when a job runs, so it has no run_at; give one of the two."
+        raise ConfigError(message)
+    if options.debounce is not None and options.on_conflict == "reject":
+        message = (
+            "debounce: a job takes the place of the one that waits, so on_conflict='reject' cannot hold; give one of"
+            " the two."
+        )
+        raise ConfigError(message)
+    waits = 0.0 if options.run_at is not None else max(options.delay, options.debounce or 0.0)
+    if options.expires is not None and options.expires <= waits:
+        message = (
+            f"expires: {options.expires:g} s after its submit it has to have started, and it waits {waits:g} s first;"
+            " give a longer time than delay and debounce have."
+        )
+        raise ConfigError(message)
 
 
 def serves(queues: Collection[str], queue: str) -> bool:
@@ -226,18 +271,8 @@ def _name(value: Any, name: str) -> str:
     raise ConfigError(message)
 
 
-def _is_text(value: Any, longest: int) -> bool:
-    """Whether a store can keep it: NUL and lone surrogates are no text to some of them."""
-    return (
-        isinstance(value, str)
-        and len(value) <= longest
-        and "\0" not in value
-        and not any("\ud800" <= character <= "\udfff" for character in value)
-    )
-
-
 def _key(value: Any, name: str) -> str | None:
-    if value is None or (_is_text(value, MAX_KEY) and value):
+    if value is None or (is_text(value, MAX_KEY) and value):
         return str(value) if value is not None else None
     message = f"{name}: {shown(value)} is no key; give 1-{MAX_KEY} characters of text."
     raise ConfigError(message)
@@ -329,6 +364,8 @@ def _kept(value: Any, name: str) -> Retention:
 def _follow_up(value: Any, name: str) -> FollowUp:
     if isinstance(value, FollowUp):
         return value
+    if isinstance(value, Following):
+        return value.follow_up()
     message = f"{name}: {shown(value)} is no task; give one that takes `job_id`, the id of the job that has failed."
     raise ConfigError(message)
 
@@ -340,7 +377,7 @@ def _labels(value: Any, name: str) -> dict[str, str]:
             _name(key, f"{name} key"): str(text) if type(text) is int and abs(text) < 2**63 else text
             for key, text in value.items()
         }
-        if all(_is_text(text, MAX_LABEL) for text in labels.values()):
+        if all(is_text(text, MAX_LABEL) for text in labels.values()):
             return labels
     message = (
         f"{name}: {shown(value)} are no labels;"

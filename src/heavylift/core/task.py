@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic_core import PydanticSerializationError, ValidationError
 
-from heavylift.core import codec, dependency
+from heavylift.core import codec, dependency, keys
 from heavylift.core.annotations import lenient
 from heavylift.core.dependency import Plan, Provide
-from heavylift.core.errors import ConfigError, InvalidArguments, PayloadTooLarge, Problem, did_you_mean, shown
+from heavylift.core.errors import ConfigError, InvalidArguments, PayloadTooLarge, Problem, did_you_mean, pointer, shown
 from heavylift.core.options import LIMITS, NAME, Options
 
 if TYPE_CHECKING:
@@ -199,13 +199,17 @@ class Task:
         return hints
 
     @functools.cached_property
+    def signature(self) -> dict[str, inspect.Parameter]:
+        """The parameters that a caller gives, with annotations as they were written."""
+        inner = {self.context_parameter, *self.plan.parameters}
+        found = inspect.signature(self.function).parameters
+        return {name: parameter for name, parameter in found.items() if name not in inner}
+
+    @functools.cached_property
     def parameters(self) -> dict[str, inspect.Parameter]:
         """The parameters that a caller gives, with resolved annotations."""
-        found = {}
-        for name, parameter in inspect.signature(self.function).parameters.items():
-            if name != self.context_parameter and name not in self.plan.parameters:
-                found[name] = parameter.replace(annotation=self.hints.get(name, Any))
-        return found
+        found = self.signature.items()
+        return {name: parameter.replace(annotation=self.hints.get(name, Any)) for name, parameter in found}
 
     def _named(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
         names = [name for name, parameter in self.parameters.items() if parameter.kind is not parameter.KEYWORD_ONLY]
@@ -215,7 +219,7 @@ class Task:
             problems.insert(0, Problem("", detail))
         named = dict(zip(names, args, strict=False))
         twice = [name for name in named if name in known]
-        problems += [Problem(f"/{_escape(name)}", "given twice: by position and by name") for name in twice]
+        problems += [Problem(pointer(name), "given twice: by position and by name") for name in twice]
         return {**named, **known}, problems
 
     def _known(self, given: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Problem]]:
@@ -227,7 +231,7 @@ class Task:
         problems = []
         for name in unknown[:MAX_PROBLEMS]:
             hint = did_you_mean(str(name), parameters)
-            problems.append(Problem(f"/{_escape(str(name))}", f"there is no such argument{hint and '.' + hint}"))
+            problems.append(Problem(pointer(str(name)), f"there is no such argument{hint and '.' + hint}"))
         return {name: value for name, value in given.items() if name in parameters}, problems
 
     def _checked(
@@ -327,8 +331,14 @@ def define(
                 " give it a name, or take a list or a dict."
             )
             raise ConfigError(message)
-    check_place(task, options)
+    check_fit(task, options)
     return task
+
+
+def check_fit(task: Task, options: Options) -> None:
+    """Raise ConfigError for options that are right by themselves, and do not fit the task."""
+    check_place(task, options)
+    keys.check(task, options)
 
 
 def check_place(task: Task, options: Options) -> None:
@@ -368,7 +378,7 @@ def _problems(error: Exception, value: Any) -> list[Problem]:
 def _pointer(location: Sequence[str | int], value: Any, *, missing: bool) -> str:
     """The JSON pointer of an error's location, in which pydantic also names the members of unions that it tried."""
     if value is None:
-        return "".join(f"/{_escape(str(part))}" for part in location)
+        return pointer(*map(str, location))
     parts = []
     for index, part in enumerate(location):
         found, inner = _child(value, part)
@@ -376,8 +386,8 @@ def _pointer(location: Sequence[str | int], value: Any, *, missing: bool) -> str
             value = inner
         elif not (missing and index == len(location) - 1):
             continue  # the name of a type, not of a part of the value
-        parts.append(f"/{_escape(str(part))}")
-    return "".join(parts)
+        parts.append(str(part))
+    return pointer(*parts)
 
 
 def _child(value: Any, part: str | int) -> tuple[bool, Any]:
@@ -389,10 +399,6 @@ def _child(value: Any, part: str | int) -> tuple[bool, Any]:
         return True, None
     fields = getattr(value, "__dict__", {})
     return part in fields, fields.get(part)
-
-
-def _escape(part: str) -> str:
-    return part.replace("~", "~0").replace("/", "~1")
 
 
 def _json_type(value: Any) -> str:

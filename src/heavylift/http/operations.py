@@ -10,27 +10,26 @@ from typing import Any
 
 from starlette.responses import Response
 
-from heavylift.core.job import State
-from heavylift.core.options import FEWEST_FILES, MOST_FILES, MOST_PROCESSES
-from heavylift.http import jobs, logs, params, queues, resources, site, sse, tasks
+from heavylift.http import jobs, logs, queues, site, sse, tasks
 from heavylift.http.call import Call
+from heavylift.http.parameters import (
+    AFTER,
+    FILTERS,
+    ID,
+    IDEMPOTENCY_KEY,
+    IF_NONE_MATCH,
+    LAST_EVENT,
+    NAME,
+    OPTIONS,
+    PAGE_SIZE,
+    PAGE_TOKEN,
+    PREFER,
+    TASK,
+    Parameter,
+    query,
+)
 
 JSON, METRICS = "application/json", "text/plain"
-NAME = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"}
-DURATION = {"type": "string", "pattern": resources.DURATION}
-LIMIT = {"type": "string", "pattern": resources.LIMIT}
-SIZE = {"type": "string", "pattern": "^[1-9][0-9]{0,8}(B|[KMG]i?B)?$"}
-MOMENT = {"type": "string", "format": "date-time", "pattern": "^(19[7-9]|[2-9][0-9]{2})[0-9]-"}
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """A parameter of the query, the path or the header."""
-
-    name: str
-    where: str
-    description: str
-    schema: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,91 +58,6 @@ class Operation:
     problems: tuple[str, ...] = ()
 
 
-# --- parameters --------------------------------------------------------------------------------------------------
-
-
-def _query(name: str, description: str, schema: Mapping[str, Any]) -> Parameter:
-    return Parameter(name, "query", description, schema)
-
-
-def _integers(low: int, high: int) -> dict[str, Any]:
-    return {"type": "integer", "minimum": low, "maximum": high}
-
-
-ID = Parameter("id", "path", "The job's id.", {"type": "string", "minLength": 1})
-TASK = Parameter("task", "path", "The task's name.", NAME)
-PREFER = Parameter(
-    "Prefer",
-    "header",
-    "`wait=N` (RFC 7240): up to so many seconds, 300 at most, before the answer.",
-    {"type": "string", "pattern": "^wait=[0-9]{1,9}$"},
-)
-IF_NONE_MATCH = Parameter(
-    "If-None-Match", "header", "The ETag that the caller has: 304 while it is still right.", {"type": "string"}
-)
-LAST_EVENT = Parameter(
-    "Last-Event-ID",
-    "header",
-    "The id of the last event that was read; wins over `after`.",
-    {"type": "string", "pattern": "^[0-9]{0,18}$"},
-)
-AFTER = _query("after", "Begin after this event.", {"type": "integer", "minimum": 0, "maximum": 10**18 - 1})
-PAGE_SIZE = _query(
-    "page_size",
-    "Items of a page, at most.",
-    {"type": "integer", "minimum": 1, "maximum": params.PAGE_SIZE[1], "default": params.PAGE_SIZE[0]},
-)
-PAGE_TOKEN = _query("page_token", "The `next_page_token` of the page before.", {"type": "string"})
-LABELS = _query(
-    "labels",
-    "Labels, each as a parameter of its own: `label.tenant=acme`.",
-    {
-        "type": "object",
-        "propertyNames": {"pattern": "^label\\.[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"},
-        "additionalProperties": {"type": "string", "maxLength": 256, "pattern": "^[^\\u0000]*$"},
-        "maxProperties": 32,
-        "default": {},
-    },
-)
-OPTIONS = (
-    _query("queue", "The queue that it stands in.", NAME),
-    _query("priority", "0-9, higher first.", _integers(0, 9)),
-    _query("delay", 'Start after so many seconds, or "10m", at the earliest.', DURATION),
-    _query("run_at", "Start at this time, at the earliest; wins over `delay`.", MOMENT),
-    _query("timeout", "Of one attempt: seconds, or text such as 10m.", LIMIT),
-    _query("grace", "What it gets for cleaning up when it is stopped.", DURATION),
-    _query("max_attempts", "Starts that may end in failure.", _integers(1, 1000)),
-    _query(
-        "unique",
-        "Of the jobs with this key only one waits or runs.",
-        {"type": "string", "minLength": 1, "maxLength": 512, "pattern": "^[^\\u0000]*$"},
-    ),
-    _query(
-        "on_conflict",
-        "When the unique key is taken: answer that job (200), or refuse (409).",
-        {"type": "string", "enum": ["return", "reject"], "default": "return"},
-    ),
-    _query("memory", "Resident bytes of the attempt and all that it starts: 1GiB.", SIZE),
-    _query("cpu_time", "CPU seconds of the attempt and all that it starts, or text such as 10m.", LIMIT),
-    _query("processes", "Processes that it may have started at a time.", _integers(1, MOST_PROCESSES)),
-    _query("address_space", "Bytes that each of its processes may have mapped: 4GiB.", SIZE),
-    _query("open_files", "Descriptors that each of its processes may open.", _integers(FEWEST_FILES, MOST_FILES)),
-    _query("nice", "Added to the niceness of hosts.", _integers(0, 19)),
-    LABELS,
-)
-FILTERS = (
-    _query(
-        "state",
-        "One state, or several with commas between.",
-        {"type": "string", "pattern": "^(({0})(,({0}))*)?$".format("|".join(State))},
-    ),
-    _query("task", "Of this task.", {"type": "string"}),
-    _query("queue", "In this queue.", {"type": "string"}),
-    LABELS,
-    PAGE_SIZE,
-    PAGE_TOKEN,
-)
-
 # --- answers -----------------------------------------------------------------------------------------------------
 
 HEADERS: dict[str, dict[str, Any]] = {
@@ -154,6 +68,10 @@ HEADERS: dict[str, dict[str, Any]] = {
     },
     "ETag": {"description": "The number of the job's last event.", "schema": {"type": "string"}},
     "Preference-Applied": {"description": "That the wish to wait was heard.", "schema": {"type": "string"}},
+    "Idempotency-Replayed": {
+        "description": "`true`: the Idempotency-Key was sent before, and this is the job that it made then.",
+        "schema": {"type": "string", "const": "true"},
+    },
     "Cache-Control": {"description": "`no-store`.", "schema": {"type": "string"}},
 }
 POLLING = ("ETag", "Retry-After", "Preference-Applied")
@@ -163,9 +81,10 @@ ALL_READ = Answer("The caller has read it all; a browser does not come again.")
 SUBMITTED = {
     202: Answer("Accepted, and durable.", {JSON: "FinishedJob"}, ("Location", *POLLING)),
     200: Answer(
-        "It is over (after `Prefer: wait`), with its result if it succeeded; or the unique key belongs to this job.",
+        "It is over (after `Prefer: wait`), with its result if it succeeded; or it was there before, and has the id,"
+        " the unique key or the Idempotency-Key.",
         {JSON: "FinishedJob"},
-        ("Location", *POLLING),
+        ("Location", *POLLING, "Idempotency-Replayed"),
     ),
 }
 BODY = ("malformed-json", "invalid-body", "payload-too-large", "unsupported-media-type", "body-too-slow", "cross-site")
@@ -184,7 +103,16 @@ has the interpreter. Lines of code and command lines may hold secrets: show them
 
 SUBMIT_PROBLEMS = (
     *("unknown-parameter", "invalid-parameter", "malformed-json", "cross-site", "unknown-task", "body-too-slow"),
-    *("duplicate-job", "payload-too-large", "unsupported-media-type", "invalid-arguments", "queue-full", "draining"),
+    *(
+        "duplicate-job",
+        "job-pruned",
+        "idempotency-key-reused",
+        "payload-too-large",
+        "unsupported-media-type",
+        "invalid-arguments",
+        "queue-full",
+        "draining",
+    ),
 )
 
 # --- the table ---------------------------------------------------------------------------------------------------
@@ -196,7 +124,7 @@ SUBMIT = Operation(
     handler=tasks.submit,
     summary="Submit a job",
     tag="tasks",
-    parameters=(TASK, *OPTIONS, PREFER),
+    parameters=(TASK, *OPTIONS, PREFER, IDEMPOTENCY_KEY),
     answers=SUBMITTED,
     problems=SUBMIT_PROBLEMS,
 )
@@ -286,9 +214,7 @@ RESOURCES = (
         tag="jobs",
         parameters=(
             ID,
-            _query(
-                "follow", "1: go on until the job is over.", {"type": "string", "enum": ["0", "1", "false", "true"]}
-            ),
+            query("follow", "1: go on until the job is over.", {"type": "string", "enum": ["0", "1", "false", "true"]}),
             AFTER,
             PAGE_SIZE,
             PAGE_TOKEN,

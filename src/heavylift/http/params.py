@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import ClientDisconnect
 
 from heavylift.core import codec
-from heavylift.core.errors import ConfigError, Problem, did_you_mean
+from heavylift.core.errors import ConfigError, Problem, did_you_mean, pointer
 from heavylift.core.job import State
 from heavylift.core.options import LIMITS
 from heavylift.core.units import seconds
@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     from heavylift.http.deadlines import Deadlines
 
 OPTIONS = (
-    *("queue", "priority", "delay", "run_at", "timeout", "grace"),
-    *("max_attempts", "unique", "on_conflict"),
+    *("id", "queue", "priority", "delay", "run_at", "timeout", "grace"),
+    *("max_attempts", "unique", "on_conflict", "unique_until", "unique_for", "debounce", "expires"),
     *LIMITS,
 )
+"""What the query of a submit may say. What other jobs pay for is the task's alone: `limits` and `fair_share`."""
 FILTERS = ("state", "task", "queue", "page_size", "page_token")
 LABEL = "label."
 PAGE_SIZE = (50, 1000)
@@ -39,6 +40,7 @@ BODY_TIME = 60.0
 MAX_WAIT = 300.0
 """Seconds that a request waits at most, whatever it prefers."""
 MAX_REASON = 1000
+IDEMPOTENCY_KEY = "Idempotency-Key"
 
 JSON = "application/json"
 
@@ -93,6 +95,20 @@ def wait(request: Request) -> float | None:
         if name.strip().lower() == "wait" and re.fullmatch(r"[0-9]{1,9}", value.strip(' "')):
             return min(float(value.strip(' "')), MAX_WAIT)
     return None
+
+
+def idempotency_key(request: Request) -> str | None:
+    """The Idempotency-Key, in quotes (as the IETF's draft has it) or bare; None without."""
+    given = request.headers.getlist(IDEMPOTENCY_KEY)
+    if not given:
+        return None
+    text = given[0].strip()
+    if re.fullmatch(r'"([^"\\]|\\["\\])*"', text):
+        text = re.sub(r"\\(.)", r"\1", text[1:-1])
+    if len(given) > 1 or not re.fullmatch(r"[!-~]{1,255}", text):
+        detail = "give one key of 1-255 visible ASCII characters, such as a UUID, in quotes or bare."
+        raise parameter(name=IDEMPOTENCY_KEY, detail=detail)
+    return text
 
 
 def known(request: Request) -> frozenset[str] | None:
@@ -222,12 +238,12 @@ async def fields(request: Request, checks: Mapping[str, Check]) -> dict[str, Any
     for name, item in value.items():
         if name not in checks:
             hint = f"{did_you_mean(name, checks)} (known: {', '.join(checks) or 'none'})"
-            problems.append(Problem(f"/{_escape(name)}", f"there is no such member.{hint}"))
+            problems.append(Problem(pointer(name), f"there is no such member.{hint}"))
             continue
         try:
             clean[name] = checks[name](item)
         except ConfigError as error:
-            problems.append(Problem(f"/{name}", str(error).removeprefix("value: ")))
+            problems.append(Problem(pointer(name), str(error).removeprefix("value: ")))
     if problems:
         raise invalid(problems)
     return clean
@@ -314,7 +330,3 @@ def _too_large(limit: int) -> Refused:
     detail = f"The body is over the limit of {limit:,} bytes. Store the data elsewhere and submit a reference to it."
     # What is still on its way is not read: the connection cannot be used again.
     return Refused(413, "payload-too-large", detail, headers={"Connection": "close"}, limit=limit)
-
-
-def _escape(part: str) -> str:
-    return part.replace("~", "~0").replace("/", "~1")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from heavylift.http.problems import Handler
 
 BEFORE, AFTER = "/v1/tasks/", "/jobs"
-WISHES = frozenset({b"prefer", b"content-type", b"content-encoding", b"sec-fetch-site"})
+WISHES = frozenset({b"prefer", b"idempotency-key", b"content-type", b"content-encoding", b"sec-fetch-site"})
 """Headers that change what is done with a submit, or that have to be looked at …"""
 PLAIN = (b"content-type", b"application/json")
 """… unless they say this."""

@@ -183,6 +183,7 @@ TITLES = {
     "unsupported-media-type": "The body must be JSON",
     "queue-full": "The queue is full",
     "duplicate-job": "There is such a job already",
+    "idempotency-key-reused": "The idempotency key stands for another job",
     "job-not-found": "There is no such job",
     "job-pruned": "The job was removed",
     "job-not-running": "The job does not run",
@@ -239,6 +240,11 @@ CODES: dict[str, tuple[int, str, dict[str, Any]]] = {
         422,
         "The arguments do not fit task 'add': /a: Input should be a valid integer",
         {"errors": [{"pointer": "/a", "detail": "Input should be a valid integer"}]},
+    ),
+    "idempotency-key-reused": (
+        422,
+        "The Idempotency-Key '8e03…' was sent before, with other arguments: those of job 0199….",
+        {"existing": "0199…"},
     ),
     "invalid-body": (
         422,

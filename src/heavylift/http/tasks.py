@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import os
+import uuid
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic_core import to_json
 from starlette.responses import Response
 
-from heavylift.client import ID_BYTES
 from heavylift.core import lifecycle
-from heavylift.core.errors import ConfigError, HeavyliftError
+from heavylift.core.errors import ConfigError, DuplicateJob, HeavyliftError
 from heavylift.core.job import State, new_id
 from heavylift.http import params, render
 from heavylift.http.call import Call, Prepared, answer, applied, polling
 from heavylift.http.problems import Refused
+from heavylift.submission import ID_BYTES
 
 if TYPE_CHECKING:
     from heavylift.bound_task import BoundTask
     from heavylift.core.job import Job
-    from heavylift.core.options import Options
     from heavylift.core.task import Task
+    from heavylift.store import Added
+
+    AnyTask: TypeAlias = BoundTask[..., ..., Any, Any]
 
 SAMPLE_ID = new_id(0.0, os.urandom(ID_BYTES)).encode()
 SAMPLE_AT = float(int.from_bytes(os.urandom(4), "big"))
@@ -47,15 +50,17 @@ async def get(call: Call) -> Response:
 async def submit(call: Call) -> Response:
     """Queue a job: the body holds the arguments, the query its options."""
     call.service.accepting()
-    bound = _task(call)
-    options = _options(bound, call)
+    bound, key = _with_options(_task(call), call), params.idempotency_key(call.request)
     wait = params.wait(call.request)
-    job, existing = await _queued(call, bound, options, await params.body(call.request, call.client.max_payload))
-    if wait is not None:
-        job = await call.service.settled(job.id, wait)
-    # The holder of a taken unique key was there before: nothing was accepted.
-    status = 200 if existing or job.state.final else 202
-    return accepted(call, job, status, applied(wait), result=job.task == bound.name)
+    body = await params.body(call.request, call.client.max_payload)
+    added = await (_queued(call, bound, body) if key is None else _queued_once(call, bound, key, body))
+    job = added.job if wait is None else await call.service.settled(added.job.id, wait)
+    # One that was there before, by its id or its unique key, was not accepted now.
+    status = 202 if added.created and not job.state.final else 200
+    headers = applied(wait)
+    if key is not None and not added.created and job.id == _idempotent_id(bound, key):
+        headers |= {"Idempotency-Replayed": "true"}
+    return accepted(call, job, status, headers, result=job.task == bound.name)
 
 
 async def submit_plain(call: Call) -> Response:
@@ -63,9 +68,10 @@ async def submit_plain(call: Call) -> Response:
     call.service.accepting()
     bound = _task(call)
     data = await params.small_body(call.request, call.client.max_payload, call.service.deadlines)
-    job, existing = await _queued(call, bound, bound.options, data)
-    if existing or job.run_at != job.created_at:
-        return accepted(call, job, 200 if existing else 202, {}, result=job.task == bound.name)
+    added = await _queued(call, bound, data)
+    job = added.job
+    if not added.created or job.run_at != job.created_at:
+        return accepted(call, job, 202 if added.created else 200, {}, result=job.task == bound.name)
     own, at = job.id.encode(), (render.moment(job.created_at) or "").encode()
     location, body = (
         part.replace(SAMPLE_ID, own).replace(SAMPLE_MOMENT, at) for part in _sample(bound.task, call.base)
@@ -74,16 +80,37 @@ async def submit_plain(call: Call) -> Response:
     return Prepared(202, head, body)
 
 
-async def _queued(call: Call, bound: BoundTask[..., ..., Any, Any], options: Options, body: bytes) -> tuple[Job, bool]:
-    """Queue a job with the arguments in `body`; it, and whether it is one that was there before."""
+async def _queued(call: Call, bound: AnyTask, body: bytes) -> Added:
+    """Queue a job with the arguments in `body`."""
     arguments = bound.task.bind_json(body or b"{}", call.client.max_payload)
     if body:
         params.check_names(body)
-    own = new_id(call.client.now(), os.urandom(ID_BYTES))
-    [job] = await call.client.add([(bound.name, arguments, options)], [own])
-    if isinstance(job, HeavyliftError):
-        raise job
-    return job, job.id != own
+    ids = [] if bound.job_id is None else [bound.job_id]
+    [added] = await call.client.add([bound.request(arguments)], ids)
+    if isinstance(added, HeavyliftError):
+        raise added
+    return added
+
+
+async def _queued_once(call: Call, bound: AnyTask, key: str, body: bytes) -> Added:
+    """Queue a job, unless there is one of this task with this idempotency key."""
+    if bound.job_id is not None:
+        raise params.parameter(name="id", detail="the Idempotency-Key makes an id; give one of the two.")
+    try:
+        return await _queued(call, bound.using(id=_idempotent_id(bound, key)), body)
+    except DuplicateJob as error:
+        if error.unique is not None:
+            raise
+        detail = (
+            f"The Idempotency-Key {key!r} was sent before, with other arguments: those of job {error.existing}. Send"
+            " another key for another job."
+        )
+        raise Refused(422, "idempotency-key-reused", detail, existing=error.existing) from None
+
+
+def _idempotent_id(bound: AnyTask, key: str) -> str:
+    """The id of the job that a key stands for: the same in each web process, and another one for each task."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"heavylift:{bound.name}/idempotency/{key}"))
 
 
 @lru_cache(maxsize=256)
@@ -104,16 +131,16 @@ def accepted(call: Call, job: Job, status: int, headers: dict[str, str], *, resu
     return Response(data, status, headers=headers, media_type="application/json")
 
 
-def _task(call: Call) -> BoundTask[..., ..., Any, Any]:
+def _task(call: Call) -> AnyTask:
     return call.service.lift.find_task(call.part("task"))
 
 
-def _options(bound: BoundTask[..., ..., Any, Any], call: Call) -> Options:
+def _with_options(bound: AnyTask, call: Call) -> AnyTask:
     given = params.options(call.request)
     if not given:
-        return bound.options
+        return bound
     try:
-        return bound.using(**given).options
+        return bound.using(**given)
     except ConfigError as error:
         name = str(error).partition(":")[0].partition(" ")[0]  # of "labels key", too, it is the labels
         raise Refused(400, "invalid-parameter", str(error), parameter=name) from None

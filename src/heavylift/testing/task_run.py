@@ -8,7 +8,6 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from heavylift.client import ID_BYTES
 from heavylift.core import checkpoint as checkpoints
 from heavylift.core import codec, lifecycle
 from heavylift.core.errors import ConfigError
@@ -19,6 +18,7 @@ from heavylift.executors.pace import Pace
 from heavylift.executors.performing import LoopSurroundings, Performance, Surroundings, performed
 from heavylift.executors.verdicts import Run
 from heavylift.settings import Settings
+from heavylift.submission import ID_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -159,8 +159,8 @@ def _claimed(
         message = f"attempt: {attempt!r} is no number of a start; give an integer ≥ 1."
         raise ConfigError(message)
     now = time.time()
-    data = bound.task.bind(args, kwargs, SETTINGS.max_payload)
-    job, _ = lifecycle.submit(new_id(now, os.urandom(ID_BYTES)), bound.name, data, bound.options, now)
+    name, data, options = bound.request(bound.task.bind(args, kwargs, SETTINGS.max_payload))
+    job, _ = lifecycle.submit(new_id(now, os.urandom(ID_BYTES)), name, data, options, now)
     running = lifecycle.claim(job, "run_task", 1, now).apply(job)
     saved = None if checkpoint is None else codec.encode(checkpoint)
     return replace(running, attempt=attempt, failures=attempt - 1, checkpoint=saved)
