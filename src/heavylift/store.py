@@ -245,9 +245,10 @@ class Store(Protocol):
         there: state running, attempt + 1, its event, its holder.
 
         - What waits for one place never holds up what runs in another.
-        - A lane is what jobs share that have the same queue, place, gates and `fair_share`. Order: queues in turn,
-          least recently served first; within a queue lanes in turn, least recently served first; within a lane by
-          rank = run_at − 60 s × priority, then by order of arrival.
+        - A lane is what jobs share that have the same queue, place, gates and `fair_share`; those that some worker did
+          not take since it does not know their task stand in one of that task. Order: queues in turn, least recently
+          served first; within a queue lanes in turn, least recently served first (to give nothing is no turn); within a
+          lane by rank = run_at − 60 s × priority, then by order of arrival.
         - `queues` non-empty names the only ones to serve, in this order; a mapping gives their weights: slots are
           divided by weight (rounded up) between those that have something to claim, and what one cannot use goes to the
           others. Empty, all are served but those whose name begins with "heavylift.".

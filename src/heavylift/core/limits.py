@@ -23,7 +23,7 @@ MOST = 1_000_000
 BURST = 0.1
 """Seconds of a rate that may be taken at once."""
 SLACK = 1e-6
-"""Of an interval: what the arithmetic of times may be wrong by."""
+"""Seconds that sums of Unix times may be wrong by: four times what a double can tell apart there."""
 _RATE = re.compile(r"\s*(\d{1,7})\s*/\s*(\d+(?:\.\d+)?)?\s*(ms|s|m|h|d|w|sec|second|min|minute|hour|day|week)\s*")
 _UNITS = {"sec": "s", "second": "s", "min": "m", "minute": "m", "hour": "h", "day": "d", "week": "w"}
 _LONGEST = 366 * 86400.0
@@ -109,7 +109,7 @@ def _paced(rate: str) -> Pace | None:
     if not 0 < period <= _LONGEST:
         return None
     interval = period / int(match[1])
-    return Pace(interval, max(1, math.floor(BURST / interval + SLACK)))
+    return Pace(interval, max(1, math.floor((BURST + SLACK) / interval)))
 
 
 def pace(rate: object, name: str = "rate") -> Pace:
@@ -131,7 +131,7 @@ def pace(rate: object, name: str = "rate") -> Pace:
 def room(due: float, now: float, pace: Pace) -> int:
     """How many may start now, when the next one is due (evenly) at `due`."""
     early = now + pace.interval * pace.burst - max(due, now)
-    return max(0, math.floor(early / pace.interval + SLACK))
+    return max(0, math.floor((early + SLACK) / pace.interval))
 
 
 def opens_at(due: float, pace: Pace) -> float:
@@ -152,6 +152,14 @@ def is_text(value: object, longest: int) -> bool:
         and "\0" not in value
         and not any("\ud800" <= character <= "\udfff" for character in value)
     )
+
+
+def repaced(due: float, now: float, before: Pace, after: Pace) -> float:
+    """When the next one is due by another rate: it waits for as many intervals as by the one before."""
+    ahead = max(0.0, due - now) / before.interval
+    waits = max(0.0, ahead - (before.burst - 1))
+    early = after.burst - 1 if waits else min(ahead, after.burst - 1)
+    return now + (waits + early) * after.interval
 
 
 def _check_key(name: str, key: object) -> None:

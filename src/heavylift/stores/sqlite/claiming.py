@@ -246,7 +246,7 @@ def _heads(transaction: Transaction, queue: QueueRow, lane: LaneRow, limit: int,
         heads = []
     if not heads:
         claimer.looks -= 1
-    if own.crowded:
+    elif own.crowded:  # who got nothing had no turn
         own.turns += 1
         lane.turn = own.turns
     if lane.ready and gates:

@@ -89,6 +89,9 @@ class Gates:
         """The gate, with this limit from now on."""
         found = self.made(connection, gate)
         if found.limit != str(gate.limit):
+            if gate.kind == "rate":
+                before, after = limits.pace(found.limit), limits.pace(gate.limit)
+                found.due = limits.repaced(found.due, self._now, before, after)
             found.limit, found.touched = str(gate.limit), True
         return found
 

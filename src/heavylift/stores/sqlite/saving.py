@@ -266,9 +266,8 @@ def _moved(transaction: Transaction, job: Current, state: State) -> dict[str, An
 
 def _free(transaction: Transaction, options: Options) -> None:
     """Of a job that stops running: the slots that it held of its gates, and its name."""
-    for limit in options.limits:
-        if isinstance(limit, Concurrency):
-            transaction.gates.freed(transaction.connection, "concurrency", limit.key)
+    for key in {limit.key for limit in options.limits if isinstance(limit, Concurrency)}:
+        transaction.gates.freed(transaction.connection, "concurrency", key)
     if options.unique is not None:
         transaction.gates.freed(transaction.connection, "unique", options.unique)
 

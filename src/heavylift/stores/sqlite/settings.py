@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from heavylift.core.errors import ConfigError, did_you_mean, shown
 from heavylift.core.job import State
-from heavylift.core.limits import pace
+from heavylift.core.limits import pace, repaced
 from heavylift.core.queue import UNLIMITED, Queue, QueueValues
 from heavylift.stores.sqlite import reading, rows
 from heavylift.stores.sqlite.transaction import QueueRow, Transaction
@@ -35,6 +35,8 @@ def set_queue(transaction: Transaction, name: str, given: QueueValues) -> Queue:
     if (keep := given.get("keep")) is not None:
         columns["keep"] = rows.text_of([keep.age, keep.succeeded, keep.failed])
     columns |= _pause(transaction, queue, given)
+    if queue.rate is not None and columns.get("rate", queue.rate) not in (None, queue.rate):
+        queue.due = repaced(queue.due, transaction.now, pace(queue.rate), pace(columns["rate"]))
     for column in ("concurrency", "max_size", "rate", "paused_at"):
         setattr(queue, column, columns.get(column, getattr(queue, column)))
     sets = ", ".join(f"{column} = ?" for column in columns)

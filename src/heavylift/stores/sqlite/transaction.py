@@ -293,7 +293,8 @@ class Transaction:
     def _write_rate(self, queue: QueueRow) -> None:
         """Write when the queue's rate lets the next job begin, if it does not now."""
         opens_at = None
-        if queue.rate is not None and not limits.room(queue.due, self.now, limits.pace(queue.rate)):
+        waits = queue.rate is not None and queue.counts[State.QUEUED]
+        if queue.rate is not None and waits and not limits.room(queue.due, self.now, limits.pace(queue.rate)):
             opens_at = max(limits.opens_at(queue.due, limits.pace(queue.rate)), self.now + SOONEST)
         if (queue.due, opens_at) != queue.paced:
             self.connection.execute(

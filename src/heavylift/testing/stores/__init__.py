@@ -12,9 +12,12 @@ from heavylift.testing.stores.adding import Adding
 from heavylift.testing.stores.cases import StoreCases
 from heavylift.testing.stores.claiming import Claiming
 from heavylift.testing.stores.counting import Counting
+from heavylift.testing.stores.gates import Gates
 from heavylift.testing.stores.hints import Waking
+from heavylift.testing.stores.lanes import Lanes
 from heavylift.testing.stores.leases import Leases
 from heavylift.testing.stores.questions import Asking
+from heavylift.testing.stores.rates import Rates
 from heavylift.testing.stores.reading import Reading
 from heavylift.testing.stores.retention import Pruning
 from heavylift.testing.stores.saving import Saving
@@ -23,5 +26,19 @@ from heavylift.testing.stores.unique_keys import UniqueKeys
 __all__ = ["StoreCases", "StoreContract"]
 
 
-class StoreContract(Adding, UniqueKeys, Claiming, Saving, Leases, Asking, Reading, Pruning, Waking, Counting):
+class StoreContract(
+    Adding,
+    UniqueKeys,
+    Claiming,
+    Lanes,
+    Gates,
+    Rates,
+    Saving,
+    Leases,
+    Asking,
+    Reading,
+    Pruning,
+    Waking,
+    Counting,
+):
     """Every case of the contract."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -57,16 +57,32 @@ class StoreCases:
         yield other
         await other.close()
 
-    def job(self, clock: Clock, name: str | None = None, *, args: bytes = b"{}", **options: Any) -> tuple[Any, Any]:
+    def job(
+        self, clock: Clock, name: str | None = None, *, args: bytes = b"{}", task: str = "task", **options: Any
+    ) -> tuple[Any, Any]:
         """A new job and its first event, as `add` takes them."""
         name = name or f"job-{next(self._names)}"
-        return lifecycle.submit(name, "task", args, Options().using(**options), clock.wall())
+        return lifecycle.submit(name, task, args, Options().using(**options), clock.wall())
 
     async def added(self, store: Store, clock: Clock, *names: str, **options: Any) -> list[Job]:
         """Jobs that were added."""
         answers = await store.add([self.job(clock, name, **options) for name in names])
         assert all(isinstance(answer, Added) and answer.created for answer in answers), answers
         return [answer.job for answer in answers if isinstance(answer, Added)]
+
+    async def begun(
+        self,
+        store: Store,
+        slots: int | Slots = 10,
+        queues: Collection[str] = (),
+        *,
+        worker: str = "worker",
+        **values: Any,
+    ) -> dict[str, Job]:
+        """The jobs that a worker gets now, by id, in their order; a number means slots for processes."""
+        await store.beat(self.worker(worker, **values), LEASE)
+        jobs = await store.claim(worker, 1, Slots(slots) if isinstance(slots, int) else slots, queues)
+        return {job.id: job for job in jobs}
 
     async def started(
         self, store: Store, clock: Clock, *names: str, worker: str = "worker", **options: Any

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
 from heavylift.core.job import CancelRequest, Change, Error, State
+from heavylift.core.limits import Concurrency, Limit, Rate
 from heavylift.core.options import Options
 from heavylift.core.outcome import Cancelled, Crashed, Failed, Interrupted, Outcome, Snoozed, Succeeded, TimedOut, Usage
 from heavylift.core.retry import Backoff, Retry, exponential, fixed
@@ -20,7 +21,19 @@ Attempt = tuple[str, int]
 WORKERS = {"w0": 0, "w1": 1, "w2": 0}
 """In which of the two processes each worker is."""
 QUEUES = ("default", "q", "heavylift.own")
-SERVED: tuple[tuple[str, ...], ...] = ((), (), ("q", "heavylift.own"))
+SERVED: tuple[Collection[str], ...] = ((), (), ("q", "heavylift.own"), {"q": 2, "default": 1})
+TASKS: Mapping[str, tuple[str, ...]] = {"w0": (), "w1": ("task",), "w2": ("task", "other")}
+"""Which tasks the workers know in a history in which they do not know all."""
+RATES = (Rate("1/9s", "r0"), Rate("30/s", "r1"))
+LIMITS: tuple[tuple[Limit, ...], ...] = (
+    *((), (), (), ()),
+    (Concurrency(1, "c0"),),
+    (Concurrency(2, "c0"),),
+    (Concurrency(3, "c1"),),
+    (Concurrency(2, "c0"), Concurrency(1, "c1")),
+    (RATES[0],),
+    (Concurrency(1, "c1"), RATES[1]),
+)
 MANY = 120
 """Progress reports that come at once, now and then; a few times as many are thinned."""
 ERROR = Error("failed", "it broke")
@@ -64,6 +77,8 @@ CHOICES = tuple(
         unique_for=dice.choice([None, None, 17.3, 123.7]),
         debounce=dice.choice([None] * 6 + [1.7, 9.1]),
         run_in=dice.choice(["process", "process", "loop", "thread"]),
+        limits=dice.choice(LIMITS),
+        fair_share=dice.choice([None, None, "s0", "s1"]),
     )
     for _ in range(100)
 )

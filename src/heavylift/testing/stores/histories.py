@@ -11,7 +11,7 @@ few. Needs hypothesis.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -29,6 +29,7 @@ from hypothesis.stateful import (
 from heavylift.core import lifecycle
 from heavylift.core.errors import JobFinished, JobNotFinished
 from heavylift.core.job import CancelRequest, Change, Job, NewEvent, State
+from heavylift.core.limits import Rate
 from heavylift.core.options import Options, Slots
 from heavylift.core.outcome import Outcome, Succeeded
 from heavylift.core.queue import QueueValues
@@ -39,6 +40,7 @@ from heavylift.testing.stores import drawn
 from heavylift.testing.stores.cases import LEASE, StoreCases
 from heavylift.testing.stores.comparing import compare, said, told
 from heavylift.testing.stores.drawn import QUEUES, WORKERS, Attempt, has, one_of
+from heavylift.testing.stores.judging import ROUNDING
 from heavylift.testing.stores.reference import Answer, Process, Reference, Saved
 from heavylift.testing.stores.saving import checkpoint, log, report
 
@@ -65,6 +67,7 @@ class Histories(RuleBasedStateMachine):
         self.known: dict[Attempt, Job] = {}
         """Every attempt that began, as its worker knows the job."""
         self.epochs = dict.fromkeys(WORKERS, 1)
+        self.tasks: dict[str, tuple[str, ...]] = dict.fromkeys(WORKERS, ())
         self.orphaned: list[Change] = []
         self.named = 0
         self.sound = False
@@ -79,8 +82,10 @@ class Histories(RuleBasedStateMachine):
     def now(self) -> float:
         return self.clock.wall()
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(apart=st.sampled_from([False, False, True]))
+    def begin(self, apart: bool) -> None:  # noqa: FBT001  drawn
+        if apart:
+            self.tasks |= drawn.TASKS
         for worker in WORKERS:
             self.beat(worker)
 
@@ -120,7 +125,8 @@ class Histories(RuleBasedStateMachine):
 
     def new(self, chosen: Options, args: bytes = b"{}") -> tuple[Job, NewEvent]:
         self.named += 1
-        return lifecycle.submit(f"j{self.named:02}", "task", args, chosen, self.now)
+        task = "other" if any(self.tasks.values()) and self.named % 3 == 0 else "task"
+        return lifecycle.submit(f"j{self.named:02}", task, args, chosen, self.now)
 
     def check_added(self, got: Sequence[Answer], expected: Sequence[Answer]) -> None:
         assert [told(answer) for answer in got] == [told(answer) for answer in expected]
@@ -128,7 +134,7 @@ class Histories(RuleBasedStateMachine):
     # --- attempts -----------------------------------------------------------------------------------------------------
 
     @rule(worker=drawn.workers, slots=st.builds(Slots, *[st.integers(0, 3)] * 3), queues=st.sampled_from(drawn.SERVED))
-    def claim(self, worker: str, slots: Slots, queues: tuple[str, ...]) -> None:
+    def claim(self, worker: str, slots: Slots, queues: Collection[str]) -> None:
         self.claimed(worker, self.epochs[worker], slots, queues)
 
     @rule(worker=drawn.workers)
@@ -140,7 +146,7 @@ class Histories(RuleBasedStateMachine):
 
     work_often = work_more_often = work
 
-    def claimed(self, worker: str, epoch: int, slots: Slots, queues: tuple[str, ...]) -> list[Job]:
+    def claimed(self, worker: str, epoch: int, slots: Slots, queues: Collection[str]) -> list[Job]:
         try:
             got = self.run(self.stores[WORKERS[worker]].claim(worker, epoch, slots, queues))
         except LeaseLost:
@@ -148,8 +154,15 @@ class Histories(RuleBasedStateMachine):
             return []
         assert self.reference.may_claim(worker, epoch)
         self.reference.check_claim(worker, epoch, slots, queues, got, self.now)
+        due = self.run(self.stores[WORKERS[worker]].next_due())
+        self.reference.check_next_due(worker, slots, queues, got, due, self.now)
         self.known |= {(job.id, job.attempt): job for job in got}
         return got
+
+    @rule(side=drawn.sides, rate=st.sampled_from(drawn.RATES))
+    def reserve(self, side: int, rate: Rate) -> None:
+        wait = self.run(self.stores[side].reserve(rate))
+        assert abs(wait - self.reference.reserve(rate, self.now)) < ROUNDING
 
     @precondition(has(drawn.running_attempts))
     @rule(attempt=one_of(drawn.running_attempts), outcome=drawn.outcomes, random=drawn.chances)
@@ -275,7 +288,8 @@ class Histories(RuleBasedStateMachine):
         paused=st.sampled_from([None, None, False, True]),
         concurrency=st.sampled_from([None, 1, 2]),
         max_size=st.sampled_from([None, 2, 6]),
-        unlimited=st.sets(st.sampled_from(["concurrency", "max_size"])),
+        rate=st.sampled_from([None, None, "1/11s"]),
+        unlimited=st.sets(st.sampled_from(["concurrency", "max_size", "rate"])),
     )
     def set_queue(
         self,
@@ -284,6 +298,7 @@ class Histories(RuleBasedStateMachine):
         paused: bool | None,  # noqa: FBT001  drawn
         concurrency: int | None,
         max_size: int | None,
+        rate: str | None,
         unlimited: set[str],
     ) -> None:
         waiting = self.reference.counts(queue)[State.QUEUED]
@@ -291,6 +306,7 @@ class Histories(RuleBasedStateMachine):
             "paused": paused,
             "concurrency": concurrency,
             "max_size": None if max_size is None else max(max_size, waiting),
+            "rate": rate,
             "unlimited": sorted(unlimited),
         }
         got = self.run(self.stores[side].set_queue(queue, **given))
@@ -314,7 +330,7 @@ class Histories(RuleBasedStateMachine):
 
     def beaten(self, worker: str, epoch: int, *, gone: bool = False) -> bool:
         marks = {"process_started": 1} if gone else {}
-        record = self.cases.worker(worker, epoch=epoch, **marks)
+        record = self.cases.worker(worker, epoch=epoch, tasks=self.tasks[worker], **marks)
         side = WORKERS[worker]
         got = self.run(self.stores[side].beat(record, LEASE))
         expected = self.reference.beat(record, self.clock.monotonic(), LEASE, self.processes[side], gone=gone)
@@ -437,9 +453,10 @@ class Histories(RuleBasedStateMachine):
     def all_jobs_come_to_their_end(self) -> None:
         """Nothing goes wrong any more: one worker lives, the gates are open, and time passes."""
         worker = "w1"
+        self.tasks[worker] = ()
         for queue in QUEUES:
-            self.set_queue(queue, 0, False, None, None, {"concurrency", "max_size"})
-        for _ in range(20):
+            self.set_queue(queue, 0, False, None, None, None, {"concurrency", "max_size", "rate"})
+        for _ in range(150):
             self.clock.advance(400)
             self.beat(worker)
             self.sweep(worker, others=True, settled=True)

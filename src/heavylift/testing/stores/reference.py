@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -17,22 +17,24 @@ from heavylift.core import lifecycle
 from heavylift.core.errors import DuplicateJob, QueueFull, SubmitError
 from heavylift.core.event import Event
 from heavylift.core.job import Change, Job, NewEvent, State
-from heavylift.core.options import PLACES, RunIn, Slots, serves
+from heavylift.core.limits import Gate, Rate, gates, opens_at, pace, taken
+from heavylift.core.options import Slots
 from heavylift.core.queue import UNLIMITED, Pause, Queue, QueueValues
 from heavylift.core.retention import Retention
 from heavylift.store import DEBOUNCE_MOST, Added, CancelOrder, Mailbox, WorkerRecord
+from heavylift.testing.stores import judging
 from heavylift.testing.stores.holding import Keys, answering, state_of
+from heavylift.testing.stores.judging import Claim, Key, Passage, Turns, View
 
 YOUNG = 60.0
 DAY = 86400.0
-Lane = tuple[str, RunIn]
 Answer = Added | SubmitError
 Saved = int | DuplicateJob | None
 
 
 @dataclass(slots=True)
 class Settings:
-    """What somebody set of a queue; `kept`: somebody did."""
+    """What somebody set of a queue; `kept`: somebody did. `due`: when the next start of its rate is, evenly."""
 
     pause: Pause | None = None
     concurrency: int | None = None
@@ -40,6 +42,7 @@ class Settings:
     rate: str | None = None
     keep: Retention | None = None
     kept: bool = False
+    due: float = 0.0
 
 
 class Lease(NamedTuple):
@@ -70,9 +73,11 @@ class Reference:
     settings: dict[str, Settings] = field(default_factory=dict)
     keys: Keys = field(default_factory=Keys)
     leases: dict[str, Lease] = field(default_factory=dict)
-    served: dict[Lane, int] = field(default_factory=dict)
-    """When lanes had their last turns, in claims."""
-    claims: int = 0
+    passages: dict[Key, Passage] = field(default_factory=dict)
+    """The gates."""
+    turns: Turns = field(default_factory=Turns)
+    apart: bool = False
+    """Some worker named its tasks."""
 
     # --- jobs ---------------------------------------------------------------------------------------------------------
 
@@ -102,6 +107,8 @@ class Reference:
         job, first = self._in_place_of(leaving, job, first, now)
         self.jobs[job.id] = job
         self.log[job.id] = [Event(job.id, 1, first.kind, job.created_at, first.data)]
+        for gate in gates(job.options):
+            self._passage(gate)
         return Added(job, created=True)
 
     def _in_place_of(self, leaving: Sequence[Job], job: Job, first: NewEvent, now: float) -> tuple[Job, NewEvent]:
@@ -168,71 +175,66 @@ class Reference:
         ]
         if "state" in change.fields:
             self.keys.moved(job, after, change.at)
+        if job.state.final and after.state is State.QUEUED:
+            self._returns(after)
 
     # --- claims -------------------------------------------------------------------------------------------------------
 
     def check_claim(
-        self, worker: str, epoch: int, slots: Slots, queues: Sequence[str], got: Sequence[Job], now: float
+        self, worker: str, epoch: int, slots: Slots, queues: Collection[str], got: Sequence[Job], now: float
     ) -> None:
         """Judge what a claim returned, and begin these attempts here, too."""
-        waiting = self._lanes(queues, now)
-        before = {name: self.room(name) for name, _ in waiting}
-        for lane, jobs in _by_lane(got).items():
-            line = [job.id for job in waiting.get(lane, ())]
-            assert [job.id for job in jobs] == line[: len(jobs)], "a lane gives its head, in order of rank and arrival"
+        claim = self.asked(worker, slots, queues, now)
+        before = self.view(now)
+        judging.check_heads(before, claim, got)
+        judging.check_gates(before, got)
         for job in got:
             known = self.jobs[job.id]
             change = lifecycle.claim(known, worker, epoch, now)
             assert job == change.apply(known), "a claim is what the rules make of the job"
             self._write(known, change)
-        taken = Counter(job.options.run_in for job in got)
-        assert all(taken[place] <= most for place, most in zip(PLACES, slots, strict=True)), "no more than slots"
-        for name, count in Counter(job.queue for job in got).items():
-            room = before[name]
-            assert room is None or count <= room, "no more than its gate lets through"
-        left = {
-            (name, place): len(jobs)
-            for (name, place), jobs in self._lanes(queues, now).items()
-            if taken[place] < slots[PLACES.index(place)] and self.room(name) != 0
-        }
-        assert not left, f"a slot is free, and jobs could run: {left}"
-        self._turns(waiting, got)
+        judging.take(self.passages, self.settings, got, now)
+        after = self.view(now)
+        judging.check_rest(after, claim, got)
+        self.turns.check(before, after, claim, got)
 
-    def _turns(self, waiting: Mapping[Lane, Sequence[Job]], got: Sequence[Job]) -> None:
-        """Lanes have their turns: one that got nothing, and could have, was not served less recently than one that got
-        something in its place.
-        """
-        self.claims += 1
-        given = _by_lane(got)
-        for passed in waiting.keys() - given.keys():
-            if self.room(passed[0]) == 0 or passed not in self.served:
-                continue
-            for lane in given:
-                late = lane[1] != passed[1] or lane not in self.served or self.served[lane] <= self.served[passed]
-                assert late, f"{lane} was served, and {passed} has waited longer for its turn"
-        self.served |= dict.fromkeys(given, self.claims)
+    def check_next_due(
+        self, worker: str, slots: Slots, queues: Collection[str], got: Sequence[Job], told: float | None, now: float
+    ) -> None:
+        """Judge what is told of the time to come, after that claim."""
+        judging.check_next(self.view(now), self.asked(worker, slots, queues, now), got, told)
 
-    def _lanes(self, queues: Sequence[str], now: float) -> dict[Lane, list[Job]]:
-        """The jobs that could begin now, but for the gates' room, by lane and in order."""
-        arrival = {name: number for number, name in enumerate(self.jobs)}
-        found: dict[Lane, list[Job]] = {}
-        for job in sorted(self.due(now), key=lambda job: (job.run_at - 60.0 * job.options.priority, arrival[job.id])):
-            if serves(queues, job.queue) and self.room(job.queue) != 0:
-                found.setdefault((job.queue, job.options.run_in), []).append(job)
-        return found
+    def asked(self, worker: str, slots: Slots, queues: Collection[str], now: float) -> Claim:
+        """What a worker asks for."""
+        return Claim(slots, queues, self.leases[worker].worker.tasks, now)
+
+    def view(self, now: float) -> View:
+        """All that claims decide by."""
+        return View(dict(self.jobs), self.passages, self.settings, self.apart, now)
+
+    def reserve(self, rate: Rate, now: float) -> float:
+        """How long to wait for the next place in a rate."""
+        passage = self._passage(Gate("rate", rate.key, rate.rate))
+        wait = max(0.0, opens_at(passage.due, pace(rate.rate)) - now)
+        passage.due = taken(passage.due, now, pace(rate.rate), 1)
+        return wait
+
+    def _passage(self, gate: Gate) -> Passage:
+        """The gate, which gets its limit."""
+        passage = self.passages.setdefault((gate.kind, gate.key), Passage(set()))
+        passage.limits, passage.idle = {gate.limit}, False
+        return passage
+
+    def _returns(self, job: Job) -> None:
+        """A job that was over waits at its gates again; where nobody was behind one, it may have been forgotten."""
+        for gate in gates(job.options):
+            passage = self.passages.setdefault((gate.kind, gate.key), Passage({gate.limit}))
+            if passage.idle:
+                passage.limits.add(gate.limit)
 
     def due(self, now: float) -> list[Job]:
         """The queued jobs whose time has come."""
         return [job for job in self.jobs.values() if job.state is State.QUEUED and job.run_at <= now]
-
-    def room(self, queue: str) -> int | None:
-        """How many more jobs of a queue may run; None: any number."""
-        settings = self.of(queue)
-        if settings.pause:
-            return 0
-        if settings.concurrency is None:
-            return None
-        return max(0, settings.concurrency - self.counts(queue)[State.RUNNING])
 
     # --- leases -------------------------------------------------------------------------------------------------------
 
@@ -248,6 +250,7 @@ class Reference:
             return Mailbox(alive=False)
         self.leases[worker.id] = Lease(worker, monotonic, monotonic + lease, gone)
         process.beats[worker.id] = worker.epoch
+        self.apart |= bool(worker.tasks)
         held = [job for job in self.running() if (job.worker, job.epoch) == (worker.id, worker.epoch)]
         return Mailbox(True, tuple(CancelOrder(job.id, job.attempt, job.cancel) for job in held if job.cancel))
 
@@ -338,6 +341,12 @@ class Reference:
             assert self.jobs.pop(job_id).state.final
             del self.log[job_id]
             self.pruned[job_id] = now
+        left = [job for job in self.jobs.values() if not job.state.final]
+        behind = {key for job in left for key in judging.keys_of(job)}
+        for key, passage in self.passages.items():
+            passage.idle |= key not in behind
+        view = self.view(now)
+        self.turns.forget({view.lane(job) for job in left})
         for worker, lease in list(self.leases.items()):
             if (
                 lease.died_at is not None
@@ -363,13 +372,6 @@ class Reference:
             for job in reversed(self.jobs.values())
             if (not states or job.state in states) and queue in (None, job.queue)
         ]
-
-
-def _by_lane(jobs: Iterable[Job]) -> dict[Lane, list[Job]]:
-    found: dict[Lane, list[Job]] = {}
-    for job in jobs:
-        found.setdefault((job.queue, job.options.run_in), []).append(job)
-    return found
 
 
 def _check_class(jobs: list[Job], most: int | None, age: float, gone: set[str], now: float) -> None:

@@ -48,7 +48,7 @@ class UniqueKeys(StoreCases):
         assert await store.get([name]) == [None]
         return answer.job.id
 
-    async def begun(self, store: Store, slots: int = 9) -> list[Job]:
+    async def begun_now(self, store: Store, slots: int = 9) -> list[Job]:
         """The jobs that a worker begins now, by id."""
         await store.beat(self.worker(), LEASE)
         return sorted(await store.claim("worker", 1, Slots(slots)), key=lambda job: job.id)
@@ -87,7 +87,7 @@ class UniqueKeys(StoreCases):
         assert await self.holder(store, clock) == "a"
         await self.settle(store, clock, job, BROKEN)
         assert await self.holder(store, clock) == "a"
-        (again,) = await self.begun(store)
+        (again,) = await self.begun_now(store)
         await self.settle(store, clock, again, BROKEN)
         await self.kept(store, clock, "b")
 
@@ -123,7 +123,7 @@ class UniqueKeys(StoreCases):
         (event,) = await self.events(store, "a", after=1)
         assert event.data == {"state": "cancelled", "attempt": 0, "reason": "replaced by job b"}
         assert await self.holder(store, clock) == "b"
-        assert [each.id for each in await self.begun(store)] == [job.id]
+        assert [each.id for each in await self.begun_now(store)] == [job.id]
 
     async def test_replace_asks_the_one_that_runs_to_stop(self, store: Store, clock: FakeClock) -> None:
         (running,) = await self.started(store, clock, "a", unique="k")
@@ -183,12 +183,12 @@ class UniqueKeys(StoreCases):
     async def test_a_key_until_the_start_is_free_when_its_job_has_begun(self, store: Store, clock: FakeClock) -> None:
         await self.kept(store, clock, "a", unique_until="start", retry=Retry(3, fixed(0)))
         assert await self.holder(store, clock) == "a"
-        (job,) = await self.begun(store)
+        (job,) = await self.begun_now(store)
         await self.kept(store, clock, "b", unique_until="start")
         # What comes back from its attempt has begun, and what runs makes room for nobody.
         await self.settle(store, clock, job, BROKEN)
         assert await self.holder(store, clock) == "b"
-        assert [job.id for job in await self.begun(store)] == ["a", "b"]
+        assert [job.id for job in await self.begun_now(store)] == ["a", "b"]
         await self.kept(store, clock, "c", on_conflict="replace")
         assert (await self.read(store, "a")).cancel is None
 
@@ -283,7 +283,7 @@ class UniqueKeys(StoreCases):
         (over,) = await self.finished(store, clock, "a", unique="k", unique_until="start")
         await store.save([lifecycle.retry(over, clock.wall())])
         assert await self.holder(store, clock) == "a"
-        assert len(await self.begun(store)) == 1
+        assert len(await self.begun_now(store)) == 1
         await self.kept(store, clock, "b")
 
     # --- debounce -----------------------------------------------------------------------------------------------------
@@ -297,9 +297,9 @@ class UniqueKeys(StoreCases):
             assert job.run_at == clock.wall() + 5
             clock.advance(2)
         assert await self.states(store, *"abc") == ["cancelled", "cancelled", "queued"]
-        assert await self.begun(store) == []
+        assert await self.begun_now(store) == []
         clock.advance(3)
-        assert [job.id for job in await self.begun(store)] == ["c"]
+        assert [job.id for job in await self.begun_now(store)] == ["c"]
 
     async def test_debounce_puts_a_job_off_for_a_few_times_only(self, store: Store, clock: FakeClock) -> None:
         names, latest = [f"{number}" for number in range(2 * DEBOUNCE_MOST)], clock.wall() + 4 * DEBOUNCE_MOST
@@ -310,7 +310,7 @@ class UniqueKeys(StoreCases):
             assert (await self.events(store, name))[0].data["run_at"] == job.run_at
             clock.advance(2)
         assert clock.wall() == latest
-        assert [job.id for job in await self.begun(store)] == names[-1:]
+        assert [job.id for job in await self.begun_now(store)] == names[-1:]
         # It has begun: a new row begins.
         assert (await self.kept(store, clock, "new", debounce=4)).run_at == clock.wall() + 4
 
@@ -321,7 +321,7 @@ class UniqueKeys(StoreCases):
         clock.advance(60)
         job = await self.kept(store, clock, "b", debounce=4)
         assert job.run_at == clock.wall()
-        assert [each.id for each in await self.begun(store)] == ["b"]
+        assert [each.id for each in await self.begun_now(store)] == ["b"]
 
     async def test_a_delay_and_a_time_are_kept_beside_a_debounce(self, store: Store, clock: FakeClock) -> None:
         await self.kept(store, clock, "a", debounce=1)
