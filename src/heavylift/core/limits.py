@@ -77,8 +77,10 @@ class Gate(NamedTuple):
     limit: int | str
 
 
-def gates(options: Options) -> tuple[Gate, ...]:
-    """The gates of a job whose keys are no templates any more, each once."""
+def gates(options: Options, *, beside: bool = False) -> tuple[Gate, ...]:
+    """The gates of a job whose keys are no templates any more, each once. `beside`: another job with its unique key is
+    not over.
+    """
     found: dict[tuple[str, str], Gate] = {}
     for limit in options.limits:
         if isinstance(limit, Concurrency):
@@ -86,7 +88,7 @@ def gates(options: Options) -> tuple[Gate, ...]:
         else:
             found["rate", limit.key] = Gate("rate", limit.key, limit.rate)
     # The one that takes another's place, or waits beside it, starts when that one has stopped.
-    beside = options.debounce is not None or options.on_conflict in ("replace", "queue-one")
+    beside = beside or options.debounce is not None or options.on_conflict in ("replace", "queue-one")
     if options.unique is not None and options.unique_until == "end" and beside:
         found["unique", options.unique] = Gate("unique", options.unique, 1)
     return tuple(found.values())

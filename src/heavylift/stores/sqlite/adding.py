@@ -80,7 +80,7 @@ def _write(transaction: Transaction, queue: QueueRow, job: Job, event: NewEvent)
     told = told_options(options)
     lane = transaction.own_lane(queue, told.place)
     if told.lane:
-        lane = transaction.keyed_lane(lane, told.lane, options)
+        lane = transaction.keyed_lane(lane, told.lane, gates(options))
         for gate in gates(options):
             transaction.gates.set_limit(transaction.connection, gate)
     transaction.insert_job(

@@ -48,6 +48,8 @@ class GateRow:
     due: float
     opens_at: float | None
     touched: bool = False
+    passing: bool = False
+    """Of a unique key: one that has it begins in this transaction, and may not have been written yet."""
     written: tuple[Any, ...] = ()
 
     @property
@@ -100,7 +102,7 @@ class Gates:
         if gate.kind == "rate":
             return limits.room(gate.due, self._now, limits.pace(gate.limit))
         if gate.kind == "unique":
-            return max(0, 1 - keys.running_holders(connection, gate.key))
+            return 0 if gate.passing else max(0, 1 - keys.running_holders(connection, gate.key))
         return max(0, int(gate.limit) - gate.held)
 
     def passed(self, gate: GateRow, jobs: int) -> None:
@@ -109,6 +111,8 @@ class Gates:
             gate.due = limits.taken(gate.due, self._now, limits.pace(gate.limit), jobs)
         elif gate.kind == "concurrency":
             gate.held += jobs
+        else:
+            gate.passing = True
         gate.touched = True
 
     def freed(self, connection: sqlite3.Connection, kind: str, key: str) -> None:
@@ -116,7 +120,7 @@ class Gates:
         gate = self.named(connection, kind, key)
         if gate is not None:
             gate.held -= kind == "concurrency"
-            gate.touched = True
+            gate.passing, gate.touched = False, True
 
     def open_due(self, connection: sqlite3.Connection) -> int:
         """Look at those that were to open by now; how many."""

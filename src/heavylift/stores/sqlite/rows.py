@@ -12,7 +12,7 @@ from pydantic_core import from_json, to_json
 
 from heavylift.core import options as core_options
 from heavylift.core.job import CancelRequest, Draft, Error, Job, Progress, State, Stopped, filled
-from heavylift.core.limits import gates
+from heavylift.core.limits import Gate, gates
 from heavylift.core.options import Options, RunIn
 
 BLOCKED, SCHEDULED, DUE, RUNNING, SUCCEEDED, FAILED, CANCELLED = range(7)
@@ -196,18 +196,17 @@ class ToldOptions:
         text = text_of(core_options.to_data(options))
         keeps = options.keep is not None
         plain = not keeps and options.expires is None
-        told = Told(text, PLACES[options.run_in], lane_key(options), keeps, plain)
+        told = Told(text, PLACES[options.run_in], lane_key(options, gates(options)), keeps, plain)
         if len(self._told) >= KEPT_TEXTS:
             self._told.clear()
         self._told[id(options)] = (options, told)
         return told
 
 
-def lane_key(options: Options, task: str | None = None) -> str:
-    """What jobs of one lane have in common beside their queue and place; '' for plain ones. `task`: that of jobs which
-    some worker did not know.
+def lane_key(options: Options, passed: Sequence[Gate], task: str | None = None) -> str:
+    """What jobs of one lane have in common beside their queue and place; '' for plain ones. `passed`: their gates;
+    `task`: that of jobs which some worker did not know.
     """
-    passed = gates(options)
     if not passed and options.fair_share is None and task is None:
         return ""
     return text_of([[[gate.kind, gate.key] for gate in passed], options.fair_share, task])

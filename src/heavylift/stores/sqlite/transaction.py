@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import random
 from typing import Any
@@ -13,7 +13,7 @@ from heavylift.core import limits
 from heavylift.core.job import State
 from heavylift.core.limits import Gate, Rate
 from heavylift.core.options import Options, serves
-from heavylift.stores.sqlite import lanes
+from heavylift.stores.sqlite import keys, lanes
 from heavylift.stores.sqlite.batches import insert_many
 from heavylift.stores.sqlite.gates import AT_ONCE, SOONEST, Gates, count_lanes
 from heavylift.stores.sqlite.lanes import LaneRow
@@ -189,20 +189,23 @@ class Transaction:
         return found
 
     def lane(self, queue: QueueRow, options: Options, task: str | None = None) -> LaneRow:
-        """The lane of jobs with these options, made if there is none; `task`: some worker did not know that."""
+        """The lane of jobs with these options that come back, made if there is none; `task`: some worker did not know
+        that.
+        """
         own = self.own_lane(queue, PLACES[options.run_in])
-        key = lane_key(options, task)
-        return self.keyed_lane(own, key, options, task) if key else own
+        passed = limits.gates(options, beside=options.unique is not None and keys.is_shared(self.connection, options))
+        key = lane_key(options, passed, task)
+        return self.keyed_lane(own, key, passed, task) if key else own
 
-    def keyed_lane(self, own: LaneRow, key: str, options: Options, task: str | None = None) -> LaneRow:
-        """The lane of that key beside a queue's own, made if there is none."""
+    def keyed_lane(self, own: LaneRow, key: str, passed: Sequence[Gate], task: str | None = None) -> LaneRow:
+        """The lane of that key beside a queue's own, made if there is none; its jobs have to pass these gates."""
         row = self.connection.execute(lanes.KEYED, (own.queue, own.place, key)).fetchone()
         if row is not None:
             return self.kept_lane(LaneRow.of(row))
-        passed = [self.gates.made(self.connection, gate).number for gate in limits.gates(options)]
-        values = (own.queue, own.place, key, own.number, own.turns, task, json.dumps(passed) if passed else None)
+        numbers = [self.gates.made(self.connection, gate).number for gate in passed]
+        values = (own.queue, own.place, key, own.number, own.turns, task, json.dumps(numbers) if numbers else None)
         number = self.connection.execute(lanes.INSERT, values).lastrowid or 0
-        count_lanes(self.connection, passed, 1)
+        count_lanes(self.connection, numbers, 1)
         return self.lane_numbered(number)
 
     def lane_numbered(self, number: int) -> LaneRow:
