@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from heavylift.cli import output
 from heavylift.core import event
 from heavylift.core.job import Progress, State
+from heavylift.core.units import spoken
 from heavylift.http import render
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ async def watch(client: Client, job: Job) -> Job:
             _show(view, item)
     last = await client.get(job.id)
     if sys.stderr.isatty() and last.finished_at is not None:
-        took = output.duration(last.finished_at - last.created_at)
+        took = spoken(last.finished_at - last.created_at)
         output.console(stderr=True).print(f"[{output.STYLES[last.state]}]{last.state}[/] after {took}")
     return last
 

@@ -13,6 +13,7 @@ from heavylift.core import checkpoint, codec, event
 from heavylift.core.job import State, Stopped
 from heavylift.core.outcome import DRAIN, NEIGHBOUR_STOPPED, NOT_ALONE, NOT_STARTED
 from heavylift.core.stack import Source
+from heavylift.core.units import spoken
 from heavylift.http import render
 
 if TYPE_CHECKING:
@@ -49,9 +50,6 @@ MAX_TEXT = 2000
 LEVELS = {"debug": "dim", "info": "green", "warning": "yellow", "error": "red"}
 LONGEST_LEVEL = max(map(len, LEVELS))
 
-UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
-ALMOST_ONE = 0.9995
-"""Seconds that would be printed as 1000 ms."""
 LAST_DAY = 253402000000.0
 """Unix seconds in the last days of the year 9999, where calendars end."""
 
@@ -176,10 +174,10 @@ def hanging(out: Console, mark: str, width: int, text: str, indent: int) -> None
 
 def _cells(job: Job) -> list[str]:
     now = time.time()
-    took = "" if job.started_at is None else duration((job.finished_at or now) - job.started_at, short=True)
+    took = "" if job.started_at is None else spoken((job.finished_at or now) - job.started_at, short=True)
     percent = job.progress.percent if job.progress else None
     done = "" if percent is None else f"{percent:.0f} %"
-    return [job.id, job.task, job.state.value, done, took, duration(now - job.created_at, short=True), job.queue]
+    return [job.id, job.task, job.state.value, done, took, spoken(now - job.created_at, short=True), job.queue]
 
 
 def job(record: Job, history: Iterable[Event], waits: str | None = None) -> None:
@@ -214,11 +212,11 @@ def _times(job: Job) -> Iterable[tuple[str, str]]:
     now = time.time()
     yield "created", _when(job.created_at)
     if job.state is State.QUEUED and job.run_at > now:
-        yield "runs at", f"{_clock(job.run_at)} (in {duration(job.run_at - now)})"
+        yield "runs at", f"{_clock(job.run_at)} (in {spoken(job.run_at - now)})"
     if job.started_at is not None:
         yield "started", f"{_when(job.started_at)}, attempt {job.attempt}"
     if job.finished_at is not None:
-        took = "" if job.started_at is None else f", it took {duration(job.finished_at - job.started_at)}"
+        took = "" if job.started_at is None else f", it took {spoken(job.finished_at - job.started_at)}"
         yield "finished", _when(job.finished_at) + took
 
 
@@ -328,7 +326,7 @@ def receipt(value: Receipt) -> None:
     if not value.final:
         out.print(f"[{style}]{value.state}[/]  asked to stop, and not over yet")
         return
-    after = "" if value.after_ms is None else f" after {duration(value.after_ms / 1000)}"
+    after = "" if value.after_ms is None else f" after {spoken(value.after_ms / 1000)}"
     how = f": {HOW[value.stopped]}" if value.stopped else ": it ended by itself before it could be stopped"
     out.print(f"[{style}]{value.state}[/]{after}{how}")
     if value.checkpoint:
@@ -350,7 +348,7 @@ def stack(record: Job, value: Stack) -> None:
     found = [("process", value.process)] if value.process is not None else []
     for name, process in [*found, *(("child", child) for child in value.children)]:
         state = PROCESS_STATES.get(process.state, process.state) + (f" in {process.wait}" if process.wait else "")
-        took = f"{duration(process.cpu)} of CPU, {process.memory / 2**20:,.0f} MiB"
+        took = f"{spoken(process.cpu)} of CPU, {process.memory / 2**20:,.0f} MiB"
         out.print(f"  [dim]{name:<10}[/]{process.pid}  {safe(process.command)}  ({safe(state)}, {took})")
 
 
@@ -364,17 +362,8 @@ def progress_text(value: Progress) -> str:
     return "  ".join(parts) or "some"
 
 
-def duration(seconds: float, *, short: bool = False) -> str:
-    """Seconds as people read them: in two units at most, or in one."""
-    for size, unit, below, smaller in UNITS:
-        if seconds >= size:
-            rest = int(seconds % size // below)
-            return f"{int(seconds // size)} {unit}" + (f" {rest} {smaller}" if rest and not short else "")
-    return f"{seconds:.1f} s" if seconds >= ALMOST_ONE else f"{max(seconds, 0) * 1000:.0f} ms"
-
-
 def _when(at: float) -> str:
-    return f"{_clock(at)} ({duration(time.time() - at)} ago)"
+    return f"{_clock(at)} ({spoken(time.time() - at)} ago)"
 
 
 def _clock(at: float) -> str:
