@@ -33,7 +33,7 @@ async def look(store: Store, jobs: Iterable[Job], now: float) -> dict[str, Outlo
     found, queued = dict[str, Outlook](), list[Job]()
     for job in jobs:
         if job.state is State.RUNNING:
-            found[job.id] = Outlook(estimate=estimate.finish(job, now))
+            found[job.id] = at_a_glance(job, now)
         elif job.state is State.QUEUED:
             queued.append(job)
     if queued:
@@ -44,9 +44,11 @@ async def look(store: Store, jobs: Iterable[Job], now: float) -> dict[str, Outlo
     return found
 
 
-def of_new(job: Job, now: float) -> Outlook:
-    """That of a job that was just submitted, without a look at others: when it is for later, if it is."""
-    return _of(job, Standing(), [Server()], now) if job.state is State.QUEUED and job.run_at > now else Outlook()
+def at_a_glance(job: Job, now: float) -> Outlook:
+    """What the record alone tells, without a look at others."""
+    if job.state is State.QUEUED and job.run_at > now:
+        return _of(job, Standing(), [Server()], now)
+    return Outlook(estimate=estimate.finish(job, now))
 
 
 def _of(job: Job, standing: Standing, servers: list[Server], now: float) -> Outlook:

@@ -79,14 +79,14 @@ def left(job: Job, now: float) -> float | None:
     if job.state is not State.RUNNING or progress is None or job.started_at is None:
         return None
     # What it said in the attempt before says nothing of this one.
-    return None if progress.at < job.started_at else _left(progress.percent, progress.rate, now - progress.at)
+    at_report = None if progress.at < job.started_at else rest(progress.percent, progress.rate)
+    seconds = -1.0 if at_report is None else at_report - (now - progress.at)
+    return seconds if seconds >= 0 else None
 
 
-def _left(percent: float | None, rate: float | None, silent: float) -> float | None:
-    if percent is None or rate is None:
-        return None
-    rest = (ALL - percent) / rate - silent
-    return rest if rest >= 0 else None
+def rest(percent: float | None, rate: float | None) -> float | None:
+    """Seconds that the rest takes at this rate."""
+    return None if percent is None or not rate else (ALL - percent) / rate
 
 
 def finish(job: Job, now: float) -> Estimate | None:
@@ -111,7 +111,7 @@ def start(job: Job, waiting: Waiting, servers: Sequence[Server], now: float) -> 
         return _starting("schedule", job.run_at, now) if job.run_at > now else None
     turn = now + (need / standing.drain_rate if need and standing.drain_rate else 0.0)
     at = max(turn, standing.opens_at or now)
-    return _starting("queue", at, now) if at > job.run_at else _starting("schedule", job.run_at, now)
+    return _starting("queue", at, now) if at >= job.run_at else _starting("schedule", job.run_at, now)
 
 
 def _free(job: Job, taking: Sequence[Server]) -> int:
