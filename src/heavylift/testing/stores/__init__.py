@@ -18,10 +18,13 @@ from heavylift.testing.stores.questions import Asking
 from heavylift.testing.stores.reading import Reading
 from heavylift.testing.stores.retention import Pruning
 from heavylift.testing.stores.saving import Saving
+from heavylift.testing.stores.standing import Standings
 from heavylift.testing.stores.unique_keys import UniqueKeys
 
 __all__ = ["StoreCases", "StoreContract"]
 
 
-class StoreContract(Adding, UniqueKeys, Claiming, Saving, Leases, Asking, Reading, Pruning, Waking, Counting):
+class StoreContract(
+    Adding, UniqueKeys, Claiming, Standings, Saving, Leases, Asking, Reading, Pruning, Waking, Counting
+):
     """Every case of the contract."""
