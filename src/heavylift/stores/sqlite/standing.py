@@ -5,46 +5,24 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 from pydantic_core import from_json
 
 from heavylift.core import limits
 from heavylift.core.limits import Gate
-from heavylift.core.options import Options
 from heavylift.core.queue import MOST_AHEAD, ClosedGate, Pause, Standing
-from heavylift.stores.sqlite import lanes, reading, rows
+from heavylift.stores.sqlite import ahead, lanes, reading, rows
+from heavylift.stores.sqlite.ahead import Waits
 from heavylift.stores.sqlite.gates import GateRow, Gates
-from heavylift.stores.sqlite.lanes import LaneRow
 from heavylift.stores.sqlite.rates import drain_rate
 
 HOLDERS = 3
 """Jobs behind a closed gate that are named."""
-SAMPLE = 50
-"""Lanes beside a job's own in which is counted how many take turns with it; of more, these stand for all."""
-
 JOBS = (
     "SELECT number, id, task, queue, lane, options, rank FROM job"
     " WHERE id IN (SELECT value FROM json_each(?)) AND state IN (1, 2)"
 )
 QUEUE = "SELECT paused_at, paused_by, paused_why, concurrency, running, rate, due, queued FROM queue WHERE number = ?"
-LANE = f"{lanes.SELECT} WHERE number = ?"
-DUE = "SELECT 1 FROM job INDEXED BY job_due WHERE lane = ?1 AND state = 2"
-# Many jobs may have one rank: each part is a range of the index, which has the number behind the rank.
-BEFORE = (
-    f"SELECT count(*) FROM (SELECT 1 FROM ({DUE} AND rank < ?2 LIMIT ?4)"
-    f" UNION ALL SELECT 1 FROM ({DUE} AND rank = ?2 AND number < ?3 LIMIT ?4) LIMIT ?4)"
-)
-IN_LANE = f"SELECT count(*) FROM ({DUE} LIMIT ?2)"
-# Lanes with jobs of tasks that some worker does not know are no company for those of others.
-BESIDE = (
-    "SELECT number, turn FROM lane INDEXED BY lane_in_turn WHERE parent = ?1 AND ready = 1 AND parked IS NULL"
-    " AND number <> ?2 AND (task IS NULL OR task = ?3) ORDER BY turn LIMIT ?4"
-)
-MANY_BESIDE = (
-    "SELECT count(*), coalesce(sum(turn < ?4), 0) FROM (SELECT turn FROM lane INDEXED BY lane_in_turn"
-    " WHERE parent = ?1 AND ready = 1 AND parked IS NULL AND number <> ?2 AND (task IS NULL OR task = ?3) LIMIT ?5)"
-)
 LIMITED = (
     "SELECT json_group_array(json_array(id, options)) FROM (SELECT id, options FROM job INDEXED BY job_running"
     " WHERE state = 3 LIMIT ?) WHERE instr(options, '\"limits\"')"
@@ -53,18 +31,6 @@ NAMESAKES = (
     "SELECT job.id FROM unique_key JOIN job ON job.id = unique_key.id WHERE unique_key.key = ? AND job.state = 3"
     " LIMIT ?"
 )
-
-
-class Waits(NamedTuple):
-    """A queued job, as a row of JOBS."""
-
-    number: int
-    id: str
-    task: str
-    queue: int
-    lane: int
-    options: Options
-    rank: float
 
 
 def standings(connection: sqlite3.Connection, ids: Sequence[str], now: float) -> dict[str, Standing]:
@@ -80,14 +46,9 @@ def standings(connection: sqlite3.Connection, ids: Sequence[str], now: float) ->
         gates = Gates(now)
         closed = {job.id: _closed(connection, gates, job, now) for job in found}
         _name_holders(connection, closed)
-        return {
-            job.id: replace(
-                queues[job.queue][0],
-                gate=closed[job.id],
-                ahead=_ahead(connection, job, queues[job.queue][1], alone=closed[job.id] is not None),
-            )
-            for job in found
-        }
+        alone = frozenset(name for name, gate in closed.items() if gate is not None)
+        before = ahead.counted(connection, found, alone, {number: queued for number, (_, queued) in queues.items()})
+        return {job.id: replace(queues[job.queue][0], gate=closed[job.id], ahead=before[job.id]) for job in found}
 
 
 def _queue(connection: sqlite3.Connection, number: int, now: float) -> tuple[Standing, int]:
@@ -143,42 +104,3 @@ def _holders(connection: sqlite3.Connection, gates: Iterable[Gate]) -> dict[Gate
             if gate.kind == "concurrency" and gate.key in by_key and len(by_key[gate.key]) < HOLDERS:
                 by_key[gate.key].append(name)
     return holders
-
-
-def _ahead(connection: sqlite3.Connection, job: Waits, queued: int, *, alone: bool) -> int:
-    """How many due jobs are likely to start before it: those before it in its lane, and, unless that waits for itself
-    (`alone`), those of other lanes that come up until it is its turn.
-    """
-    before = _count(connection, BEFORE, job.lane, job.rank, job.number, MOST_AHEAD)
-    row = connection.execute(LANE, (job.lane,)).fetchone()
-    if row is None or alone or before >= MOST_AHEAD:
-        return before
-    lane = own = LaneRow.of(row)
-    if lane.parent is not None:
-        own = LaneRow.of(connection.execute(LANE, (lane.parent,)).fetchone())
-    elif not lane.crowded:
-        return before
-    return min(MOST_AHEAD, max(queued - 1, 0), before + _beside(connection, job, lane, own, before))
-
-
-def _beside(connection: sqlite3.Connection, job: Waits, lane: LaneRow, own: LaneRow, before: int) -> int:
-    """How many jobs of other lanes come up first. Lanes take turns, so each gives as many as stand before the job in
-    its own lane, and one more if its turn is sooner.
-    """
-    found: list[tuple[int, int]] = connection.execute(BESIDE, (own.number, lane.number, job.task, SAMPLE)).fetchall()
-    if own is not lane and own.ready:
-        found.append((own.number, own.turn))
-    counted, left = 0, MOST_AHEAD - before
-    for number, turn in found:
-        most = min(before + ((turn, number) < (lane.turn, lane.number)), left - counted)
-        counted += _count(connection, IN_LANE, number, most) if most > 0 else 0
-    if len(found) < SAMPLE:
-        return counted
-    many, sooner = connection.execute(
-        MANY_BESIDE, (own.number, lane.number, job.task, lane.turn, MOST_AHEAD)
-    ).fetchone()
-    return min(counted * many // len(found), many * before + sooner)
-
-
-def _count(connection: sqlite3.Connection, statement: str, *values: float) -> int:
-    return int(connection.execute(statement, values).fetchone()[0])
