@@ -21,7 +21,7 @@ ARCHITECTURE_LINES = 150
 FLOW_FILES = 9
 
 CONTRACTS = "context executor settings store"
-ENGINE = "bound_task client definition demand housekeeping journal reports submission sync tail worker"
+ENGINE = "bound_task client definition demand housekeeping journal outlook reports submission sync tail worker"
 ADAPTERS = "executors stores"
 EDGES = "cli contrib http telemetry testing"
 
@@ -38,14 +38,15 @@ MAY_IMPORT = {
     "stores": "core settings store",
     "tail": f"core {CONTRACTS}",  # reads events for all who follow jobs
     "submission": f"core {CONTRACTS}",  # how submits become jobs
-    "client": f"core {CONTRACTS} submission tail",
+    "outlook": f"core {CONTRACTS}",  # what is to be expected of jobs
+    "client": f"core {CONTRACTS} outlook submission tail",
     "bound_task": f"core {CONTRACTS} client submission sync",  # a task that submits itself
     "definition": f"core {CONTRACTS} bound_task",  # defines a task without a decorator
     "demand": f"core {CONTRACTS}",  # where a worker asks for jobs
     "journal": f"core {CONTRACTS} reports",  # what a worker says and counts of its jobs
     "reports": f"core {CONTRACTS}",  # what running code reports, and a worker keeps of it
     "housekeeping": f"core {CONTRACTS} journal",
-    "sync": f"core {CONTRACTS} client submission",
+    "sync": f"core {CONTRACTS} client outlook submission",
     "worker": f"core {CONTRACTS} demand housekeeping journal reports",
     "process": f"core {CONTRACTS} {ENGINE} {ADAPTERS} logs",  # the worker's process
     "monolith": f"core {CONTRACTS} process",  # starts it beside a web process

@@ -26,8 +26,10 @@ from heavylift.core.errors import (
     JobTimedOut,
     NoAnswer,
 )
+from heavylift.core.estimate import left
 from heavylift.core.job import CancelRequest, Job, State, Stopped, new_id
 from heavylift.core.units import Duration, seconds
+from heavylift.outlook import Outlook, look
 from heavylift.store import Added, Query, Question
 from heavylift.submission import ID_BYTES
 from heavylift.tail import Tail
@@ -303,17 +305,10 @@ class Client:
         """Whether any worker is alive."""
         return any(not status.dead for status in await self.workers())
 
-    async def reasons(self, jobs: Iterable[Job]) -> dict[str, str]:
-        """Why each of these jobs that waits does so, by its id."""
-        now = self.now()
-        waiting = [job for job in jobs if job.state is State.QUEUED]
-        found = {job.id: _until(job) for job in waiting if job.run_at > now}
-        due = [job for job in waiting if job.id not in found]
-        if due:
-            paused = {queue.name for queue in await self.queues() if queue.paused}
-            otherwise = "waiting its turn" if await self.working() else "no worker"
-            found |= {job.id: "queue paused" if job.queue in paused else otherwise for job in due}
-        return found
+    async def outlook(self, jobs: Iterable[Job]) -> dict[str, Outlook]:
+        """Why each of these jobs waits, when it starts, when it is over; by id, none of those that are over."""
+        await self.open()
+        return await look(self.store, jobs, self.now())
 
     async def _decide(self, job: Job, rule: Callable[[Job], Change]) -> Job:
         """Write what a rule makes of the job; made anew from the record as it is now when somebody was faster."""
@@ -374,6 +369,15 @@ class Handle(Generic[R]):
     def state(self) -> State:
         """The state as it was last read; `refresh` reads anew."""
         return self.job.state
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds that it still runs, by its progress as it was last read; None when that cannot be told."""
+        return left(self.job, self._client.now())
+
+    async def outlook(self) -> Outlook:
+        """Why it waits, when it starts, when it is over."""
+        return (await self._client.outlook([await self.refresh()])).get(self.id, Outlook())
 
     async def refresh(self) -> Job:
         """The record as it is now."""
@@ -438,7 +442,3 @@ def job_error(job: Job) -> JobError:
 def _ends(item: Event, job: Job) -> bool:
     """Whether this is the job's last event; an older end, before a manual retry, is not."""
     return item.kind == event.STATE and State(item.data["state"]).final and item.seq >= job.seq
-
-
-def _until(job: Job) -> str:
-    return "retrying" if job.failures or job.crashes or job.losses else "scheduled"

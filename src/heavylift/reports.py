@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 from heavylift.core import event, lifecycle
+from heavylift.core.estimate import Pace
 from heavylift.core.job import Change, Job, NewEvent, Progress, State
 from heavylift.executor import Checkpoint, LogLines
 
@@ -23,6 +24,18 @@ class Running:
     """When it last reported something, or was claimed, on the monotonic clock."""
     stalled: bool = False
     """It has reported nothing for long, and that was said."""
+    pace: Pace | None = None
+    """How fast it comes forward, once it has said how far it is."""
+
+    def heard(self, report: Report, monotonic: float, now: float) -> Change:
+        """It reported something: the change to be written."""
+        self.heard_at = monotonic
+        if isinstance(report, Progress) and report.percent is not None:
+            if self.pace is None:
+                self.pace = Pace(self.job.started_at if self.job.checkpoint is None else None)
+            report = replace(report, rate=self.pace.heard(report.percent, report.at))
+        self.job, change = reported(self.job, report, now)
+        return change
 
 
 class Settled(NamedTuple):
@@ -55,5 +68,6 @@ def reported(job: Job, report: Report, now: float) -> tuple[Job, Change]:
 
 
 def _progress_data(progress: Progress) -> dict[str, Any]:
-    data = {name: getattr(progress, name) for name in ("done", "total", "percent", "message", "phase", "unit")}
+    names = ("done", "total", "percent", "message", "phase", "unit", "rate")
+    data = {name: getattr(progress, name) for name in names}
     return {name: value for name, value in data.items() if value is not None}

@@ -17,6 +17,7 @@ from heavylift.client import ANSWER, Handle, checkpoint_of, result_of
 from heavylift.context import is_loop_running
 from heavylift.core.errors import ConfigError
 from heavylift.core.units import Duration, seconds
+from heavylift.outlook import Outlook
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -121,6 +122,11 @@ class Sync:
     def stack(self, job: Handle[Any] | str, timeout: Duration = ANSWER) -> Stack:
         """Where the code of a running job is now; raises JobNotFound, JobNotRunning, and NoAnswer after `timeout`."""
         return self.call(lambda client: client.stack(_id(job), timeout), "handle.stack()")
+
+    def outlook(self, job: Handle[Any] | str) -> Outlook:
+        """Why it waits, when it starts, when it is over."""
+        found = self.call(lambda client: client.get(_id(job)), "handle.outlook()")
+        return self.call(lambda client: client.outlook([found]), "handle.outlook()").get(found.id, Outlook())
 
     def events(self, job: Handle[Any] | str, after: int = 0) -> Iterator[Event]:
         """Its events above `after`, live, until it is over."""

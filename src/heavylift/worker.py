@@ -261,8 +261,7 @@ class Worker:
         if running is None or running.job.attempt != job.attempt:
             _, change = reported(job, report, self._clock.wall())  # the lease was lost: the store refuses and counts it
         else:
-            running.heard_at = self._clock.monotonic()
-            running.job, change = reported(running.job, report, self._clock.wall())
+            change = running.heard(report, self._clock.monotonic(), self._clock.wall())
             if isinstance(report, LogLines):
                 self._journal.wrote(running.job, report)
         self._unsaved.append(Settled(change, job, None))

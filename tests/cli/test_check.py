@@ -75,7 +75,7 @@ def test_an_application_is_listed_with_what_its_tasks_take(shell):
         str(shell.folder / "heavylift.db"),
         "build(rows: list[int], share: float = 0.5, *, note = None) -> dict[str, int]",
         "Build the report.",
-        "queue reports, attempts 3, timeout 10 m, priority 3, labels tenant=acme",
+        "queue reports, attempts 3, timeout 10 min, priority 3, labels tenant=acme",
         "other()",
     ):
         assert text in ended.stdout, text

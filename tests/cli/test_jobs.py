@@ -173,10 +173,9 @@ async def test_a_long_history_is_shown_to_its_end_and_says_why_the_job_waits(she
             await lift.client.retry(handle.id)
     text = shell("job", handle.id, "--store", lift.store_url).stdout
     assert text.count("  cancelled\n") == 510, text[-500:]
-    assert "waits       no worker is alive" in text
-    assert (
-        json.loads(shell("job", handle.id, "--store", lift.store_url, "--json").stdout)["waiting_reason"] == "no worker"
-    )
+    assert "waits       no live worker takes jobs; `heavylift worker APP` starts one" in text
+    as_json = json.loads(shell("job", handle.id, "--store", lift.store_url, "--json").stdout)
+    assert (as_json["waiting"]["code"], as_json["waiting_reason"]) == ("no-worker", "no live worker takes jobs")
 
 
 def test_of_a_long_log_only_the_end_is_shown_with_a_job(capsys):

@@ -8,9 +8,9 @@ from tests.http.serving import finished, submit, until
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 FIELDS = (
-    *("id", "task", "state", "queue", "priority", "labels", "progress", "attempt", "max_attempts", "error"),
-    *("created_at", "run_at", "started_at", "finished_at", "cancel_requested", "stopped", "waiting_reason"),
-    *("links", "seq"),
+    *("id", "task", "state", "queue", "priority", "labels", "progress", "estimate", "attempt", "max_attempts"),
+    *("error", "created_at", "run_at", "started_at", "finished_at", "cancel_requested", "stopped"),
+    *("waiting_reason", "waiting", "links", "seq"),
 )
 
 
@@ -271,7 +271,20 @@ def test_a_job_says_what_it_waits_for(client):
     client.patch("/v1/queues/stopped", json={"paused": True})
     paused = submit(client, "add", params={"queue": "stopped"}, a=1)
     later = submit(client, "add", params={"delay": "1h"}, a=1)
-    assert client.get(f"/v1/jobs/{paused}").json()["waiting_reason"] == "queue paused"
-    assert client.get(f"/v1/jobs/{later}").json()["waiting_reason"] == "scheduled"
+    response = client.get(f"/v1/jobs/{paused}")
+    found = response.json()
+    assert found["waiting"] == {"code": "queue-paused", "until": None, "ahead": 0, "holders": []}
+    assert found["waiting_reason"].startswith("queue 'stopped' is paused since ")
+    assert found["estimate"] is None
+    assert response.headers["retry-after"] == "10"
+    response = client.get(f"/v1/jobs/{later}")
+    found = response.json()
+    assert found["waiting"]["code"] == "scheduled"
+    assert found["waiting"]["until"] == found["estimate"]["starts_at"] == found["run_at"]
+    assert re.fullmatch(r"scheduled for \S+Z \(in (59 min|1 h).*\)", found["waiting_reason"])
+    assert found["estimate"]["basis"] == "schedule"
+    assert response.headers["retry-after"] == "300"
+    listed = {job["id"]: job for job in client.get("/v1/jobs").json()["items"]}
+    assert [listed[id]["waiting"]["code"] for id in (paused, later)] == ["queue-paused", "scheduled"]
     client.patch("/v1/queues/stopped", json={"paused": False})
     assert finished(client, paused)["state"] == "succeeded"

@@ -105,7 +105,7 @@ def test_what_was_accepted_survives_a_kill(tmp_path):
 def test_without_a_worker_it_accepts_and_says_what_jobs_wait_for(tmp_path):
     with serving("--role", "api", "--store", "sqlite:///jobs.db", cwd=tmp_path) as server, server.client() as client:
         id = submit(client, "add", a=1)
-        assert client.get(f"/v1/jobs/{id}").json()["waiting_reason"] == "no worker"
+        assert client.get(f"/v1/jobs/{id}").json()["waiting"]["code"] == "no-worker"
         assert client.get("/readyz").json() == {"status": "ok", "worker": False}
 
 
@@ -136,7 +136,7 @@ def test_a_mounted_api_whose_lifespan_never_ran_says_so_and_accepts(tmp_path, mo
         response = client.post("/jobs/v1/tasks/add/jobs", json={"a": 1})
         assert response.status_code == 202
         assert response.headers["location"].startswith("/jobs/v1/jobs/")
-        assert client.get(response.headers["location"]).json()["waiting_reason"] == "no worker"
+        assert client.get(response.headers["location"]).json()["waiting"]["code"] == "no-worker"
         ready = client.get("/jobs/readyz")
         assert (ready.status_code, ready.json()["code"]) == (503, "no-worker")
         server.stop()

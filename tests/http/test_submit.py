@@ -47,7 +47,8 @@ def test_options_come_from_the_query(client):
     job = response.json()
     assert (job["queue"], job["priority"], job["max_attempts"]) == ("reports", 7, 5)
     assert job["labels"] == {"tenant": "acme", "region": "eu"}
-    assert job["waiting_reason"] == "scheduled"
+    assert job["waiting"]["code"] == "scheduled"
+    assert job["waiting_reason"].startswith("scheduled for ")
     assert response.headers["retry-after"] == "300"
 
 

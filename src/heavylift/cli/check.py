@@ -11,6 +11,7 @@ from heavylift.cli import find, output
 from heavylift.cli.exits import Exit, complain
 from heavylift.core.errors import ConfigError, shown
 from heavylift.core.options import to_data
+from heavylift.core.units import spoken
 from heavylift.http import render
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def _typed(before: str, annotation: Any) -> str:
 
 def _options(options: Options) -> str:
     """How its jobs run unless they say otherwise: what every task has, then what this one was given."""
-    timeout = "no timeout" if options.timeout is None else f"timeout {output.duration(options.timeout)}"
+    timeout = "no timeout" if options.timeout is None else f"timeout {spoken(options.timeout)}"
     parts = [f"queue {options.queue}", f"attempts {options.retry.attempts}", timeout]
     given = to_data(options)
     parts += [f"{name} {_plain(given[name])}" for name in given if name not in ("queue", "retry", "timeout")]

@@ -6,8 +6,8 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from heavylift.cli import output
 from heavylift.core.errors import ConfigError, JobNotFound
+from heavylift.core.units import spoken
 from heavylift.store import Query
 
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ async def find(client: Client, text: str) -> Job:
 def _ambiguous(text: str, found: Sequence[Job]) -> str:
     now = time.time()
     lines = [
-        f"  {job.id}  {job.task}  {job.state}  {output.duration(now - job.created_at, short=True)} ago"
-        for job in found[:SHOWN]
+        f"  {job.id}  {job.task}  {job.state}  {spoken(now - job.created_at, short=True)} ago" for job in found[:SHOWN]
     ]
     more = f"\n  and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     return (

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from heavylift.core.job import Job
     from heavylift.core.stack import Stack
     from heavylift.core.task import Task
+    from heavylift.outlook import Outlook
+    from heavylift.store import Page
 
 WHICH = "Which application? Its signatures check the arguments: give --app module:attribute, or set HEAVYLIFT_APP."
 
@@ -107,12 +109,17 @@ def listed(
     """Print a page of jobs."""
     states = tuple(_state(name.strip()) for name in (state or "").split(",") if name.strip())
     lift = find.opened_by(store, app)
-    page = run(lift, lambda: lift.client.page(Query(states, task, queue, limit=limit)))
+
+    async def work() -> tuple[Page, dict[str, Outlook]]:
+        page = await lift.client.page(Query(states, task, queue, limit=limit))
+        return page, await lift.client.outlook(page.jobs)
+
+    page, outlooks = run(lift, work)
     if as_json:
         for job in page.jobs:
-            output.data(output.as_json(job))
+            output.data(output.as_json(job, outlooks.get(job.id)))
         return Exit.OK
-    output.jobs(page.jobs)
+    output.jobs(page.jobs, outlooks)
     if not page.jobs:
         sys.stderr.write(f"No such jobs in {lift.store_url}.\n")
     elif page.next_page_token:
@@ -124,20 +131,20 @@ def shown(store: str | None, app: str | None, job_id: str, *, as_json: bool) -> 
     """Print everything about a job."""
     lift = find.opened_by(store, app)
 
-    async def work() -> tuple[Job, Any, str | None]:
+    async def work() -> tuple[Job, Any, Outlook | None]:
         job = await ids.find(lift.client, job_id)
         history = [item async for item in follow.until_now(lift.client, job) if item.kind != event.PROGRESS]
-        return job, history, (await lift.client.reasons([job])).get(job.id)
+        return job, history, (await lift.client.outlook([job])).get(job.id)
 
-    job, history, waits = run(lift, work)
+    job, history, outlook = run(lift, work)
     if as_json:
         saved = checkpoint.read(job.checkpoint)
         values = {"arguments": job.args, "checkpoint": saved.value, "result": job.result}
         decoded = {name: None if value is None else codec.decode(value) for name, value in values.items()}
         steps = {name: codec.decode(value) for name, value in saved.steps.items()}
-        output.data(output.as_json(job) | {"waiting_reason": waits} | decoded | {"steps": steps})
+        output.data(output.as_json(job, outlook) | decoded | {"steps": steps})
     else:
-        output.job(job, history, waits)
+        output.job(job, history, outlook)
     return Exit.OK
 
 

@@ -9,11 +9,14 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from heavylift.cli import expected
 from heavylift.core import checkpoint, codec, event
 from heavylift.core.job import State, Stopped
 from heavylift.core.outcome import DRAIN, NEIGHBOUR_STOPPED, NOT_ALONE, NOT_STARTED
 from heavylift.core.stack import Source
+from heavylift.core.units import spoken
 from heavylift.http import render
+from heavylift.outlook import Outlook
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -33,8 +36,8 @@ STYLES = {
     State.FAILED: "red",
     State.CANCELLED: "magenta",
 }
-HEADS = ("ID", "TASK", "STATE", "DONE", "TOOK", "AGE", "QUEUE")
-GIVES_WAY = ("QUEUE", "ID", "AGE", "TOOK", "DONE")
+HEADS = ("ID", "TASK", "STATE", "DONE", "TOOK", "AGE", "QUEUE", "OUTLOOK")
+GIVES_WAY = ("QUEUE", "ID", "AGE", "TOOK", "OUTLOOK", "DONE")
 SHORT_ID = 8
 """The last characters of an id, which are enough to name its job."""
 GAP = 2
@@ -49,19 +52,8 @@ MAX_TEXT = 2000
 LEVELS = {"debug": "dim", "info": "green", "warning": "yellow", "error": "red"}
 LONGEST_LEVEL = max(map(len, LEVELS))
 
-UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
-ALMOST_ONE = 0.9995
-"""Seconds that would be printed as 1000 ms."""
 LAST_DAY = 253402000000.0
 """Unix seconds in the last days of the year 9999, where calendars end."""
-
-WAITS = {
-    "no worker": "no worker is alive; `heavylift worker APP` starts one",
-    "queue paused": "its queue is paused; `heavylift queues resume NAME` lets it start",
-    "waiting its turn": "for its turn",
-    "scheduled": "for its time",
-    "retrying": "for its next attempt",
-}
 
 HOW = {
     Stopped.BEFORE_START: "it had not started",
@@ -96,16 +88,17 @@ def data(value: Any) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
 
 
-def as_json(job: Job) -> dict[str, Any]:
+def as_json(job: Job, outlook: Outlook | None = None) -> dict[str, Any]:
     """The job resource, as the HTTP API has it; links lead nowhere here."""
-    resource = render.job(job)
+    resource = render.job(job, outlook=outlook)
     del resource["links"]
     return resource
 
 
-def jobs(found: Sequence[Job]) -> None:
-    """A table of jobs."""
-    table(HEADS, map(_cells, found), gives_way=GIVES_WAY, styles={"STATE": STYLES})
+def jobs(found: Sequence[Job], outlooks: Mapping[str, Outlook]) -> None:
+    """A table of jobs, and what is to be expected of them (by id)."""
+    rows = [_cells(job, outlooks.get(job.id, Outlook())) for job in found]
+    table(HEADS, rows, gives_way=GIVES_WAY, styles={"STATE": STYLES})
 
 
 def table(
@@ -174,20 +167,21 @@ def hanging(out: Console, mark: str, width: int, text: str, indent: int) -> None
         out.print((mark or " " * width) + " " + safe(line) if not number else " " * (width + 1) + safe(line))
 
 
-def _cells(job: Job) -> list[str]:
+def _cells(job: Job, outlook: Outlook) -> list[str]:
     now = time.time()
-    took = "" if job.started_at is None else duration((job.finished_at or now) - job.started_at, short=True)
+    took = "" if job.started_at is None else spoken((job.finished_at or now) - job.started_at, short=True)
     percent = job.progress.percent if job.progress else None
     done = "" if percent is None else f"{percent:.0f} %"
-    return [job.id, job.task, job.state.value, done, took, duration(now - job.created_at, short=True), job.queue]
+    age = spoken(now - job.created_at, short=True)
+    return [job.id, job.task, job.state.value, done, took, age, job.queue, expected.short(outlook)]
 
 
-def job(record: Job, history: Iterable[Event], waits: str | None = None) -> None:
-    """Everything about one job; `waits`: why it does."""
+def job(record: Job, history: Iterable[Event], outlook: Outlook | None = None) -> None:
+    """Everything about one job, and what is to be expected of it."""
     out = console()
     style = STYLES[record.state]
     out.print(f"[bold]{safe(record.task)}[/]  {safe(record.id)}  [{style}]{record.state}[/]\n")
-    for name, text in _facts(record, waits):
+    for name, text in _facts(record, outlook or Outlook()):
         out.print(f"  [dim]{name:<{FACT}}[/]{safe(text)}")
     out.print()
     for at, line in _history(history):
@@ -197,28 +191,27 @@ def job(record: Job, history: Iterable[Event], waits: str | None = None) -> None
         out.print(f"\n  [dim]{'next':<{FACT}}[/]heavylift {verb} {safe(record.id)}")
 
 
-def _facts(job: Job, waits: str | None) -> Iterable[tuple[str, str]]:
+def _facts(job: Job, outlook: Outlook) -> Iterable[tuple[str, str]]:
     if job.progress is not None:
         yield "progress", progress_text(job.progress)
+    if left := expected.left(outlook, clock):
+        yield "left", left
     yield "arguments", _shown(job.args)
     yield "queue", job.queue + (f", priority {job.options.priority}" if job.options.priority else "")
     if job.options.labels:
         yield "labels", " ".join(f"{key}={value}" for key, value in job.options.labels.items())
     yield from _times(job)
-    if waits is not None:
-        yield "waits", WAITS.get(waits, waits).replace("NAME", job.queue)
+    if waits := expected.waits(job, outlook, clock):
+        yield "waits", waits
     yield from _ends(job)
 
 
 def _times(job: Job) -> Iterable[tuple[str, str]]:
-    now = time.time()
     yield "created", _when(job.created_at)
-    if job.state is State.QUEUED and job.run_at > now:
-        yield "runs at", f"{_clock(job.run_at)} (in {duration(job.run_at - now)})"
     if job.started_at is not None:
         yield "started", f"{_when(job.started_at)}, attempt {job.attempt}"
     if job.finished_at is not None:
-        took = "" if job.started_at is None else f", it took {duration(job.finished_at - job.started_at)}"
+        took = "" if job.started_at is None else f", it took {spoken(job.finished_at - job.started_at)}"
         yield "finished", _when(job.finished_at) + took
 
 
@@ -288,7 +281,7 @@ def state_line(about: Mapping[str, Any]) -> str:
         why = f": {INTERRUPTED.get(about['reason'], about['reason'])}"
     if about.get("killed"):
         why = f"{why.rstrip('.')}, and it was killed when its grace was over"
-    at = f"at {_clock(about['run_at'])}" if "run_at" in about else "at once"
+    at = f"at {clock(about['run_at'])}" if "run_at" in about else "at once"
     if state == State.RUNNING:
         return f"attempt {about['attempt']} started"
     if state != State.QUEUED:
@@ -328,7 +321,7 @@ def receipt(value: Receipt) -> None:
     if not value.final:
         out.print(f"[{style}]{value.state}[/]  asked to stop, and not over yet")
         return
-    after = "" if value.after_ms is None else f" after {duration(value.after_ms / 1000)}"
+    after = "" if value.after_ms is None else f" after {spoken(value.after_ms / 1000)}"
     how = f": {HOW[value.stopped]}" if value.stopped else ": it ended by itself before it could be stopped"
     out.print(f"[{style}]{value.state}[/]{after}{how}")
     if value.checkpoint:
@@ -350,7 +343,7 @@ def stack(record: Job, value: Stack) -> None:
     found = [("process", value.process)] if value.process is not None else []
     for name, process in [*found, *(("child", child) for child in value.children)]:
         state = PROCESS_STATES.get(process.state, process.state) + (f" in {process.wait}" if process.wait else "")
-        took = f"{duration(process.cpu)} of CPU, {process.memory / 2**20:,.0f} MiB"
+        took = f"{spoken(process.cpu)} of CPU, {process.memory / 2**20:,.0f} MiB"
         out.print(f"  [dim]{name:<10}[/]{process.pid}  {safe(process.command)}  ({safe(state)}, {took})")
 
 
@@ -364,20 +357,11 @@ def progress_text(value: Progress) -> str:
     return "  ".join(parts) or "some"
 
 
-def duration(seconds: float, *, short: bool = False) -> str:
-    """Seconds as people read them: in two units at most, or in one."""
-    for size, unit, below, smaller in UNITS:
-        if seconds >= size:
-            rest = int(seconds % size // below)
-            return f"{int(seconds // size)} {unit}" + (f" {rest} {smaller}" if rest and not short else "")
-    return f"{seconds:.1f} s" if seconds >= ALMOST_ONE else f"{max(seconds, 0) * 1000:.0f} ms"
-
-
 def _when(at: float) -> str:
-    return f"{_clock(at)} ({duration(time.time() - at)} ago)"
+    return f"{clock(at)} ({spoken(time.time() - at)} ago)"
 
 
-def _clock(at: float) -> str:
+def clock(at: float) -> str:
     """The time, with its date unless it is today's."""
     local = _local(at)
     return f"{local:%H:%M:%S}" if local.date() == _local(time.time()).date() else f"{local:%Y-%m-%d %H:%M:%S}"
@@ -386,7 +370,7 @@ def _clock(at: float) -> str:
 def log_line(at: float, level: str, message: str) -> str:
     """A line of a job's log, as markup: its time, its level, and its text, of which further lines are indented."""
     style = LEVELS.get(level, "default")
-    time_of_day = f"{_clock(at)}.{_thousandths(at)}"
+    time_of_day = f"{clock(at)}.{_thousandths(at)}"
     text = safe(message).replace("\n", f"\n{'':{len(time_of_day)}}  {'':{LONGEST_LEVEL}}  ")
     return f"[dim]{time_of_day}[/]  [{style}]{safe(level):<{LONGEST_LEVEL}}[/]  {text}"
 

@@ -11,6 +11,7 @@ from heavylift.cli.opened import run
 from heavylift.core.errors import ConfigError, did_you_mean
 from heavylift.core.job import State
 from heavylift.core.options import NAME
+from heavylift.core.units import spoken
 from heavylift.http import render
 
 if TYPE_CHECKING:
@@ -75,5 +76,5 @@ def _cells(queue: Queue) -> list[str]:
         str(queue.counts.get(State.QUEUED, 0)),
         "" if queue.concurrency is None else str(queue.concurrency),
         "" if queue.max_size is None else str(queue.max_size),
-        "" if queue.oldest_wait is None else output.duration(queue.oldest_wait),
+        "" if queue.oldest_wait is None else spoken(queue.oldest_wait),
     ]

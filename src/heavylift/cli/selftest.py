@@ -27,6 +27,7 @@ from heavylift.core.errors import HeavyliftError
 from heavylift.core.job import State, Stopped, new_id
 from heavylift.core.options import Options
 from heavylift.core.retry import Retry, fixed
+from heavylift.core.units import spoken
 from heavylift.submission import ID_BYTES
 
 if TYPE_CHECKING:
@@ -335,6 +336,6 @@ class _Report:
         else:
             mark = output.console()
             style = "green" if level == "ok" else "bold red"
-            time_taken = output.duration(seconds)
+            time_taken = spoken(seconds)
             mark.print(f"[{style}]{level:<4}[/]  {self._step:<7} {time_taken:>7}  {output.safe(what)}")
         sys.stdout.flush()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from heavylift.cli import find, output
 from heavylift.cli.exits import Exit
 from heavylift.cli.opened import run
+from heavylift.core.units import spoken
 from heavylift.http import render
 
 if TYPE_CHECKING:
@@ -40,5 +41,5 @@ def _cells(status: WorkerStatus) -> list[str]:
         render.worker_state(status),
         f"{worker.running}/{worker.concurrency}",
         ",".join(worker.queues) or "all",
-        f"{output.duration(status.beat_age)} ago",
+        f"{spoken(status.beat_age)} ago",
     ]

@@ -8,7 +8,8 @@ Kinds, each with its data:
               the line {moved: true, priority}.
 `cancel`      a running job was asked to stop: {grace, force, reason}.
 `checkpoint`  a value was saved from which the next attempt resumes: {attempt, size}.
-`progress`    how far it is: the fields of Progress. Thinned to at most 256 a job; the last value is always kept.
+`progress`    how far it is, and how fast it goes: the fields of Progress. Thinned to at most 256 a job; the last value
+              is always kept.
 `log`         lines of its log: {lines: [{at, level, message}, …], dropped}.
 """
 

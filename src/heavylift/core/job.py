@@ -55,7 +55,9 @@ class Error:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a job is. `percent` 0-100 or None; `at` Unix seconds."""
+    """How far a job is. `percent` 0-100 or None; `at` Unix seconds; `rate`: how fast it comes forward, in percent a
+    second (see `core.estimate`), None when that cannot be told.
+    """
 
     done: float | None = None
     total: float | None = None
@@ -64,6 +66,7 @@ class Progress:
     phase: str | None = None
     unit: str | None = None
     at: float = 0.0
+    rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them, as numbers."""
+"""Durations and sizes as people write them, as numbers; and seconds as people read them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ _LONGEST = 100 * 366 * 86400.0  # of what is longer, no calendar could show the 
 _LARGEST = 2**63 - 1
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]+)")
 _BARE_OR_PART = re.compile(r"(?P<bytes>\d{1,19})|(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[a-zA-Z]+)")
+_SPOKEN = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
+_ABOUT = ((36 * 3600, 86400, "d"), (90 * 60, 3600, "h"), (90, 60, "min"), (0, 1, "s"))
+"""From so many seconds on, those of a unit, and its name."""
+_ALMOST_ONE = 0.9995
+"""Seconds that would be written as 1000 ms."""
 _WHOLE = re.compile(rf"(?:{_PART.pattern}\s*)+")
 
 
@@ -58,6 +63,22 @@ def size(value: Size, name: str = "size") -> int:
         message = f"{name}: {shown(value)} is no size; give bytes as an integer ≥ 1, or text such as '512MiB'."
         raise ConfigError(message)
     return int(number)
+
+
+def spoken(number: float, *, short: bool = False) -> str:
+    """Seconds as people read them: in two units at most, or in one."""
+    for unit, name, below, smaller in _SPOKEN:
+        if number >= unit:
+            rest = int(number % unit // below)
+            return f"{int(number // unit)} {name}" + (f" {rest} {smaller}" if rest and not short else "")
+    return f"{number:.1f} s" if number >= _ALMOST_ONE else f"{max(number, 0) * 1000:.0f} ms"
+
+
+def about(number: float) -> str:
+    """Seconds that are a guess, such as "~40 s" or "~2 min"."""
+    rounded = max(1, round(number))
+    unit, name = next((unit, name) for least, unit, name in _ABOUT if rounded >= least)
+    return f"~{round(rounded / unit)} {name}"
 
 
 def _spelled(text: str) -> float | None:

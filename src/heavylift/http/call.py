@@ -10,6 +10,7 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from heavylift.http import render
+from heavylift.outlook import Outlook
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,9 +39,13 @@ class Call:
         """A part of the path."""
         return str(self.request.path_params[name])
 
-    def job(self, job: Job, reason: str | None = None) -> dict[str, Any]:
+    def job(self, job: Job, outlook: Outlook) -> dict[str, Any]:
         """The job resource."""
-        return render.job(job, self.base, reason)
+        return render.job(job, self.base, outlook)
+
+    async def outlook(self, job: Job) -> Outlook:
+        """What is to be expected of a job."""
+        return (await self.client.outlook([job])).get(job.id, Outlook())
 
 
 Answering = Callable[[Call], Awaitable[Response]]
@@ -74,9 +79,9 @@ def tag(job: Job) -> str:
     return f'"{job.seq}"'
 
 
-def polling(call: Call, job: Job) -> dict[str, str]:
+def polling(call: Call, job: Job, outlook: Outlook) -> dict[str, str]:
     """The headers by which who polls a job knows what it has, and when a look is worth it again."""
-    again = {} if job.state.final else {"Retry-After": str(render.retry_after(job, call.client.now()))}
+    again = {} if job.state.final else {"Retry-After": str(render.retry_after(job, outlook, call.client.now()))}
     return {"ETag": tag(job)} | again
 
 

@@ -13,6 +13,7 @@ from heavylift.http import params, render, sse
 from heavylift.http.call import Call, answer, applied, polling, tag
 from heavylift.http.problems import Refused
 from heavylift.http.tasks import accepted
+from heavylift.outlook import Outlook
 
 if TYPE_CHECKING:
     from heavylift.core.job import Job
@@ -28,8 +29,8 @@ async def listed(call: Call) -> Response:
         page = await call.client.page(query)
     except ConfigError as error:
         raise params.parameter(name="page_token", detail=str(error).removeprefix("page_token: ")) from None
-    reasons = await call.client.reasons(page.jobs)
-    found = [call.job(job, reasons.get(job.id)) for job in page.jobs]
+    outlooks = await call.client.outlook(page.jobs)
+    found = [call.job(job, outlooks.get(job.id, Outlook())) for job in page.jobs]
     return answer({"items": found, "next_page_token": page.next_page_token})
 
 
@@ -40,11 +41,11 @@ async def get(call: Call) -> Response:
     job = await call.client.get(call.part("id"))
     if wait is not None and (known is None or tag(job) in known):
         job = await call.service.changed(job, wait)
-    headers = polling(call, job) | applied(wait)
+    outlook = await call.outlook(job)
+    headers = polling(call, job, outlook) | applied(wait)
     if _is_known(job, known):
         return Response(status_code=304, headers=headers)
-    reason = (await call.client.reasons([job])).get(job.id)
-    return answer(call.job(job, reason), headers=headers)
+    return answer(call.job(job, outlook), headers=headers)
 
 
 async def result(call: Call) -> Response:
@@ -54,7 +55,7 @@ async def result(call: Call) -> Response:
     job = await call.client.get(call.part("id"))
     if wait is not None and not job.state.final:
         job = await call.service.settled(job.id, wait)
-    headers = polling(call, job) | applied(wait)
+    headers = polling(call, job, await call.outlook(job)) | applied(wait)
     if not job.state.final:
         return answer({"id": job.id, "state": job.state.value, "progress": render.progress(job.progress)}, 202, headers)
     if job.state is not State.SUCCEEDED:

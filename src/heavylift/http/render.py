@@ -9,25 +9,33 @@ from urllib.parse import quote
 
 from heavylift.core import checkpoint as checkpoints
 from heavylift.core import codec, event
+from heavylift.core import estimate as estimates
 from heavylift.core.job import State
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from heavylift.client import Receipt
+    from heavylift.core.estimate import Estimate
     from heavylift.core.event import Event
     from heavylift.core.job import CancelRequest, Error, Job, Progress
     from heavylift.core.options import Options
     from heavylift.core.queue import Queue
     from heavylift.core.stack import Stack
     from heavylift.core.task import Task
+    from heavylift.core.waiting import Waiting
+    from heavylift.outlook import Outlook
     from heavylift.store import WorkerStatus
 
 BASE = "/v1"
 """Where the paths of the API begin, unless it was included elsewhere."""
 POLL = (1, 30)
-"""Seconds to the next look at a running job, at least and at most."""
+"""Seconds to the next look, at least and at most, when it is a guess how long it takes."""
+SOMEBODY = 10
+"""Seconds to the next look at a job that waits until somebody does something."""
+BY_HAND = frozenset({"queue-paused", "no-worker", "queue-not-served", "task-not-known"})
 MAX_RETRY_AFTER = 300
+"""Seconds to the next look at a job whose time is known, at most."""
 LAST_MOMENT = "9999-12-31T23:59:59.999Z"
 
 
@@ -44,8 +52,8 @@ def moment(at: float | None) -> str | None:
         return LAST_MOMENT  # later than calendars go
 
 
-def job(record: Job, base: str = BASE, waiting_reason: str | None = None) -> dict[str, Any]:
-    """The job resource; `base` is where the paths of the API begin."""
+def job(record: Job, base: str = BASE, outlook: Outlook | None = None) -> dict[str, Any]:
+    """The job resource; `base` is where the paths of the API begin, `outlook` what is to be expected."""
     options = record.options
     return {
         "id": record.id,
@@ -55,6 +63,7 @@ def job(record: Job, base: str = BASE, waiting_reason: str | None = None) -> dic
         "priority": options.priority,
         "labels": dict(options.labels),
         "progress": progress(record.progress),
+        "estimate": None if outlook is None else estimate(outlook.estimate),
         "attempt": record.attempt,
         "max_attempts": options.retry.attempts,
         "error": error(record.error),
@@ -64,7 +73,8 @@ def job(record: Job, base: str = BASE, waiting_reason: str | None = None) -> dic
         "finished_at": moment(record.finished_at),
         "cancel_requested": _cancel(record.cancel),
         "stopped": record.stopped,
-        "waiting_reason": waiting_reason,
+        "waiting_reason": None if outlook is None else outlook.reason,
+        "waiting": None if outlook is None else waiting(outlook.waiting),
         "links": links(record.id, base),
         "seq": record.seq,
     }
@@ -89,6 +99,25 @@ def progress(value: Progress | None) -> dict[str, Any] | None:
         "message": value.message,
         "updated_at": moment(value.at),
     }
+
+
+def estimate(value: Estimate | None) -> dict[str, Any] | None:
+    """When a job starts, or is over."""
+    if value is None:
+        return None
+    return {
+        "starts_at": moment(value.starts_at),
+        "finishes_at": moment(value.finishes_at),
+        "remaining_s": round(value.remaining, 1),
+        "basis": value.basis,
+    }
+
+
+def waiting(value: Waiting | None) -> dict[str, Any] | None:
+    """Why a job waits, for programs."""
+    if value is None:
+        return None
+    return {"code": value.code, "until": moment(value.until), "ahead": value.ahead, "holders": list(value.holders)}
 
 
 def error(value: Error | None) -> dict[str, Any] | None:
@@ -185,7 +214,9 @@ def fact(item: Event) -> dict[str, Any]:
     data: dict[str, Any] = dict(item.data)
     if item.kind == event.PROGRESS:
         names = ("percent", "done", "total", "unit", "phase", "message")
-        return {name: data.get(name) for name in names} | {"updated_at": moment(item.at)}
+        left = estimates.rest(data.get("percent"), data.get("rate"))
+        known = {"remaining_s": None if left is None else round(left, 1), "updated_at": moment(item.at)}
+        return {name: data.get(name) for name in names} | known
     if isinstance(data.get("error"), dict):
         data["error"] = {key: text for key, text in data["error"].items() if key not in INSIDE}
     if "run_at" in data:
@@ -204,15 +235,13 @@ def line_text(line: Mapping[str, Any]) -> str:
 INSIDE = ("traceback", "stderr")
 
 
-def retry_after(record: Job, now: float) -> int:
+def retry_after(record: Job, outlook: Outlook, now: float) -> int:
     """Whole seconds after which a look at an unfinished job is worth it."""
-    if record.state is not State.RUNNING:
+    if record.state is State.QUEUED and record.run_at > now:
         return max(1, min(MAX_RETRY_AFTER, round(record.run_at - now)))
-    percent = record.progress.percent if record.progress else None
-    if not percent or record.started_at is None:
-        return POLL[0]
-    remaining = (now - record.started_at) * (100 - percent) / percent
-    return max(POLL[0], min(POLL[1], round(remaining / 10)))
+    if outlook.estimate is not None:
+        return max(POLL[0], min(POLL[1], round(outlook.estimate.remaining / 10)))
+    return SOMEBODY if outlook.waiting is not None and outlook.waiting.code in BY_HAND else POLL[0]
 
 
 def _cancel(request: CancelRequest | None) -> dict[str, Any] | None:

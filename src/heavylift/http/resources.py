@@ -15,6 +15,10 @@ from typing import (
 from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
+from heavylift.core.estimate import Basis
+from heavylift.core.queue import MOST_AHEAD
+from heavylift.core.waiting import Code
+
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"}, description="RFC 3339, in UTC.")]
 StateName = Literal["blocked", "queued", "running", "succeeded", "failed", "cancelled"]
 StoppedName = Literal["before-start", "soft", "killed", "between-attempts"]
@@ -43,6 +47,27 @@ class Progress(TypedDict):
     phase: str | None
     message: str | None
     updated_at: Moment | None
+
+
+class Estimate(TypedDict):
+    """What is to be expected: when a waiting job starts, or when a running one is over."""
+
+    starts_at: Annotated[Moment | None, Field(description="Of a waiting job.")]
+    finishes_at: Annotated[Moment | None, Field(description="Of a running job.")]
+    remaining_s: Annotated[float, Field(ge=0, description="Seconds until then.")]
+    basis: Annotated[
+        Basis,
+        Field(description="What it comes of: the job's progress, its place in the line, its time, the rate of a key."),
+    ]
+
+
+class Waiting(TypedDict):
+    """Why a job waits, for programs."""
+
+    code: Code
+    until: Annotated[Moment | None, Field(description="When that is over by itself; null: nobody can tell.")]
+    ahead: Annotated[int, Field(ge=0, le=MOST_AHEAD, description="Due jobs that are likely to start before it.")]
+    holders: Annotated[list[str], Field(description="Ids of up to 3 of the running jobs that hold it up.")]
 
 
 class Error(TypedDict):
@@ -87,6 +112,7 @@ class Job(TypedDict):
     priority: Annotated[int, Field(description="0-9, higher first.")]
     labels: dict[str, str]
     progress: Progress | None
+    estimate: Annotated[Estimate | None, Field(description="null: nothing can be said.")]
     attempt: Annotated[int, Field(description="How often it was started.")]
     max_attempts: Annotated[int, Field(description="Starts that may end in failure.")]
     error: Error | None
@@ -96,9 +122,8 @@ class Job(TypedDict):
     finished_at: Moment | None
     cancel_requested: CancelRequest | None
     stopped: Annotated[StoppedName | None, Field(description="How a cancelled job came to its end.")]
-    waiting_reason: Annotated[
-        str | None, Field(description="Why it waits: `scheduled`, `retrying`, `queue paused`, `no worker` …")
-    ]
+    waiting_reason: Annotated[str | None, Field(description="Why it waits, as a line for people.")]
+    waiting: Annotated[Waiting | None, Field(description="The same for programs.")]
     links: JobLinks
     seq: Annotated[int, Field(ge=0, description="The number of its last event; its ETag, and the `id` in streams.")]
 

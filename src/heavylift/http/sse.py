@@ -50,8 +50,8 @@ async def stream(service: Service, job: Job, after: int | None, base: str) -> Fr
     """The events of `job` above `after`; a reader who is new, or knows what never was, gets a snapshot first."""
     yield RETRY
     if after is None or after > job.seq:
-        reason = (await service.client.reasons([job])).get(job.id)
-        yield frame("snapshot", render.job(job, base, reason), job.seq)
+        outlook = (await service.client.outlook([job])).get(job.id)
+        yield frame("snapshot", render.job(job, base, outlook), job.seq)
         after = job.seq
     state = job.state
     if not over(job, after):

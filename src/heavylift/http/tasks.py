@@ -16,6 +16,7 @@ from heavylift.core.job import State, new_id
 from heavylift.http import params, render
 from heavylift.http.call import Call, Prepared, answer, applied, polling
 from heavylift.http.problems import Refused
+from heavylift.outlook import at_a_glance
 from heavylift.submission import ID_BYTES
 
 if TYPE_CHECKING:
@@ -123,11 +124,12 @@ def _sample(task: Task, base: str) -> tuple[bytes, bytes]:
 
 def accepted(call: Call, job: Job, status: int, headers: dict[str, str], *, result: bool) -> Response:
     """The job that was submitted, and with `result` that, too, when it has one already."""
-    body = call.job(job, "scheduled" if job.run_at > call.client.now() and job.state is State.QUEUED else None)
+    outlook = at_a_glance(job, call.client.now())
+    body = call.job(job, outlook)
     data = to_json(body)
     if result and job.state is State.SUCCEEDED:
         data = data[:-1] + b',"result":' + (job.result or b"null") + b"}"
-    headers = {"Location": body["links"]["self"]} | polling(call, job) | headers
+    headers = {"Location": body["links"]["self"]} | polling(call, job, outlook) | headers
     return Response(data, status, headers=headers, media_type="application/json")
 
 

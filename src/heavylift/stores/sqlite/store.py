@@ -43,6 +43,7 @@ from heavylift.stores.sqlite import (
     reading,
     saving,
     settings,
+    standing,
     tallies,
     workers,
 )
@@ -200,7 +201,7 @@ class SqliteStore:
 
     async def standing(self, ids: Sequence[str]) -> dict[str, Standing]:
         """Where those of these jobs stand that are queued."""
-        raise NotImplementedError
+        return await self._open_now().scan(lambda connection: standing.standings(connection, ids, self._clock.wall()))
 
     async def get(self, ids: Sequence[str]) -> list[Job | None]:
         """The jobs, in the order of `ids`, None for an unknown one."""

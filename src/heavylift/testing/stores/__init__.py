@@ -21,6 +21,7 @@ from heavylift.testing.stores.rates import Rates
 from heavylift.testing.stores.reading import Reading
 from heavylift.testing.stores.retention import Pruning
 from heavylift.testing.stores.saving import Saving
+from heavylift.testing.stores.standing import Standings
 from heavylift.testing.stores.unique_keys import UniqueKeys
 
 __all__ = ["StoreCases", "StoreContract"]
@@ -40,5 +41,6 @@ class StoreContract(
     Pruning,
     Waking,
     Counting,
+    Standings,
 ):
     """Every case of the contract."""
