@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from heavylift.client import Receipt
     from heavylift.core.event import Event
     from heavylift.core.job import Job, Progress
+    from heavylift.core.queue import Pause
+    from heavylift.core.result import Receipt
     from heavylift.core.stack import Stack
 
 STYLES = {
@@ -293,6 +294,8 @@ def state_line(about: Mapping[str, Any]) -> str:
         return f"attempt {about['attempt']} started"
     if state != State.QUEUED:
         return f"{state}{why}"
+    if about.get("moved"):
+        return f"moved: priority {about['priority']}" + (f", to start {at}" if "run_at" in about else "")
     if outcome is None:
         anew = "queued anew" + (", from its checkpoint" if about.get("from_checkpoint") else "")
         return (anew if about.get("retry") else "queued") + (f", to start {at}" if "run_at" in about else "")
@@ -354,6 +357,13 @@ def stack(record: Job, value: Stack) -> None:
         out.print(f"  [dim]{name:<10}[/]{process.pid}  {safe(process.command)}  ({safe(state)}, {took})")
 
 
+def pause_text(value: Pause) -> str:
+    """Since when a queue is paused, by whom and why."""
+    by = f" by {value.by}" if value.by else ""
+    why = f": {value.reason}" if value.reason else ""
+    return f"{duration(max(time.time() - value.at, 0), short=True)} ago{by}{why}"
+
+
 def progress_text(value: Progress) -> str:
     """A progress as one line: percent, done of total, phase, message."""
     parts = [] if value.percent is None else [f"{value.percent:.0f} %"]
@@ -371,6 +381,12 @@ def duration(seconds: float, *, short: bool = False) -> str:
             rest = int(seconds % size // below)
             return f"{int(seconds // size)} {unit}" + (f" {rest} {smaller}" if rest and not short else "")
     return f"{seconds:.1f} s" if seconds >= ALMOST_ONE else f"{max(seconds, 0) * 1000:.0f} ms"
+
+
+def start_text(job: Job) -> str:
+    """When a waiting job may start."""
+    left = job.run_at - time.time()
+    return "due now" if left <= 0 else f"due at {_clock(job.run_at)} (in {duration(left)})"
 
 
 def _when(at: float) -> str:
