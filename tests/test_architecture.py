@@ -21,7 +21,7 @@ ARCHITECTURE_LINES = 150
 FLOW_FILES = 9
 
 CONTRACTS = "context executor settings store"
-ENGINE = "bound_task client definition demand housekeeping journal outlook reports submission sync tail worker"
+ENGINE = "bound_task client definition demand housekeeping journal origin outlook reports submission sync tail worker"
 ADAPTERS = "executors stores"
 EDGES = "cli contrib http telemetry testing"
 
@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "outlook": f"core {CONTRACTS}",  # what is to be expected of jobs
     "client": f"core {CONTRACTS} outlook submission tail",
     "bound_task": f"core {CONTRACTS} client submission sync",  # a task that submits itself
+    "origin": "core executor",  # where other processes find an application
     "definition": f"core {CONTRACTS} bound_task",  # defines a task without a decorator
     "demand": f"core {CONTRACTS}",  # where a worker asks for jobs
     "journal": f"core {CONTRACTS} reports",  # what a worker says and counts of its jobs

@@ -5,7 +5,7 @@ import typing
 if typing.TYPE_CHECKING:
     from heavylift.app import Heavylift
     from heavylift.bound_task import BoundTask
-    from heavylift.client import Handle, Receipt
+    from heavylift.client import Handle
     from heavylift.context import Context
     from heavylift.core.dependency import Provide, provided
     from heavylift.core.errors import (
@@ -22,6 +22,7 @@ if typing.TYPE_CHECKING:
         JobNotFinished,
         JobNotFound,
         JobNotRunning,
+        JobNotWaiting,
         JobTimedOut,
         NoAnswer,
         RetryLater,
@@ -30,6 +31,7 @@ if typing.TYPE_CHECKING:
     )
     from heavylift.core.job import Job, State
     from heavylift.core.limits import Concurrency, Rate
+    from heavylift.core.result import Receipt
     from heavylift.core.retention import Retention
     from heavylift.core.retry import Retry, exponential, fixed
 
@@ -53,6 +55,7 @@ __all__ = [
     "JobNotFinished",
     "JobNotFound",
     "JobNotRunning",
+    "JobNotWaiting",
     "JobTimedOut",
     "NoAnswer",
     "Provide",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, TypeVar, Unpack, overload
 
 from heavylift.bound_task import BoundTask
@@ -15,13 +14,14 @@ from heavylift.core.errors import ConfigError, UnknownTask
 from heavylift.core.options import Options, OptionValues
 from heavylift.core.task import Task, define
 from heavylift.definition import Definition, Handler
-from heavylift.executor import Application
+from heavylift.origin import application
 from heavylift.settings import Settings
 from heavylift.store import SystemClock
 from heavylift.stores import open_store, resolved
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+    from datetime import datetime
     from os import PathLike
     from types import FrameType
 
@@ -29,9 +29,12 @@ if TYPE_CHECKING:
     from fastapi.params import Depends
     from starlette.applications import Starlette
 
-    from heavylift.client import Client, Handle, Receipt
+    from heavylift.client import Client, Handle
     from heavylift.core.job import Job
+    from heavylift.core.queue import Limits, Queue
+    from heavylift.core.result import Receipt
     from heavylift.core.units import Duration
+    from heavylift.executor import Application
     from heavylift.executors.command import CommandResult
     from heavylift.monolith import Monolith
     from heavylift.store import Clock, Store
@@ -287,6 +290,40 @@ class Heavylift:
         job = await self.client.retry(job_id, from_checkpoint=from_checkpoint)
         return self.client.handle(job, self.registry.get(job.task))
 
+    async def move(
+        self,
+        job_id: str,
+        *,
+        priority: int | None = None,
+        run_at: datetime | str | float | None = None,
+        delay: Duration | None = None,
+    ) -> Handle[Any]:
+        """Give a waiting job another place in the line: a priority, a time to run at or a delay from now. Raises
+        JobNotFound, and JobNotWaiting when it has begun or is over.
+        """
+        job = await self.client.move(job_id, priority=priority, run_at=run_at, delay=delay)
+        return self.client.handle(job, self.registry.get(job.task))
+
+    # --- queues ------------------------------------------------------------------------------------------------
+
+    async def queues(self) -> list[Queue]:
+        """All queues, their settings and what stands in them."""
+        return await self.client.queues()
+
+    async def pause(self, queue: str, *, by: str | None = None, reason: str | None = None) -> Queue:
+        """Start no more jobs of this queue; running ones go on. Who pauses it, and why, is shown to all who look."""
+        return await self.client.pause(queue, by=by, reason=reason)
+
+    async def resume(self, queue: str) -> Queue:
+        """Start jobs of this queue again."""
+        return await self.client.resume(queue)
+
+    async def set_queue(self, queue: str, **limits: Unpack[Limits]) -> Queue:
+        """Limit a queue: `concurrency`, `rate`, `max_size`, `keep`. None lifts a limit, and what is not given stays as
+        it is. Raises ConfigError, also for a `max_size` below the number of jobs that wait.
+        """
+        return await self.client.set_queue(queue, **limits)
+
     # --- life --------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
@@ -389,15 +426,7 @@ class Heavylift:
 
         Raises ConfigError when it is no module-level name.
         """
-        module, namespace = self._made_in
-        attribute = next((name for name, value in namespace.items() if value is self), None)
-        if attribute is None:
-            message = (
-                f"The Heavylift object made in {module!r} has no name there; its worker could not find it."
-                " Assign it to a module-level variable: lift = Heavylift(…)."
-            )
-            raise ConfigError(message)
-        return Application(_target(module, namespace), attribute, self.imports, (str(Path.cwd()),))
+        return application(self, *self._made_in, self.imports)
 
 
 def _resolved(settings: Settings) -> str:
@@ -414,17 +443,3 @@ def _resolved(settings: Settings) -> str:
 
 def _caller(frame: FrameType) -> tuple[str, dict[str, Any]]:
     return frame.f_globals.get("__name__", "__main__"), frame.f_globals
-
-
-def _target(module: str, namespace: dict[str, Any]) -> str:
-    """The module's name, or for a program that was run, what it was run from (as multiprocessing does it)."""
-    if module != "__main__":
-        return module
-    spec = namespace.get("__spec__")
-    if spec is not None and spec.name:
-        return str(spec.name)
-    path = namespace.get("__file__")
-    if path is None:
-        message = "A Heavylift object made in an interactive session cannot have a worker; put it into a file."
-        raise ConfigError(message)
-    return str(Path(path).absolute())

@@ -5,29 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 
 from heavylift import submission
 from heavylift.core import checkpoint as checkpoints
-from heavylift.core import codec, event, lifecycle
+from heavylift.core import event, lifecycle
 from heavylift.core import stack as stacks
 from heavylift.core.errors import (
     ConfigError,
     DuplicateJob,
     HeavyliftError,
-    JobCancelled,
-    JobCrashed,
-    JobError,
-    JobFailed,
+    JobChanged,
     JobNotFinished,
     JobNotFound,
     JobNotRunning,
-    JobTimedOut,
     NoAnswer,
 )
 from heavylift.core.estimate import left
-from heavylift.core.job import CancelRequest, Job, State, Stopped, new_id
+from heavylift.core.job import CancelRequest, Job, State, new_id
+from heavylift.core.queue import place, values
+from heavylift.core.result import Receipt, checkpoint_of, result_of
 from heavylift.core.units import Duration, seconds
 from heavylift.outlook import Outlook, look
 from heavylift.store import Added, Query, Question
@@ -36,11 +33,12 @@ from heavylift.tail import Tail
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+    from datetime import datetime
 
     from heavylift.core.checkpoint import Saved
     from heavylift.core.event import Event
     from heavylift.core.job import Change
-    from heavylift.core.queue import Queue
+    from heavylift.core.queue import Limits, Queue
     from heavylift.core.stack import Stack
     from heavylift.core.task import Task
     from heavylift.store import Clock, Page, Store, WorkerStatus
@@ -59,31 +57,6 @@ LOOK = 1.0
 """Seconds between two looks for an answer that no hint told of."""
 MAX_RACES = 100
 """How often a decision is made anew because the job changed meanwhile; each time means that somebody else got on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What a cancel did. `state` and `stopped` say how the job ended (`final` False: it has not, yet), `after_ms`
-    milliseconds from the request to its end, `checkpoint` whether there is one to resume from.
-    """
-
-    job_id: str
-    state: State
-    final: bool
-    stopped: Stopped | None
-    after_ms: float | None
-    checkpoint: bool
-    reason: str | None = None
-
-    @classmethod
-    def of(cls, job: Job) -> Receipt:
-        """The receipt of a job whose cancel was requested."""
-        after = None
-        if job.finished_at is not None and job.cancel is not None:
-            after = max(0.0, (job.finished_at - job.cancel.at) * 1000)
-        reason = job.cancel.reason if job.cancel else None
-        kept = job.checkpoint is not None
-        return cls(job.id, job.state, job.state.final, job.stopped, after, kept, reason)
 
 
 class Client:
@@ -286,15 +259,50 @@ class Client:
         await self.open()
         return await self.store.queues()
 
-    async def pause(self, queue: str) -> Queue:
-        """Start no more jobs of this queue; running ones go on."""
+    async def pause(self, queue: str, *, by: str | None = None, reason: str | None = None) -> Queue:
+        """Start no more jobs of this queue; running ones go on. Who pauses it, and why, is shown to all who look."""
         await self.open()
-        return await self.store.set_queue(queue, paused=True)
+        return await self.store.set_queue(queue, paused=True, by=by, reason=reason)
 
     async def resume(self, queue: str) -> Queue:
         """Start jobs of this queue again."""
         await self.open()
         return await self.store.set_queue(queue, paused=False)
+
+    async def set_queue(self, queue: str, **limits: Unpack[Limits]) -> Queue:
+        """Limit a queue: `concurrency` and `rate` of starts over all workers, `max_size` of what waits, and how long
+        its finished jobs are kept (`keep`). None lifts a limit, and what is not given stays as it is.
+
+        Raises ConfigError for what is no limit, and for a `max_size` below the number of jobs that wait.
+        """
+        given = values(limits)
+        await self.open()
+        return await self.store.set_queue(queue, **given)
+
+    async def move(
+        self,
+        job_id: str,
+        *,
+        priority: int | None = None,
+        run_at: datetime | str | float | None = None,
+        delay: Duration | None = None,
+        seq: int | None = None,
+    ) -> Job:
+        """Give a waiting job another place in the line: a priority, a time to run at or a delay from now. With `seq`
+        only as long as that is the number of its last event.
+
+        Raises JobNotFound, JobNotWaiting when it has begun or is over, JobChanged, and ConfigError.
+        """
+        now = self._clock.wall()
+        to, at = place(now, priority=priority, run_at=run_at, delay=delay)
+
+        def rule(current: Job) -> Change:
+            change = lifecycle.move(current, now, priority=to, run_at=at)
+            if seq is not None and current.seq != seq:
+                raise JobChanged(current.id, seq, current.seq)
+            return change
+
+        return await self._decide(await self.get(job_id), rule)
 
     async def workers(self) -> list[WorkerStatus]:
         """All workers that the store knows."""
@@ -404,6 +412,18 @@ class Handle(Generic[R]):
         """
         self.job = await self._client.retry(self.id, from_checkpoint=from_checkpoint)
 
+    async def move(
+        self,
+        *,
+        priority: int | None = None,
+        run_at: datetime | str | float | None = None,
+        delay: Duration | None = None,
+    ) -> None:
+        """Give it another place in the line while it waits: a priority, a time to run at or a delay from now; raises
+        JobNotWaiting when it has begun or is over.
+        """
+        self.job = await self._client.move(self.id, priority=priority, run_at=run_at, delay=delay)
+
     async def checkpoint(self, default: Any = None) -> Any:
         """The value that its code saved last, from which the next attempt resumes, or `default`."""
         return checkpoint_of(await self.refresh(), default)
@@ -415,28 +435,6 @@ class Handle(Generic[R]):
     def events(self, after: int = 0) -> AsyncIterator[Event]:
         """Its events above `after`, live, until it is over."""
         return self._client.events(self.id, after)
-
-
-def result_of(job: Job, task: Task | None) -> Any:
-    """The result of a job that is over, as the task's own type; raises the JobError that fits its end."""
-    if job.state is State.SUCCEEDED:
-        data = job.result if job.result is not None else b"null"
-        return task.decode_result(data) if task is not None else codec.decode(data)
-    raise job_error(job)
-
-
-def checkpoint_of(job: Job, default: Any = None) -> Any:
-    """The value that a job's code saved last, as it would get it by `ctx.resume(default)`."""
-    value = checkpoints.read(job.checkpoint).value
-    return default if value is None else codec.decode(value)
-
-
-def job_error(job: Job) -> JobError:
-    """The error that says how a job ended that did not succeed."""
-    if job.state is State.CANCELLED:
-        return JobCancelled(job)
-    code = job.error.code if job.error else ""
-    return {"timed-out": JobTimedOut, "crashed": JobCrashed, "lost": JobCrashed}.get(code, JobFailed)(job)
 
 
 def _ends(item: Event, job: Job) -> bool:

@@ -281,9 +281,9 @@ class Store(Protocol):
     async def save(self, changes: Sequence[Change]) -> list[int | DuplicateJob | None]:
         """Write changes with their events; each answer is the job's new `seq`, or None when the fence refused it.
 
-        - Refused: another state or attempt than `change.state` and `change.attempt`, no such job, or a change to
-          queued, or of the cancel request, that was decided by another cancel request than the job's. It changes
-          nothing and is counted (`refused`).
+        - Refused: another state or attempt than `change.state` and `change.attempt`, another last event than
+          `change.seq` if that is given, no such job, or a change to queued, or of the cancel request, that was decided
+          by another cancel request than the job's. It changes nothing and is counted (`refused`).
         - DuplicateJob, and nothing is changed: a job that is over is to be queued, and another one that is not over
           has its unique key.
         - Only `change.fields` are written. A job that becomes queued, or that is queued and gets other options or

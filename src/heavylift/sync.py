@@ -9,23 +9,25 @@ import threading
 from concurrent.futures import Future
 from concurrent.futures import ThreadPoolExecutor as Threads
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from anyio.from_thread import BlockingPortal
 
-from heavylift.client import ANSWER, Handle, checkpoint_of, result_of
+from heavylift.client import ANSWER, Handle
 from heavylift.context import is_loop_running
 from heavylift.core.errors import ConfigError
+from heavylift.core.result import Receipt, checkpoint_of, result_of
 from heavylift.core.units import Duration, seconds
 from heavylift.outlook import Outlook
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+    from datetime import datetime
 
-    from heavylift.client import Client, Receipt
+    from heavylift.client import Client
     from heavylift.core.event import Event
     from heavylift.core.job import Job
-    from heavylift.core.queue import Queue
+    from heavylift.core.queue import Limits, Queue
     from heavylift.core.stack import Stack
     from heavylift.core.task import Task
     from heavylift.store import WorkerStatus
@@ -115,6 +117,22 @@ class Sync:
         found = self.call(lambda client: client.retry(_id(job), from_checkpoint=from_checkpoint), "lift.retry(…)")
         return self._handle(found)
 
+    def move(
+        self,
+        job: Handle[Any] | str,
+        *,
+        priority: int | None = None,
+        run_at: datetime | str | float | None = None,
+        delay: Duration | None = None,
+    ) -> Handle[Any]:
+        """Give a waiting job another place in the line: a priority, a time to run at or a delay from now. Raises
+        JobNotFound, and JobNotWaiting when it has begun or is over.
+        """
+        moved = self.call(
+            lambda client: client.move(_id(job), priority=priority, run_at=run_at, delay=delay), "lift.move(…)"
+        )
+        return self._handle(moved)
+
     def checkpoint(self, job: Handle[Any] | str, default: Any = None) -> Any:
         """The value that a job's code saved last, from which the next attempt resumes, or `default`."""
         return checkpoint_of(self.call(lambda client: client.get(_id(job)), "handle.checkpoint()"), default)
@@ -139,15 +157,19 @@ class Sync:
 
     def queues(self) -> list[Queue]:
         """All queues, their settings and what stands in them."""
-        return self.call(lambda client: client.queues(), "lift.client.queues()")
+        return self.call(lambda client: client.queues(), "lift.queues()")
 
-    def pause(self, queue: str) -> Queue:
-        """Start no more jobs of this queue; running ones go on."""
-        return self.call(lambda client: client.pause(queue), "lift.client.pause(…)")
+    def pause(self, queue: str, *, by: str | None = None, reason: str | None = None) -> Queue:
+        """Start no more jobs of this queue; running ones go on. Who pauses it, and why, is shown to all who look."""
+        return self.call(lambda client: client.pause(queue, by=by, reason=reason), "lift.pause(…)")
 
     def resume(self, queue: str) -> Queue:
         """Start jobs of this queue again."""
-        return self.call(lambda client: client.resume(queue), "lift.client.resume(…)")
+        return self.call(lambda client: client.resume(queue), "lift.resume(…)")
+
+    def set_queue(self, queue: str, **limits: Unpack[Limits]) -> Queue:
+        """Limit a queue; None lifts a limit, and what is not given stays as it is. Raises ConfigError."""
+        return self.call(lambda client: client.set_queue(queue, **limits), "lift.set_queue(…)")
 
     def workers(self) -> list[WorkerStatus]:
         """All workers that the store knows."""

@@ -18,8 +18,22 @@ pytestmark = pytest.mark.timeout(300)
 PATH = Path(cli.__file__).with_name(quick.NAME)
 RENDER = "from heavylift.cli.commands import app; app(['--help'], prog_name='heavylift')"
 COMMANDS = [
-    *("serve", "worker", "check", "submit", "jobs", "job", "watch", "logs", "stack", "cancel", "retry", "workers"),
-    *("migrate", "prune", "queues", "queues pause", "queues resume", "doctor", "selftest"),
+    *(
+        "serve",
+        "worker",
+        "check",
+        "submit",
+        "jobs",
+        "job",
+        "watch",
+        "logs",
+        "stack",
+        "cancel",
+        "retry",
+        "move",
+        "workers",
+    ),
+    *("migrate", "prune", "queues", "queues pause", "queues resume", "queues set", "doctor", "selftest"),
 ]
 
 

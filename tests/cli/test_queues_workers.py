@@ -32,18 +32,89 @@ def objects(ended):
 def test_a_queue_is_a_line_with_what_stands_in_it(working):
     for _ in range(2):
         working("submit", "add", "a=1", "--queue", "counted", "--delay", "1h")
-    assert row(working, ["queues"], "counted") == ["counted", "no", "0", "2", "", "", ""]
+    assert row(working, ["queues"], "counted") == ["counted", "open", "0", "2", "", "", "", ""]
     [queue] = [found for found in objects(working("queues", "--json")) if found["name"] == "counted"]
     assert (queue["paused"], queue["counts"]["queued"], queue["oldest_wait"]) == (False, 2, None)
 
 
-async def test_limits_and_the_oldest_wait_are_shown(shell):
+def test_limits_and_the_oldest_wait_are_shown(shell):
     shell("submit", "-A", "jobs_app:lift", "add", "a=1", "--queue", "limited")
-    async with Heavylift(f"sqlite:///{shell.folder}/heavylift.db") as lift:
-        await lift.store.set_queue("limited", concurrency=3, max_size=70)
+    limits = ("--concurrency", "3", "--max-size", "70", "--rate", "100/min")
+    ended = shell("queues", "set", "limited", *limits)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (
+        0,
+        "limited  3 at once, 100/min started, 70 waiting\n",
+        "",
+    )
     cells = row(shell, ["queues"], "limited")
-    assert cells[:6] == ["limited", "no", "0", "1", "3", "70"]
+    assert cells[:6] == ["limited", "open", "0/3", "1/70", "100/min", ""]
     assert cells[6].endswith("s")
+    assert shell("queues", "set", "limited", "--rate", "none", "--max-size", "1").returncode == 0
+    assert row(shell, ["queues"], "limited")[:5] == ["limited", "full", "0/3", "1/1", ""]
+    kept = shell("queues", "set", "limited", "--keep", "2d", "--keep-failed", "5", "--json")
+    assert json.loads(kept.stdout)["keep"] == {"age": 172800.0, "succeeded": None, "failed": 5}
+    more = shell("queues", "set", "limited", "--keep-succeeded", "9", "--keep-failed", "none", "--json")
+    assert json.loads(more.stdout)["keep"] == {"age": 172800.0, "succeeded": 9, "failed": None}
+    none = shell("queues", "set", "limited", "--keep", "none", "--concurrency", "none", "--max-size", "none")
+    assert none.stdout == "limited  no limits\n"
+
+
+MISTAKES = {
+    "nothing": ([], "There is nothing to set"),
+    "zero": (["--concurrency", "0"], "give an integer from 1"),
+    "text": (["--max-size", "many"], "max_size: 'many' is out of range"),
+    "rate": (["--rate", "0/s"], "'0/s' is no rate"),
+    "count": (["--keep-failed", "-1"], "--keep-failed: '-1' is no number of jobs"),
+    "small": (["--max-size", "1"], "max_size: 1 is below the 2 jobs that wait in queue 'crowded'; give at least 2"),
+}
+
+
+def test_a_limit_that_is_none_is_refused_with_the_reason(shell):
+    for _ in range(2):
+        shell("submit", "-A", "jobs_app:lift", "add", "a=1", "--queue", "crowded")
+    for given, said in MISTAKES.values():
+        ended = shell("queues", "set", "crowded", *given)
+        assert (ended.returncode, ended.stdout) == (2, ""), given
+        assert said in ended.stderr
+    assert row(shell, ["queues"], "crowded")[:5] == ["crowded", "open", "0", "2", ""]
+
+
+def test_a_pause_says_by_whom_and_why(shell):
+    shell("submit", "-A", "jobs_app:lift", "add", "a=1", "--queue", "mail")
+    ended = shell("queues", "pause", "mail", "--reason", "the mail server is down", "--by", "anna")
+    assert (ended.returncode, ended.stdout) == (0, "paused  mail\n")
+    cells = row(shell, ["queues"], "mail")
+    assert cells[1] == "paused"
+    assert cells[7].endswith(" ago by anna: the mail server is down")
+    again = shell("queues", "pause", "mail", "--json")
+    assert "It was paused before" in again.stderr
+    assert "by anna: the mail server is down" in again.stderr
+    pause = json.loads(again.stdout)["pause"]
+    assert "@" in pause["by"], "who types it, and where"
+    assert pause["reason"] is None
+    assert shell("queues", "resume", "mail").stderr == ""
+    assert shell("queues", "resume", "mail").stderr == "It was not paused.\n"
+
+
+def test_a_waiting_job_is_moved(shell):
+    job = shell("submit", "-A", "jobs_app:lift", "add", "a=1", "--delay", "1h").stdout.strip()
+    ended = shell("move", job, "--priority", "9", "--in", "2h")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith(f"moved  {job}  priority 9, due at ")
+    assert shell("move", "@last", "--in", "0").stdout == f"moved  {job}  priority 9, due now\n"
+    at = "2031-01-31T09:00:00Z"
+    found = json.loads(shell("move", job, "--at", at, "--json").stdout)
+    assert (found["priority"], found["run_at"]) == (9, "2031-01-31T09:00:00.000Z")
+    assert "moved: priority 9, to start at 2031-01-31" in shell("job", job).stdout
+    for given, said in (([], "nowhere to move it"), (["--priority", "12"], "out of range"), (["--in", "-1"], "delay")):
+        wrong = shell("move", job, *given)
+        assert (wrong.returncode, wrong.stdout) == (2, "")
+        assert said in wrong.stderr
+    assert shell("move", "nobody", "--priority", "1").returncode == 3
+    shell("cancel", job)
+    late = shell("move", job, "--priority", "1")
+    assert (late.returncode, late.stdout) == (5, "")
+    assert f"`heavylift job {job}` shows" in late.stderr
 
 
 def test_a_paused_queue_starts_no_job_until_it_is_resumed(working):
@@ -51,7 +122,7 @@ def test_a_paused_queue_starts_no_job_until_it_is_resumed(working):
     assert first.returncode == 0
     paused = working("queues", "pause", "switched")
     assert (paused.returncode, paused.stdout, paused.stderr) == (0, "paused  switched\n", "")
-    assert row(working, ["queues"], "switched")[1] == "yes"
+    assert row(working, ["queues"], "switched")[1] == "paused"
     held = working("submit", "add", "a=2", "--queue", "switched").stdout.strip()
     # A job that was submitted later, and is over, shows that the worker looked.
     assert working("submit", "add", "a=3", "--wait").returncode == 0
@@ -82,7 +153,7 @@ def test_the_store_is_named_before_the_command_or_after_it(shell, place):
     named = ["--store", "sqlite:///other.db", "--json"]
     command = ["queues", *named, "pause", "default"] if place == "before" else ["queues", "pause", "default", *named]
     assert json.loads(shell(*command).stdout)["paused"] is True
-    assert row(shell, ["queues", "--store", "sqlite:///other.db"], "default")[1] == "yes"
+    assert row(shell, ["queues", "--store", "sqlite:///other.db"], "default")[1] == "paused"
 
 
 @pytest.mark.parametrize(("command", "said"), [("queues", "No queue in"), ("workers", "No worker is alive")])

@@ -44,6 +44,8 @@ CODES = {
     "JobFinished": "job-finished",
     "JobNotFinished": "job-not-finished",
     "JobNotRunning": "job-not-running",
+    "JobNotWaiting": "job-not-waiting",
+    "JobChanged": "job-changed",
     "NoAnswer": "no-answer",
     "StoreError": "store-error",
     "StoreUnavailable": "store-unavailable",

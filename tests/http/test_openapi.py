@@ -111,14 +111,20 @@ def test_what_is_answered_is_what_is_described(client):
         f"/v1/jobs/{waiting}/result": resources.Unfinished,
         f"/v1/jobs/{id}/logs": resources.LogPage,
         "/v1/queues": resources.QueuePage,
+        "/v1/queues/default": resources.Queue,
         "/v1/workers": resources.WorkerPage,
     }
     for path, shape in shapes.items():
         TypeAdapter(closed(shape)).validate_json(client.get(path).content)
+    moved = client.patch(f"/v1/jobs/{waiting}", json={"priority": 2})
+    TypeAdapter(closed(resources.Job)).validate_json(moved.content)
+    batch = client.post("/v1/jobs/batch", json={"items": [{"task": "add", "args": {"a": 1}}, {"task": "nothing"}]})
+    TypeAdapter(closed(resources.BatchAnswer)).validate_json(batch.content)
     receipt = client.post(f"/v1/jobs/{waiting}/cancel")
     TypeAdapter(closed(resources.Receipt)).validate_json(receipt.content)
     TypeAdapter(closed(resources.Problem)).validate_json(client.get("/v1/jobs/nobody").content)
-    queue = client.patch("/v1/queues/shaped", json={"concurrency": 3})
+    set_ = {"concurrency": 3, "paused": True, "by": "anna", "keep": {"failed": 3}, "rate": "5/s"}
+    queue = client.patch("/v1/queues/shaped", json=set_)
     TypeAdapter(closed(resources.Queue)).validate_json(queue.content)
 
 

@@ -26,6 +26,8 @@ EXAMPLES = {
     "job-pruned": (errors.JobPruned("1"), 410),
     "job-finished": (errors.JobFinished("1", "failed"), 409),
     "job-not-finished": (errors.JobNotFinished("1", "running", "wait"), 409),
+    "job-not-waiting": (errors.JobNotWaiting("1", "running"), 409),
+    "job-changed": (errors.JobChanged("1", 2, 3), 412),
     "job-not-running": (errors.JobNotRunning("1", "queued", 35.0), 409),
     "no-answer": (errors.NoAnswer("1", "worker", 15.0), 504),
     "store-error": (errors.StoreError("bad"), 503),

@@ -1,6 +1,7 @@
 """Queues, tasks, health and the description of the API."""
 
 import pytest
+from tests.http.serving import submit
 
 
 def test_a_patch_creates_a_queue_and_null_lifts_a_limit(client):
@@ -29,6 +30,70 @@ def test_a_setting_that_does_not_fit_changes_nothing(client, body):
     response = client.patch("/v1/queues/untouched", json=body)
     assert (response.status_code, response.json()["code"]) == (422, "invalid-body")
     assert "untouched" not in {queue["name"] for queue in client.get("/v1/queues").json()["items"]}
+
+
+MISTAKES = {
+    "rate": ({"rate": "0/s"}, "/rate", "'0/s' is no rate"),
+    "number as rate": ({"rate": 10}, "/rate", "10 is no rate"),
+    "keep": ({"keep": "7d"}, "/keep", "give an object of age, succeeded, failed"),
+    "count": ({"keep": {"failed": -1}}, "/keep", "failed: -1 is no number of jobs"),
+    "age": ({"keep": {"age": "soon"}}, "/keep", "age: 'soon' is no duration"),
+    "no pause": ({"reason": "x"}, "/reason", 'it goes with a pause; give "paused": true, too'),
+    "resumed by": ({"paused": False, "by": "x"}, "/by", "it goes with a pause"),
+    "long": ({"paused": True, "by": "x" * 201}, "/by", "1-200 characters"),
+    "null": ({"paused": None}, "/paused", "None is neither true nor false"),
+    "misspelt": ({"concurency": 2}, "/concurency", "Did you mean 'concurrency'?"),
+}
+
+
+@pytest.mark.parametrize(("body", "pointer", "detail"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_told_with_its_place_and_reason(client, body, pointer, detail):
+    response = client.patch("/v1/queues/untouched", json=body)
+    assert (response.status_code, response.json()["code"]) == (422, "invalid-body")
+    [error] = response.json()["errors"]
+    assert error["pointer"] == pointer
+    assert detail in error["detail"]
+    assert client.get("/v1/queues/untouched").status_code == 404
+
+
+def test_a_pause_says_by_whom_why_and_since_when(client):
+    paused = {"paused": True, "by": "anna", "reason": "the mail server is down"}
+    first = client.patch("/v1/queues/mail", json=paused).json()
+    assert (first["paused"], first["pause"]["by"], first["pause"]["reason"]) == (True, "anna", paused["reason"])
+    again = client.patch("/v1/queues/mail", json={"paused": True, "by": "ben"}).json()
+    assert again["pause"] == {"since": first["pause"]["since"], "by": "ben", "reason": None}
+    assert client.get("/v1/queues/mail").json() == again
+    resumed = client.patch("/v1/queues/mail", json={"paused": False}).json()
+    assert (resumed["paused"], resumed["pause"]) == (False, None)
+
+
+def test_all_limits_are_set_and_lifted(client):
+    limits = {"concurrency": 2, "rate": "100/min", "max_size": 9, "keep": {"age": "1d", "succeeded": 10.0}}
+    queue = client.patch(
+        "/v1/queues/limits", json=limits, headers={"Content-Type": "application/merge-patch+json"}
+    ).json()
+    assert (queue["concurrency"], queue["rate"], queue["max_size"]) == (2, "100/min", 9)
+    assert queue["keep"] == {"age": 86400.0, "succeeded": 10, "failed": None}
+    lifted = client.patch("/v1/queues/limits", json=dict.fromkeys(limits)).json()
+    assert [lifted[name] for name in limits] == [None] * 4
+
+
+def test_a_size_below_what_waits_is_refused_with_the_number(client):
+    for _ in range(3):
+        submit(client, "add", params={"queue": "crowded", "delay": "1h"}, a=1)
+    response = client.patch("/v1/queues/crowded", json={"max_size": 2, "concurrency": 1})
+    assert response.status_code == 422
+    [error] = response.json()["errors"]
+    assert (error["pointer"], "below the 3 jobs that wait" in error["detail"]) == ("/max_size", True)
+    queue = client.get("/v1/queues/crowded").json()
+    assert (queue["max_size"], queue["concurrency"], queue["counts"]["queued"]) == (None, None, 3)
+
+
+def test_a_queue_that_nobody_knows_is_not_there(client):
+    client.patch("/v1/queues/reports", json={})
+    response = client.get("/v1/queues/reprots")
+    assert (response.status_code, response.json()["code"]) == (404, "queue-not-found")
+    assert "Did you mean 'reports'?" in response.json()["detail"]
 
 
 def test_a_queue_has_a_name_that_urls_can_hold(client):

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 from tests.system.service import Service, until
 
 from heavylift import JobFinished, State
-from heavylift.client import Receipt
 from heavylift.core import event
 from heavylift.core.event import Event
 from heavylift.core.job import Job, Stopped
+from heavylift.core.result import Receipt
 
 AHEAD = 60
 """Jobs that wait or run at a time."""

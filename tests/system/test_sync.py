@@ -69,8 +69,16 @@ def test_each_verb_without_a_loop(lift):
     handle = lift.find_task("add").using(queue="slow").submit_sync(1)
     assert lift.sync.get(handle.id).job.args == b'{"a":1}'
     assert [queue.name for queue in lift.sync.queues()] == ["slow"]
-    assert lift.sync.pause("slow").paused
+    pause = lift.sync.pause("slow", by="anna", reason="too slow").pause
+    assert (pause.by, pause.reason) == ("anna", "too slow")
     assert not lift.sync.resume("slow").paused
+    limited = lift.sync.set_queue("slow", concurrency=2, rate="10/s", max_size=5)
+    assert (limited.concurrency, limited.rate, limited.max_size) == (2, "10/s", 5)
+    assert lift.sync.set_queue("slow", rate=None).rate is None
+    with pytest.raises(ConfigError, match="Did you mean 'concurrency'"):
+        lift.sync.set_queue("slow", concurency=2)
+    moved = lift.sync.move(handle, priority=3, delay="1h")
+    assert (moved.id, moved.job.options.priority, moved.job.seq) == (handle.id, 3, 2)
     assert list(lift.sync.workers()) == []
     with pytest.raises(JobNotFinished, match=r"after 0\.01 s"):
         lift.sync.result(handle, timeout=0.01)
@@ -83,7 +91,7 @@ def test_each_verb_without_a_loop(lift):
         lift.sync.stack(handle)
     lift.sync.cancel(handle)
     states = [event.data["state"] for event in lift.sync.events(handle) if event.kind == "state"]
-    assert states == ["queued", "cancelled", "queued", "cancelled"]
+    assert states == ["queued", "queued", "cancelled", "queued", "cancelled"]
     assert lift.sync.retry(handle, from_checkpoint=False).state == "queued"
     with pytest.raises(JobNotFound):
         lift.sync.get("nobody")

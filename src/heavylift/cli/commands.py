@@ -10,6 +10,7 @@ import typer
 from heavylift.cli.arguments import AppName, AppOption, JobId, JsonOption, OptionalApp, StoreOption, Text
 from heavylift.cli.exits import HELP
 from heavylift.cli.group import Commands
+from heavylift.cli.queue_commands import queues
 from heavylift.cli.submits import submit
 
 app = typer.Typer(
@@ -231,66 +232,31 @@ def retry(
     raise typer.Exit(jobs.retry(store, application, job_ids, from_checkpoint=from_checkpoint, as_json=as_json))
 
 
-queues = typer.Typer(
-    help="List the queues, or pause and resume one.",
-    rich_markup_mode=None,
-)
-app.add_typer(queues, name="queues")
-
-
-@queues.callback(invoke_without_command=True)
-def list_queues(
-    context: typer.Context,
+@app.command()
+def move(
+    job_id: JobId,
+    priority: Annotated[Text, typer.Option(metavar="0-9", help="Higher goes first.")] = None,
+    run_at: Annotated[
+        Text, typer.Option("--run-at", "--at", metavar="WHEN", help="Start no sooner than then: 2026-01-31T09:00:00Z.")
+    ] = None,
+    delay: Annotated[
+        Text, typer.Option("--delay", "--in", metavar="TIME", help="Start in this time: 10m; 0 for now.")
+    ] = None,
     store: StoreOption = None,
     application: AppOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the queues, or pause and resume one.
+    """Give a waiting job another priority, or another time.
 
-    Without a command: a table on a terminal, tab-separated lines when piped, one JSON object a line with --json.
+    Exit code 5 when it has begun or is over.
     """
-    # What stands before the command holds for it too.
-    context.obj = (store, application, as_json)
-    if context.invoked_subcommand is None:
-        from heavylift.cli import queues as commands
+    from heavylift.cli import jobs
 
-        raise typer.Exit(commands.listed(store, application, as_json=as_json))
+    where = {"priority": priority, "run_at": run_at, "delay": delay}
+    raise typer.Exit(jobs.move(store, application, job_id, where, as_json=as_json))
 
 
-QueueName = Annotated[str, typer.Argument(metavar="NAME", help="The queue's name.")]
-
-
-@queues.command()
-def pause(
-    context: typer.Context,
-    name: QueueName,
-    store: StoreOption = None,
-    application: AppOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Start no more jobs of a queue; those that run go on."""
-    _switch(context, name, store, application, pause=True, as_json=as_json)
-
-
-@queues.command()
-def resume(
-    context: typer.Context,
-    name: QueueName,
-    store: StoreOption = None,
-    application: AppOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Start jobs of a queue again."""
-    _switch(context, name, store, application, pause=False, as_json=as_json)
-
-
-def _switch(context: typer.Context, name: str, store: Text, application: Text, *, pause: bool, as_json: bool) -> None:
-    from heavylift.cli import queues as commands
-
-    if store is None and application is None:
-        store, application = context.obj[:2]
-    as_json = as_json or context.obj[2]
-    raise typer.Exit(commands.switched(store, application, name, pause=pause, as_json=as_json))
+app.add_typer(queues, name="queues")
 
 
 @app.command()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from heavylift.cli import output
 from heavylift.core.errors import HeavyliftError
 from heavylift.core.finding import Finding, Level, fail, ok, warn
 from heavylift.core.job import State, new_id
@@ -135,7 +136,8 @@ def unserved(queues: Sequence[Queue], alive: Sequence[WorkerStatus]) -> list[Fin
             continue
         if queue.paused:
             step = f"When they may start: heavylift queues resume {queue.name}"
-            found.append(warn("queues", f"{queue.name} is paused, and {_jobs(count)} in it", step))
+            since = output.pause_text(queue.pause) if queue.pause else ""
+            found.append(warn("queues", f"{queue.name} is paused ({since}), and {_jobs(count)} in it", step))
         if alive and not any(serves(status.worker.queues, queue.name) for status in alive):
             step = f"heavylift worker APP --queues {queue.name}"
             found.append(fail("queues", f"{_jobs(count)} in {queue.name}, which no worker serves", step))

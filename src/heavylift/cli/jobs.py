@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from heavylift.cli import find, follow, ids, output
 from heavylift.cli.exits import Exit, failed
 from heavylift.cli.opened import run
-from heavylift.client import job_error
 from heavylift.core import checkpoint, codec, event
 from heavylift.core.errors import ConfigError, DuplicateJob, InvalidArguments, JobNotFinished, JobNotFound, did_you_mean
 from heavylift.core.job import State
 from heavylift.core.options import LIMITS
+from heavylift.core.result import job_error
+from heavylift.core.units import spoken
 from heavylift.store import Query
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from heavylift.client import Receipt
     from heavylift.core.job import Job
+    from heavylift.core.result import Receipt
     from heavylift.core.stack import Stack
     from heavylift.core.task import Task
     from heavylift.outlook import Outlook
@@ -177,6 +179,26 @@ def cancel(store: str | None, app: str | None, job_id: str, wishes: dict[str, An
     else:
         output.receipt(receipt)
     return Exit.OK if receipt.state is State.CANCELLED else Exit.FAILED
+
+
+def move(store: str | None, app: str | None, job_id: str, where: dict[str, Any], *, as_json: bool) -> Exit:
+    """Give a waiting job another place in the line, and print it."""
+    lift = find.opened_by(store, app)
+
+    async def work() -> Job:
+        return await lift.client.move((await ids.find(lift.client, job_id)).id, **where)
+
+    job = run(lift, work)
+    if as_json:
+        output.data(output.as_json(job))
+    else:
+        sys.stdout.write(f"moved  {job.id}  priority {job.options.priority}, {_start(job)}\n")
+    return Exit.OK
+
+
+def _start(job: Job) -> str:
+    left = job.run_at - time.time()
+    return "due now" if left <= 0 else f"due at {output.clock(job.run_at)} (in {spoken(left)})"
 
 
 def retry(

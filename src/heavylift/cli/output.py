@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from heavylift.client import Receipt
     from heavylift.core.event import Event
     from heavylift.core.job import Job, Progress
+    from heavylift.core.queue import Pause
+    from heavylift.core.result import Receipt
     from heavylift.core.stack import Stack
 
 STYLES = {
@@ -286,6 +287,8 @@ def state_line(about: Mapping[str, Any]) -> str:
         return f"attempt {about['attempt']} started"
     if state != State.QUEUED:
         return f"{state}{why}"
+    if about.get("moved"):
+        return f"moved: priority {about['priority']}" + (f", to start {at}" if "run_at" in about else "")
     if outcome is None:
         anew = "queued anew" + (", from its checkpoint" if about.get("from_checkpoint") else "")
         return (anew if about.get("retry") else "queued") + (f", to start {at}" if "run_at" in about else "")
@@ -345,6 +348,13 @@ def stack(record: Job, value: Stack) -> None:
         state = PROCESS_STATES.get(process.state, process.state) + (f" in {process.wait}" if process.wait else "")
         took = f"{spoken(process.cpu)} of CPU, {process.memory / 2**20:,.0f} MiB"
         out.print(f"  [dim]{name:<10}[/]{process.pid}  {safe(process.command)}  ({safe(state)}, {took})")
+
+
+def pause_text(value: Pause) -> str:
+    """Since when a queue is paused, by whom and why."""
+    by = f" by {value.by}" if value.by else ""
+    why = f": {value.reason}" if value.reason else ""
+    return f"{spoken(max(time.time() - value.at, 0), short=True)} ago{by}{why}"
 
 
 def progress_text(value: Progress) -> str:

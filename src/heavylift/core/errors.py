@@ -12,6 +12,7 @@ HeavyliftError
 │   └── JobPruned          it existed; its record is past its retention
 ├── JobFinished            asked to stop a job that is over
 ├── JobNotFinished         asked to retry a job that is not over, or waited for too long
+├── JobChanged             asked to move a job as it was known to be, and it is another by now
 ├── JobNotWaiting          asked to move a job that has begun or is over
 ├── JobNotRunning          asked where the code of a job is that does not run
 ├── NoAnswer               the worker of a running job did not say where its code is
@@ -193,6 +194,17 @@ class JobNotRunning(HeavyliftError):
         super().__init__(f"Job {job_id} is not running: {why}")
         self.job_id = job_id
         self.state = state
+
+
+class JobChanged(HeavyliftError):
+    """The job is another than the one that the caller knows; `seq` is the number of its last event now."""
+
+    code = "job-changed"
+
+    def __init__(self, job_id: str, known: int, seq: int) -> None:
+        super().__init__(f"Job {job_id} changed: its last event is {seq} by now, not {known}. Look, and try again.")
+        self.job_id = job_id
+        self.seq = seq
 
 
 class JobNotWaiting(HeavyliftError):

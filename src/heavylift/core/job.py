@@ -168,7 +168,8 @@ class Change(NamedTuple):
     `fields` holds the new values of the changed fields alone, so that a cancel request and a progress report never
     overwrite each other. A change to `queued`, or of the cancel request, is also refused when the job's request is
     another than the one that it was decided by (`knows_cancel`): a job whose cancel was requested never goes back, and
-    of two requests that meet none is lost. `then`: jobs that are added in the same write, as `Store.add` would.
+    of two requests that meet none is lost. With `seq` it is refused when the job has another last event. `then`: jobs
+    that are added in the same write, as `Store.add` would.
     """
 
     id: str
@@ -180,6 +181,7 @@ class Change(NamedTuple):
     knows_cancel: CancelRequest | None = None
     queue: str = "default"
     then: tuple[tuple[Job, NewEvent], ...] = ()
+    seq: int | None = None
 
     def apply(self, job: Job) -> Job:
         """The job after this change; `seq` counts the events on."""

@@ -76,7 +76,9 @@ def move(job: Job, now: float, *, priority: int | None = None, run_at: float | N
         return _change(job, {}, now)
     data = {"moved": True, "priority": job.options.priority if priority is None else priority}
     at = fields.get("run_at", job.run_at)
-    return _change(job, fields, now, _state(State.QUEUED, job.attempt, **data, **_later(at, now)))
+    # Of two who move it at once, the second decides anew, by what the first has made of it.
+    change = _change(job, fields, now, _state(State.QUEUED, job.attempt, **data, **_later(at, now)))
+    return change._replace(seq=job.seq)
 
 
 def replaced(job: Job, by: str, now: float) -> Change | None:

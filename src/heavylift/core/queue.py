@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TypedDict, cast
+
+from heavylift.core.errors import ConfigError, did_you_mean, shown
+from heavylift.core.limits import is_text, pace
+from heavylift.core.options import NAME, Options
+from heavylift.core.retention import Retention
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from heavylift.core.job import State
     from heavylift.core.limits import Gate
-    from heavylift.core.retention import Retention
+
+MOST = 2**31
+"""The largest concurrency and size of a queue, and count of its finished jobs that are kept."""
+MAX_REASON, MAX_BY = 1000, 200
+"""Characters of a reason, and of a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +72,91 @@ class QueueValues(TypedDict, total=False):
 
 UNLIMITED = ("concurrency", "max_size", "rate", "keep")
 """Settings of a queue that can be lifted."""
+
+
+class Limits(TypedDict, total=False):
+    """What limits a queue, as people write it: what is not there stays, None lifts it."""
+
+    concurrency: int | None
+    max_size: int | None
+    rate: str | None
+    keep: Retention | None
+
+
+def values(limits: Mapping[str, object]) -> QueueValues:
+    """Limits as `set_queue` takes them; raises ConfigError for a name that is none."""
+    for name in limits:
+        if name not in UNLIMITED:
+            raise ConfigError(_unknown(name))
+    given = {**limits, "unlimited": [name for name, value in limits.items() if value is None]}
+    return cast("QueueValues", given)  # what is no limit is found by `check`
+
+
+def place(now: float, **given: object) -> tuple[int | None, float | None]:
+    """Where a job is to be moved: a priority, and a time of `run_at`, which wins, or `delay`; None for what is to stay.
+    Raises ConfigError.
+    """
+    clean = {name: value for name, value in given.items() if value is not None}
+    if not clean:
+        message = "There is nowhere to move it to: give priority, run_at or delay."
+        raise ConfigError(message)
+    options = Options().using(**clean)
+    at = now + options.delay if "delay" in clean and options.run_at is None else options.run_at
+    return options.priority if "priority" in clean else None, at
+
+
+def check(name: object, given: QueueValues) -> None:
+    """Raise ConfigError, naming the setting, for what no queue can have."""
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        message = f"{shown(name)} cannot name a queue; give 1-128 letters, digits, '.', '_', ':' or '-'."
+        raise ConfigError(message)
+    for limit in ("concurrency", "max_size"):
+        _check_number(limit, given.get(limit), 1, "; to start none, pause the queue")
+    if given.get("rate") is not None:
+        pace(given["rate"])
+    for word, most in (("by", MAX_BY), ("reason", MAX_REASON)):
+        _check_text(word, given.get(word), most, pauses=given.get("paused") is True)
+    if (keep := given.get("keep")) is not None:
+        _check_kept(keep)
+    for limit in given.get("unlimited", ()):
+        if limit not in UNLIMITED:
+            raise ConfigError(_unknown(limit))
+        if given.get(limit) is not None:
+            message = f"{limit}: it is given and lifted at once; do one of the two."
+            raise ConfigError(message)
+
+
+def _unknown(name: str) -> str:
+    return f"There is no limit {name!r}.{did_you_mean(name, UNLIMITED)} (limits: {', '.join(UNLIMITED)})"
+
+
+def _check_number(name: str, value: object, least: int, otherwise: str = "") -> None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MOST):
+        message = f"{name}: {shown(value)} is out of range; give an integer from {least} to {MOST}{otherwise}."
+        raise ConfigError(message)
+
+
+def _check_text(name: str, value: object, most: int, *, pauses: bool) -> None:
+    if value is None:
+        return
+    if not is_text(value, most) or not value:
+        message = f"{name}: {shown(value)} does not fit; give 1-{most} characters of text."
+        raise ConfigError(message)
+    if not pauses:
+        message = f"{name}: it goes with a pause; give paused=True, too."
+        raise ConfigError(message)
+
+
+def _check_kept(keep: object) -> None:
+    if not isinstance(keep, Retention):
+        message = f"keep: {shown(keep)} is no Retention; give one, such as Retention(succeeded=10, failed=5)."
+        raise ConfigError(message)
+    age: object = keep.age
+    if not isinstance(age, int | float) or isinstance(age, bool) or not 0 <= age < math.inf:
+        message = f"keep: {shown(age)} is no age; give seconds ≥ 0."
+        raise ConfigError(message)
+    _check_number("keep", keep.succeeded, 0)
+    _check_number("keep", keep.failed, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from heavylift.app import Heavylift
-    from heavylift.http.operations import Operation
+    from heavylift.http.operation import Operation
     from heavylift.http.problems import Handler
     from heavylift.http.service import Role
 

@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, Response
 
 from heavylift.http import openapi, params
 from heavylift.http.call import Call
-from heavylift.http.operations import Operation
+from heavylift.http.operation import Operation
 from heavylift.http.problems import Refused
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response, StreamingResponse
 
-from heavylift.client import Receipt, job_error
 from heavylift.core.errors import ConfigError
 from heavylift.core.job import State
+from heavylift.core.result import Receipt, job_error
 from heavylift.http import params, render, sse
 from heavylift.http.call import Call, answer, applied, polling, tag
 from heavylift.http.problems import Refused
@@ -105,6 +105,22 @@ async def retry(call: Call) -> Response:
     params.only(call.request)
     wishes = await params.fields(call.request, params.RETRY)
     return accepted(call, await call.client.retry(call.part("id"), **wishes), 202, {}, result=False)
+
+
+async def move(call: Call) -> Response:
+    """Give a waiting job another place in the line."""
+    params.only(call.request)
+    expected = params.expected(call.request)
+    wishes = await params.fields(call.request, params.MOVE)
+    job = await call.client.get(call.part("id"))
+    if expected is not None and not expected & {"*", tag(job)}:
+        detail = f"Job {job.id} changed: its ETag is {tag(job)} by now. Look, and try again."
+        raise Refused(412, "job-changed", detail, state=job.state)
+    if wishes:
+        seq = None if expected is None or "*" in expected else job.seq
+        job = await call.client.move(job.id, **wishes, seq=seq)
+    outlook = await call.outlook(job)
+    return answer(call.job(job, outlook), headers=polling(call, job, outlook))
 
 
 async def checkpoint(call: Call) -> Response:

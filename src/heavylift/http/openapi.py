@@ -10,7 +10,8 @@ from pydantic import TypeAdapter
 from pydantic_core import from_json, to_json
 
 from heavylift.http import resources
-from heavylift.http.operations import HEADERS, JSON, RESOURCES, SITE, SUBMIT, Answer, Operation
+from heavylift.http.operation import JSON, Answer, Operation
+from heavylift.http.operations import HEADERS, RESOURCES, SITE, SUBMIT
 from heavylift.http.problems import CODES, MEDIA_TYPE, title
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def operation(item: Operation, refer: Refer) -> Schema:
             for parameter in item.parameters
         ]
     if item.body is not None:
-        described["requestBody"] = {"required": False, "content": {JSON: {"schema": refer(item.body)}}}
+        described["requestBody"] = {"required": item.needs_body, "content": {JSON: {"schema": refer(item.body)}}}
     answers = {str(status): _answer(answer, refer) for status, answer in item.answers.items()}
     described["responses"] = answers | _problems((*item.problems, *EVERYWHERE), refer)
     return described

@@ -4,60 +4,28 @@ of this one table.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-from starlette.responses import Response
-
-from heavylift.http import jobs, logs, queues, site, sse, tasks
-from heavylift.http.call import Call
+from heavylift.http import batches, jobs, logs, queues, site, sse, tasks
+from heavylift.http.operation import JSON, Answer, Operation
 from heavylift.http.parameters import (
     AFTER,
     FILTERS,
     ID,
     IDEMPOTENCY_KEY,
+    IF_MATCH,
     IF_NONE_MATCH,
     LAST_EVENT,
-    NAME,
     OPTIONS,
     PAGE_SIZE,
     PAGE_TOKEN,
     PREFER,
+    QUEUE,
     TASK,
-    Parameter,
     query,
 )
 
-JSON, METRICS = "application/json", "text/plain"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What an operation answers: by media type the name of a resource or a schema; `headers` are names of `HEADERS`."""
-
-    description: str
-    content: Mapping[str, str | Mapping[str, Any]] = field(default_factory=dict)
-    headers: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """One operation. `body` and `problems` name a resource and the codes of problems."""
-
-    name: str
-    method: str
-    path: str
-    handler: Callable[[Call], Awaitable[Response]]
-    summary: str
-    answers: Mapping[int, Answer]
-    description: str = ""
-    tag: str = ""
-    parameters: tuple[Parameter, ...] = ()
-    body: str | None = None
-    problems: tuple[str, ...] = ()
-
-
+METRICS = "text/plain"
 # --- answers -----------------------------------------------------------------------------------------------------
 
 HEADERS: dict[str, dict[str, Any]] = {
@@ -100,6 +68,16 @@ live, until `end`. With `follow=1` the text, too, goes on until the job is over.
 STACK = """\
 Its worker is asked, and does not disturb the run: the answer takes some milliseconds, or a few seconds when native code
 has the interpreter. Lines of code and command lines may hold secrets: show them to whom you trust."""
+
+CHANGE_QUEUE = """\
+A JSON merge patch (RFC 7396): what is left out stays, null lifts a limit; `keep` is set as a whole. The queue need not
+exist. `by` and `reason` go with `"paused": true`; who pauses a paused queue changes them, but not since when it is.
+Jobs that run go on. A `max_size` below the number of jobs that wait is refused (422)."""
+BATCH = """\
+Up to 1000 jobs at once. Each item is answered by itself, in order: one that is refused (its `status` and
+`problem` say why) holds up no other. 202 when all were taken, else 207."""
+MOVE_JOB = """\
+A JSON merge patch (RFC 7396) of its priority and its time. With `If-Match` it is moved only while that is its ETag."""
 
 SUBMIT_PROBLEMS = (
     *("unknown-parameter", "invalid-parameter", "malformed-json", "cross-site", "unknown-task", "body-too-slow"),
@@ -153,6 +131,22 @@ RESOURCES = (
         problems=("unknown-parameter", "unknown-task"),
     ),
     SUBMIT,
+    Operation(
+        name="submit_batch",
+        method="POST",
+        path="/jobs/batch",
+        handler=batches.submit,
+        summary="Submit many jobs",
+        description=BATCH,
+        tag="jobs",
+        body="BatchBody",
+        needs_body=True,
+        answers={
+            202: Answer("All were accepted, and are durable.", {JSON: "BatchAnswer"}),
+            207: Answer("Some were refused.", {JSON: "BatchAnswer"}),
+        },
+        problems=("unknown-parameter", *BODY, "draining"),
+    ),
     Operation(
         name="list_jobs",
         method="GET",
@@ -282,6 +276,19 @@ RESOURCES = (
         problems=("unknown-parameter", *JOB, "job-not-finished", "duplicate-job", *BODY, "draining"),
     ),
     Operation(
+        name="move_job",
+        method="PATCH",
+        path="/jobs/{id}",
+        handler=jobs.move,
+        summary="Give a waiting job another place in the line",
+        description=MOVE_JOB,
+        tag="jobs",
+        parameters=(ID, IF_MATCH),
+        body="MoveBody",
+        answers={200: Answer("The job as it is now.", {JSON: "Job"}, ("ETag", "Retry-After"))},
+        problems=("unknown-parameter", *JOB, "job-not-waiting", "job-changed", *BODY),
+    ),
+    Operation(
         name="list_queues",
         method="GET",
         path="/queues",
@@ -292,13 +299,25 @@ RESOURCES = (
         problems=("unknown-parameter",),
     ),
     Operation(
+        name="get_queue",
+        method="GET",
+        path="/queues/{name}",
+        handler=queues.get,
+        summary="One queue",
+        tag="queues",
+        parameters=(QUEUE,),
+        answers={200: Answer("The queue.", {JSON: "Queue"})},
+        problems=("unknown-parameter", "queue-not-found"),
+    ),
+    Operation(
         name="change_queue",
         method="PATCH",
         path="/queues/{name}",
         handler=queues.change,
         summary="Pause, resume or limit a queue",
+        description=CHANGE_QUEUE,
         tag="queues",
-        parameters=(Parameter("name", "path", "The queue's name.", NAME),),
+        parameters=(QUEUE,),
         body="QueueBody",
         answers={200: Answer("The queue as it is now.", {JSON: "Queue"})},
         problems=("unknown-parameter", "invalid-parameter", *BODY),

@@ -8,13 +8,13 @@ from typing import Any
 
 from heavylift.core.job import State
 from heavylift.core.options import FEWEST_FILES, MOST_FILES, MOST_PROCESSES
-from heavylift.http import params, resources
+from heavylift.http import bodies, params
 
 NAME = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"}
-DURATION = {"type": "string", "pattern": resources.DURATION}
-LIMIT = {"type": "string", "pattern": resources.LIMIT}
+DURATION = {"type": "string", "pattern": bodies.DURATION}
+LIMIT = {"type": "string", "pattern": bodies.LIMIT}
 SIZE = {"type": "string", "pattern": "^[1-9][0-9]{0,8}(B|[KMG]i?B)?$"}
-MOMENT = {"type": "string", "format": "date-time", "pattern": "^(19[7-9]|[2-9][0-9]{2})[0-9]-"}
+MOMENT = {"type": "string", "format": "date-time", "pattern": bodies.MOMENT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,7 @@ def integers(low: int, high: int) -> dict[str, Any]:
 
 
 ID = Parameter("id", "path", "The job's id.", {"type": "string", "minLength": 1})
+QUEUE = Parameter("name", "path", "The queue's name.", NAME)
 TASK = Parameter("task", "path", "The task's name.", NAME)
 PREFER = Parameter(
     "Prefer",
@@ -54,6 +55,7 @@ IDEMPOTENCY_KEY = Parameter(
 IF_NONE_MATCH = Parameter(
     "If-None-Match", "header", "The ETag that the caller has: 304 while it is still right.", {"type": "string"}
 )
+IF_MATCH = Parameter("If-Match", "header", "The ETag that the job has to have.", {"type": "string"})
 LAST_EVENT = Parameter(
     "Last-Event-ID",
     "header",

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import ClientDisconnect
@@ -13,7 +14,10 @@ from starlette.requests import ClientDisconnect
 from heavylift.core import codec
 from heavylift.core.errors import ConfigError, Problem, did_you_mean, pointer
 from heavylift.core.job import State
-from heavylift.core.options import LIMITS
+from heavylift.core.limits import is_text, pace
+from heavylift.core.options import LIMITS, Options
+from heavylift.core.queue import MAX_BY, MAX_REASON, MOST
+from heavylift.core.retention import Retention
 from heavylift.core.units import seconds
 from heavylift.http.problems import Refused, invalid
 from heavylift.store import Query
@@ -39,8 +43,8 @@ BODY_TIME = 60.0
 """Seconds in which a body has to arrive."""
 MAX_WAIT = 300.0
 """Seconds that a request waits at most, whatever it prefers."""
-MAX_REASON = 1000
 IDEMPOTENCY_KEY = "Idempotency-Key"
+KEEP = ("age", "succeeded", "failed")
 
 JSON = "application/json"
 
@@ -113,10 +117,20 @@ def idempotency_key(request: Request) -> str | None:
 
 def known(request: Request) -> frozenset[str] | None:
     """The ETags that the caller has (If-None-Match), without what marks them as weak; None without."""
-    given = request.headers.getlist("if-none-match")
+    return _tags(request, "if-none-match", weak=True)
+
+
+def expected(request: Request) -> frozenset[str] | None:
+    """The ETags of which the job has to have one (If-Match), "*" for any; None without."""
+    return _tags(request, "if-match", weak=False)
+
+
+def _tags(request: Request, header: str, *, weak: bool) -> frozenset[str] | None:
+    given = request.headers.getlist(header)
     if not given:
         return None
-    return frozenset(tag.strip().removeprefix("W/") for tag in ",".join(given).split(","))
+    tags = (tag.strip() for tag in ",".join(given).split(","))
+    return frozenset(tag.removeprefix("W/") if weak else tag for tag in tags)
 
 
 def flag(value: str | None, name: str) -> bool:
@@ -226,9 +240,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-async def fields(request: Request, checks: Mapping[str, Check]) -> dict[str, Any]:
-    """The members of a small JSON object, each through its check; an empty body has none."""
-    data = await body(request, SMALL_BODY) or b"{}"
+async def fields(request: Request, checks: Mapping[str, Check], limit: int = SMALL_BODY) -> dict[str, Any]:
+    """The members of a JSON object, each through its check; an empty body has none."""
+    data = await body(request, limit) or b"{}"
     value = codec.decode(data)
     check_names(data)
     if not isinstance(value, dict):
@@ -243,7 +257,7 @@ async def fields(request: Request, checks: Mapping[str, Check]) -> dict[str, Any
         try:
             clean[name] = checks[name](item)
         except ConfigError as error:
-            problems.append(Problem(pointer(name), str(error).removeprefix("value: ")))
+            problems.append(Problem(pointer(name), str(error).removeprefix("value: ").removeprefix(f"{name}: ")))
     if problems:
         raise invalid(problems)
     return clean
@@ -268,16 +282,82 @@ def _reason(value: Any) -> str | None:
 
 
 def _limit(value: Any) -> int | None:
-    whole = int(value) if isinstance(value, float) and value.is_integer() else value
-    if whole is None or (isinstance(whole, int) and not isinstance(whole, bool) and 1 <= whole <= 2**31):
-        return whole
+    number = whole(value)
+    if number is None or (isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= MOST):
+        return number
     message = f"{value!r} is no limit; give an integer from 1, or null for none."
     raise ConfigError(message)
 
 
+def whole(value: Any) -> Any:
+    """JSON knows one kind of numbers: 616.0 is an integer."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _rate(value: Any) -> str | None:
+    if value is not None:
+        pace(value, "value")
+    return None if value is None else str(value)
+
+
+def _keep(value: Any) -> Retention | None:
+    """What `keep` is: {"age": seconds, "succeeded": count, "failed": count}, each of which may be left out."""
+    if value is None:
+        return None
+    if not isinstance(value, dict) or value.keys() - KEEP:
+        message = f"give an object of {', '.join(KEEP)}, or null for the server's own retention."
+        raise ConfigError(message)
+    counts = {name: whole(value.get(name)) for name in KEEP[1:]}
+    for name, count in counts.items():
+        if count is not None and (not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MOST):
+            message = f"{name}: {count!r} is no number of jobs; give an integer from 0, or null for all."
+            raise ConfigError(message)
+    kept = Retention(**counts)
+    return kept if value.get("age") is None else replace(kept, age=seconds(value["age"], "age"))
+
+
+def _text(most: int) -> Check:
+    def check(value: Any) -> str | None:
+        if value is None or (is_text(value, most) and value):
+            return None if value is None else str(value)
+        message = f"give text of 1-{most} characters."
+        raise ConfigError(message)
+
+    return check
+
+
+def _option(name: str, *kinds: type) -> Check:
+    """The check of an option that jobs have, for a value that is of one of these kinds in JSON."""
+
+    def check(value: Any) -> Any:
+        if value is None:
+            message = "it cannot be lifted; leave it out to let it stay."
+            raise ConfigError(message)
+        number = whole(value)
+        if not isinstance(number, kinds) or isinstance(number, bool):
+            message = f"{value!r} is of the wrong type."
+            raise ConfigError(message)
+        return getattr(Options().using(**{name: number}), name)
+
+    return check
+
+
 CANCEL: dict[str, Check] = {"grace": _grace, "force": _flag, "reason": _reason}
 RETRY: dict[str, Check] = {"from_checkpoint": _flag}
-QUEUE: dict[str, Check] = {"paused": _flag, "concurrency": _limit, "max_size": _limit}
+QUEUE: dict[str, Check] = {
+    "paused": _flag,
+    "by": _text(MAX_BY),
+    "reason": _text(MAX_REASON),
+    "concurrency": _limit,
+    "rate": _rate,
+    "max_size": _limit,
+    "keep": _keep,
+}
+MOVE: dict[str, Check] = {
+    "priority": _option("priority", int),
+    "run_at": _option("run_at", str),
+    "delay": _option("delay", int, float, str),
+}
 
 
 def _query(request: Request, known: Collection[str], *, labels: bool = True) -> tuple[dict[str, str], dict[str, str]]:

@@ -59,6 +59,8 @@ STATUS: dict[type[errors.HeavyliftError], int] = {
     errors.JobFinished: 409,
     errors.JobNotFinished: 409,
     errors.JobNotRunning: 409,
+    errors.JobNotWaiting: 409,
+    errors.JobChanged: 412,
     errors.NoAnswer: 504,
     errors.StoreError: 503,
     errors.JobError: 409,
@@ -85,17 +87,22 @@ def invalid(problems: Sequence[errors.Problem]) -> Refused:
     return Refused(422, "invalid-body", detail, errors=[asdict(problem) for problem in problems])
 
 
-def response(request: Request, problem: Refused) -> Response:
-    """The problem as an answer to this request."""
-    body = {
+def body(request: Request, problem: Refused) -> dict[str, Any]:
+    """The problem as JSON values."""
+    return {
         "title": title(problem.code, problem.status),
         "status": problem.status,
         "detail": problem.detail,
         "instance": request.url.path,
         "code": problem.code,
+        **problem.members,
     }
+
+
+def response(request: Request, problem: Refused) -> Response:
+    """The problem as an answer to this request."""
     # Escaped to ASCII: what is quoted in an error may be no text that UTF-8 can hold.
-    data = json.dumps(body | problem.members, default=str)
+    data = json.dumps(body(request, problem), default=str)
     return Response(data, problem.status, headers=problem.headers, media_type=MEDIA_TYPE)
 
 
@@ -149,12 +156,13 @@ def _extras(error: errors.HeavyliftError) -> tuple[dict[str, str], dict[str, Any
         case errors.PayloadTooLarge():
             return {}, {"size": error.size, "limit": error.limit}
         case errors.QueueFull():
-            return {"Retry-After": str(error.retry_after)}, {"queue": error.queue, "limit": error.limit}
+            members = {"queue": error.queue, "limit": error.limit, "retry_after": error.retry_after}
+            return {"Retry-After": str(error.retry_after)}, members
         case errors.DuplicateJob():
             return {}, {"existing": error.existing}
         case errors.StoreUnavailable():
             return {"Retry-After": str(STORE_RETRY_AFTER)}, {}
-        case errors.JobFinished() | errors.JobNotFinished() | errors.JobNotRunning():
+        case errors.JobFinished() | errors.JobNotFinished() | errors.JobNotRunning() | errors.JobNotWaiting():
             return {}, {"state": error.state}
         case errors.JobError():
             return {}, {"state": error.job.state}
@@ -187,6 +195,9 @@ TITLES = {
     "job-not-found": "There is no such job",
     "job-pruned": "The job was removed",
     "job-not-running": "The job does not run",
+    "job-not-waiting": "The job waits no more",
+    "job-changed": "The job is another by now",
+    "queue-not-found": "There is no such queue",
     "no-answer": "The job's worker did not answer",
     "no-checkpoint": "The job has no checkpoint",
     "job-finished": "The job is over",
@@ -218,6 +229,7 @@ CODES: dict[str, tuple[int, str, dict[str, Any]]] = {
     "cross-site": (403, "A browser sent this for another web site.", {}),
     "unknown-task": (404, "There is no task 'ad'. Did you mean 'add'? (known tasks: add)", {}),
     "job-not-found": (404, "There is no job 'x'.", {}),
+    "queue-not-found": (404, "No job has stood in queue 'x', and nobody has set it.", {}),
     "no-checkpoint": (404, "Job 0199… has saved nothing to resume from; a retry begins it from the start.", {}),
     "not-acceptable": (406, "There is nothing of 'image/png' here. Send Accept: application/json.", {}),
     "body-too-slow": (408, "The body did not arrive within 60 s.", {}),
@@ -229,11 +241,17 @@ CODES: dict[str, tuple[int, str, dict[str, Any]]] = {
     "job-finished": (409, "Job 0199… is over already: it succeeded.", {"state": "succeeded"}),
     "job-not-finished": (409, "Job 0199… is running: it can be retried when it is over.", {"state": "running"}),
     "job-not-running": (409, "Job 0199… is not running: it is queued, and due in 35 s.", {"state": "queued"}),
+    "job-not-waiting": (
+        409,
+        "Job 0199… waits no more: it is running. Only a waiting job can be moved.",
+        {"state": "running"},
+    ),
     "job-failed": (409, "Job 0199… (add) failed: ValueError: no luck today", {"state": "failed"}),
     "job-timed-out": (409, "Job 0199… (add) failed: it ran longer than its timeout.", {"state": "failed"}),
     "job-crashed": (409, "Job 0199… (add) failed: its process was ended by SIGKILL.", {"state": "failed"}),
     "job-cancelled": (409, "Job 0199… (add) was cancelled.", {"state": "cancelled"}),
     "job-pruned": (410, "Job '0199…' was removed when its retention was over.", {}),
+    "job-changed": (412, 'Job 0199… changed: its ETag is "5" by now. Look, and try again.', {"state": "queued"}),
     "payload-too-large": (413, "The body is over the limit of 1,048,576 bytes.", {"limit": 1048576}),
     "unsupported-media-type": (415, "The body is to be JSON in UTF-8, not 'text/plain'.", {}),
     "invalid-arguments": (
@@ -255,7 +273,7 @@ CODES: dict[str, tuple[int, str, dict[str, Any]]] = {
     "queue-full": (
         503,
         "Queue 'reports' is full: it holds its limit of 100 waiting jobs. Submit again in 7 s.",
-        {"queue": "reports", "limit": 100},
+        {"queue": "reports", "limit": 100, "retry_after": 7},
     ),
     "draining": (503, "This server is stopping. Try again: another one, or its successor, will answer.", {}),
     "no-worker": (503, "No worker is alive, so jobs would wait. The log says why it ended.", {}),

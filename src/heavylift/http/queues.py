@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from heavylift.core.errors import ConfigError, Problem, did_you_mean
 from heavylift.core.options import NAME
+from heavylift.core.queue import UNLIMITED
 from heavylift.http import params, render
 from heavylift.http.call import Call, answer
-from heavylift.http.problems import Refused
+from heavylift.http.problems import Refused, invalid
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -20,17 +22,35 @@ async def listed(call: Call) -> Response:
     return answer({"items": found, "next_page_token": None})
 
 
+async def get(call: Call) -> Response:
+    """One queue."""
+    params.only(call.request)
+    name = call.part("name")
+    found = await call.client.queues()
+    queue = next((queue for queue in found if queue.name == name), None)
+    if queue is None:
+        hint = did_you_mean(name, [queue.name for queue in found])
+        detail = f"No job has stood in queue {name!r}, and nobody has set it.{hint}"
+        raise Refused(404, "queue-not-found", detail)
+    return answer(render.queue(queue))
+
+
 async def change(call: Call) -> Response:
     """Change a queue's settings; null lifts a limit."""
     params.only(call.request)
     name = call.part("name")
     if not NAME.fullmatch(name):
         detail = f"{name!r} cannot name a queue; give 1-128 letters, digits, '.', '_', ':' or '-'."
-        raise Refused(400, "invalid-parameter", detail)
+        raise Refused(400, "invalid-parameter", detail, parameter="name")
     given = await params.fields(call.request, params.QUEUE)
     await call.client.open()
-    unlimited = [limit for limit, value in given.items() if value is None]
-    return answer(render.queue(await call.client.store.set_queue(name, **given, unlimited=unlimited)))
+    unlimited = [limit for limit in UNLIMITED if limit in given and given[limit] is None]
+    try:
+        queue = await call.client.store.set_queue(name, **given, unlimited=unlimited)
+    except ConfigError as error:
+        member, _, detail = str(error).partition(": ")
+        raise invalid([Problem(f"/{member}", detail.replace("paused=True", '"paused": true'))]) from None
+    return answer(render.queue(queue))
 
 
 async def workers(call: Call) -> Response:

@@ -15,12 +15,12 @@ from heavylift.core.job import State
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from heavylift.client import Receipt
     from heavylift.core.estimate import Estimate
     from heavylift.core.event import Event
     from heavylift.core.job import CancelRequest, Error, Job, Progress
     from heavylift.core.options import Options
     from heavylift.core.queue import Queue
+    from heavylift.core.result import Receipt
     from heavylift.core.stack import Stack
     from heavylift.core.task import Task
     from heavylift.core.waiting import Waiting
@@ -177,8 +177,19 @@ def task_options(options: Options) -> dict[str, Any]:
 
 def queue(value: Queue) -> dict[str, Any]:
     """A queue: its settings, and how many of its jobs are in which state."""
-    counts = {state.value: value.counts.get(state, 0) for state in State}
-    return asdict(value) | {"counts": counts}
+    pause, keep = value.pause, value.keep
+    return {
+        "name": value.name,
+        "paused": value.paused,
+        "pause": None if pause is None else {"since": moment(pause.at), "by": pause.by, "reason": pause.reason},
+        "concurrency": value.concurrency,
+        "rate": value.rate,
+        "max_size": value.max_size,
+        "keep": None if keep is None else asdict(keep),
+        "counts": {state.value: value.counts.get(state, 0) for state in State},
+        "oldest_wait": None if value.oldest_wait is None else round(value.oldest_wait, 3),
+        "drain_rate": None if value.drain_rate is None else float(f"{value.drain_rate:.3g}"),
+    }
 
 
 def worker(value: WorkerStatus) -> dict[str, Any]:

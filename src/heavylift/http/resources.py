@@ -12,12 +12,14 @@ from typing import (
     NotRequired,  # pydantic asks for these before Python 3.12
 )
 
-from pydantic import ConfigDict, Field, with_config
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from heavylift.core.estimate import Basis
 from heavylift.core.queue import MOST_AHEAD
 from heavylift.core.waiting import Code
+from heavylift.http import bodies
+from heavylift.http.bodies import BODIES
 
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"}, description="RFC 3339, in UTC.")]
 StateName = Literal["blocked", "queued", "running", "succeeded", "failed", "cancelled"]
@@ -25,16 +27,6 @@ StoppedName = Literal["before-start", "soft", "killed", "between-attempts"]
 PageToken = Annotated[
     str | None, Field(description="Give it as `page_token` to get the next page; null: there is none.")
 ]
-DURATION = r"^([0-9]{1,7}(\.[0-9]{1,3})?|([0-9]{1,3}(\.[0-9]{1,3})?(ms|s|m|h|d)){1,4})$"
-"""What a text is that is a duration. (More than that is understood, spaces for one.)"""
-LIMIT = DURATION.replace("^", "^(?=.*[1-9])")
-Number = Annotated[float, Field(ge=0, le=100 * 366 * 86400)]
-Seconds = Annotated[
-    Number | Annotated[str, Field(pattern=DURATION)],
-    Field(description='Seconds, or text such as "90s", "10m", "1h30m".'),
-]
-
-STRICT = ConfigDict(extra="forbid")
 
 
 class Progress(TypedDict):
@@ -233,15 +225,37 @@ class QueueCounts(TypedDict):
     cancelled: int
 
 
+class Pause(TypedDict):
+    """That somebody paused a queue."""
+
+    since: Moment
+    by: str | None
+    reason: str | None
+
+
+class Keep(TypedDict):
+    """How long a queue's finished jobs are kept."""
+
+    age: Annotated[float, Field(ge=0, description="Seconds.")]
+    succeeded: Annotated[int | None, Field(ge=0, description="At most so many of the newest; null: all.")]
+    failed: Annotated[int | None, Field(ge=0, description="The same of those that failed or were cancelled.")]
+
+
 class Queue(TypedDict):
     """A queue: its settings and what stands in it."""
 
     name: str
     paused: bool
+    pause: Annotated[Pause | None, Field(description="By whom, why, and since when.")]
     concurrency: Annotated[int | None, Field(description="Jobs that run at the same time; null: without limit.")]
+    rate: Annotated[str | None, Field(description="Jobs that start in a time, such as 100/min; null: without limit.")]
     max_size: Annotated[int | None, Field(description="Jobs that may wait; null: without limit.")]
+    keep: Annotated[Keep | None, Field(description="null: as the server's settings say.")]
     counts: QueueCounts
     oldest_wait: Annotated[float | None, Field(description="Seconds that the job at its head has been due.")]
+    drain_rate: Annotated[
+        float | None, Field(ge=0, description="Jobs a second that left it lately; null: too few did to tell.")
+    ]
 
 
 class QueuePage(TypedDict):
@@ -327,32 +341,24 @@ class Problem(TypedDict):
     state: NotRequired[Annotated[StateName, Field(description="Of the job.")]]
     queue: NotRequired[str]
     limit: NotRequired[int]
+    retry_after: NotRequired[Annotated[int, Field(ge=1, description="Seconds after which it is worth to try again.")]]
     size: NotRequired[int]
 
 
-@with_config(STRICT)
-class CancelBody(TypedDict, total=False):
-    """How to stop a job; all of it may be left out."""
+class BatchResult(TypedDict):
+    """What became of one of them."""
 
-    grace: Annotated[Seconds | None, Field(description="What it gets for cleaning up; null: the job's own.")]
-    force: Annotated[bool, Field(description="Kill it at once.")]
-    reason: Annotated[Annotated[str, Field(max_length=1000)] | None, Field(description="Kept with the job.")]
-
-
-@with_config(STRICT)
-class RetryBody(TypedDict, total=False):
-    """How to start a job anew; all of it may be left out."""
-
-    from_checkpoint: Annotated[bool, Field(description="Resume from its checkpoint (the default), or from the start.")]
+    status: Annotated[
+        int, Field(description="202: accepted; 200: the job that has its unique key; else it was refused.")
+    ]
+    job: NotRequired[Job]
+    problem: NotRequired[Problem]
 
 
-@with_config(STRICT)
-class QueueBody(TypedDict, total=False):
-    """What is to change; null lifts a limit."""
+class BatchAnswer(TypedDict):
+    """What became of each, in order."""
 
-    paused: bool
-    concurrency: Annotated[int, Field(ge=1, le=2**31)] | None
-    max_size: Annotated[int, Field(ge=1, le=2**31)] | None
+    items: list[BatchResult]
 
 
 class Health(TypedDict):
@@ -377,12 +383,12 @@ class Index(TypedDict):
 
 RESOURCES: tuple[Any, ...] = (
     *(Job, FinishedJob, JobPage, Unfinished, LogPage, Receipt, Checkpoint, Stack, QueuePage, Queue, WorkerPage),
-    *(TaskPage, Task, Problem, CancelBody, RetryBody, QueueBody, Health, Readiness, Index),
+    *(TaskPage, Task, Problem, BatchAnswer, Health, Readiness, Index, *BODIES),
 )
 """Those that operations name; what they are made of comes along."""
 
 PREFIX = "Heavylift"
 """Stands before the names of their schemas in the description of an application that has schemas of its own."""
-for _kind in list(globals().values()):
-    if isinstance(_kind, type) and _kind.__module__ == __name__:
+for _kind in [*globals().values(), *vars(bodies).values()]:
+    if isinstance(_kind, type) and _kind.__module__ in (__name__, bodies.__name__):
         _kind.__qualname__ = PREFIX + _kind.__name__  # pydantic names schemas by it

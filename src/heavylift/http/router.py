@@ -12,7 +12,8 @@ from starlette.responses import Response
 
 from heavylift.http import openapi, resources
 from heavylift.http.api import endpoint
-from heavylift.http.operations import RESOURCES, SUBMIT, Operation
+from heavylift.http.operation import Operation
+from heavylift.http.operations import RESOURCES, SUBMIT
 from heavylift.http.problems import Refused, guarded
 from heavylift.http.service import Service
 

@@ -20,6 +20,8 @@ from heavylift.outlook import at_a_glance
 from heavylift.submission import ID_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from heavylift.bound_task import BoundTask
     from heavylift.core.job import Job
     from heavylift.core.task import Task
@@ -138,7 +140,11 @@ def _task(call: Call) -> AnyTask:
 
 
 def _with_options(bound: AnyTask, call: Call) -> AnyTask:
-    given = params.options(call.request)
+    return optioned(bound, params.options(call.request))
+
+
+def optioned(bound: AnyTask, given: Mapping[str, Any]) -> AnyTask:
+    """The task with these options of a submit; raises Refused."""
     if not given:
         return bound
     try:

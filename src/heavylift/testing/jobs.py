@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from heavylift.client import Handle, result_of
+from heavylift.client import Handle
 from heavylift.core import codec
 from heavylift.core.errors import ConfigError, InvalidArguments, did_you_mean
 from heavylift.core.job import Job
+from heavylift.core.result import result_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

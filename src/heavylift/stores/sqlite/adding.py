@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from heavylift.core import lifecycle
@@ -11,11 +10,8 @@ from heavylift.core.job import Job, NewEvent, State
 from heavylift.core.limits import gates
 from heavylift.store import DEBOUNCE_MOST, Added
 from heavylift.stores.sqlite import facts, keys, rows, saving
-from heavylift.stores.sqlite.rates import drain_rate
+from heavylift.stores.sqlite.rates import retry_after
 from heavylift.stores.sqlite.transaction import PLAIN, QueueRow, Transaction
-
-LONGEST_WAIT = 300
-"""Seconds after which to come again where nobody knows better."""
 
 told_options = rows.ToldOptions()
 
@@ -108,5 +104,7 @@ def _find(transaction: Transaction, condition: str, value: str | int | None) -> 
 
 def _retry_after(transaction: Transaction, queue: QueueRow) -> int:
     """Seconds until a place is free, at the rate at which the queue drains."""
-    rate = drain_rate(transaction.connection, queue.number, transaction.now)
-    return LONGEST_WAIT if not rate else max(1, min(LONGEST_WAIT, math.ceil(1 / rate)))
+    if queue.retry_after is None:
+        paused = queue.paused_at is not None
+        queue.retry_after = retry_after(transaction.connection, queue.number, transaction.now, paused=paused)
+    return queue.retry_after

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 
 SAMPLES = 60
 """Ends of jobs by which the rate is judged."""
 WINDOW = 600.0
 """Seconds of the past that still say something of it."""
+SHORTEST = 0.001
+"""Seconds: what is shorter is not told apart."""
+LONGEST_WAIT = 300
+"""Seconds after which to come again where nobody knows better."""
 
 LAST = (
     "SELECT finished_at, started_at FROM job INDEXED BY job_finished WHERE queue = ?1 AND state = ?2"
@@ -16,7 +21,9 @@ LAST = (
 
 
 def drain_rate(connection: sqlite3.Connection, queue: int, now: float) -> float | None:
-    """Jobs a second of that queue (by its number) that ended lately, after they had begun; None when there are none."""
+    """Jobs a second that leave that queue (by its number), judged by those that ended lately, after they had begun;
+    None when there are none.
+    """
     ends: list[tuple[float, float]] = []
     for state in (4, 5, 6):
         found = connection.execute(LAST, (queue, state, now - WINDOW, SAMPLES)).fetchall()
@@ -24,7 +31,17 @@ def drain_rate(connection: sqlite3.Connection, queue: int, now: float) -> float 
     last = sorted(ends, reverse=True)[:SAMPLES]
     if not last:
         return None
-    # Of few jobs the time that they took tells more than the time between their ends; of many, it may be that of one.
-    first, begun = last[-1][0], min(started for _, started in last)
-    between = (len(last) - 1) / max(now - first, 0.001)
-    return max(between, len(last) / max(now - begun, 0.001))
+    took = max(math.fsum(finished - started for finished, started in last) / len(last), SHORTEST)
+    # The time in which they ended begins one job earlier: one that took a minute and has just ended is one a minute.
+    least = len(last) / max(now - last[-1][0] + took, SHORTEST)
+    most = len(last) / max(now - last[0][0], SHORTEST)
+    # What runs now ends as fast as what has ended did (Little's law). So ends that came all at once, a queue that was
+    # idle or paused meanwhile, and many jobs that run side by side mislead nobody; but what has not ended for long …
+    running: int = connection.execute("SELECT running FROM queue WHERE number = ?", (queue,)).fetchone()[0]
+    return max(least, min(running / took, most))
+
+
+def retry_after(connection: sqlite3.Connection, queue: int, now: float, *, paused: bool) -> int:
+    """Whole seconds until the queue has a place again, at the rate at which it drains; a paused one does not."""
+    rate = None if paused else drain_rate(connection, queue, now)
+    return LONGEST_WAIT if not rate else max(1, min(LONGEST_WAIT, math.ceil(1 / rate)))

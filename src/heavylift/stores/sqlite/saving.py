@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from heavylift.core import options as core_options
 from heavylift.core.errors import DuplicateJob
 from heavylift.core.event import PROGRESS
 from heavylift.core.job import Change, NewEvent, State
@@ -110,7 +111,7 @@ def _settled(change: Change, known: Held) -> tuple[Any, ...] | None:
     fields = change.fields
     if fields.get("state") is not State.SUCCEEDED or fields.keys() != SUCCESS:
         return None
-    if change.state is not State.RUNNING or change.attempt != known[2]:
+    if change.state is not State.RUNNING or change.attempt != known[2] or change.seq is not None:
         return None
     result = fields["result"]
     if fields["error"] is not None or len(change.events) != 1 or len(result) > rows.INLINE:
@@ -169,6 +170,8 @@ def _refused(change: Change, job: Current, dead: set[tuple[str, int]], mine: Map
     """Whether the fence is another by now, or the change does not know of something that it must know."""
     if rows.STATES[job.state] is not change.state or job.attempt != change.attempt:
         return True
+    if change.seq is not None and change.seq != job.seq:
+        return True
     decides = change.fields.get("state") is State.QUEUED or "cancel" in change.fields
     if decides and rows.cancel_of(job.cancel) != change.knows_cancel:
         return True
@@ -223,6 +226,8 @@ def _columns(transaction: Transaction, job: Current, change: Change) -> dict[str
     for name, value in change.fields.items():
         if name in rows.PLAIN:
             columns[name] = value
+        elif name == "options":
+            job.options = columns[name] = rows.text_of(core_options.to_data(value))
         elif name in rows.LARGE:
             columns[name] = _kept(transaction.connection, job, name, value)
         elif name == "cancel":
@@ -236,6 +241,8 @@ def _columns(transaction: Transaction, job: Current, change: Change) -> dict[str
     job.run_at = columns.get("run_at", job.run_at)
     if "state" in change.fields:
         columns |= _moved(transaction, job, change.fields["state"])
+    elif change.state is State.QUEUED and ("options" in columns or "run_at" in columns):
+        job.state = columns["state"] = _placed(transaction, job, columns)
     return columns
 
 
@@ -245,13 +252,8 @@ def _moved(transaction: Transaction, job: Current, state: State) -> dict[str, An
     after = rows.CODES[state][0]
     queue = transaction.queue(job.queue)
     if state is State.QUEUED:
+        after = _placed(transaction, job, columns)
         options = rows.options_of(job.options)
-        columns["rank"] = rows.rank(job.run_at, options.priority)
-        lane = transaction.lane(queue, options)
-        columns["lane"] = lane.number
-        if job.run_at <= transaction.now:
-            after = rows.DUE
-            transaction.becomes_due(queue, lane)
         if options.unique is not None and job.state > rows.RUNNING:
             keys.keep_again(transaction.connection, job.id, options, transaction.now)
     elif state.final:
@@ -270,6 +272,18 @@ def _free(transaction: Transaction, options: Options) -> None:
         transaction.gates.freed(transaction.connection, "concurrency", key)
     if options.unique is not None:
         transaction.gates.freed(transaction.connection, "unique", options.unique)
+
+
+def _placed(transaction: Transaction, job: Current, columns: dict[str, Any]) -> int:
+    """Have a queued job stand in its lane by its options and its time; whether it is due, as a code."""
+    options, queue = rows.options_of(job.options), transaction.queue(job.queue)
+    lane = transaction.lane(queue, options)
+    columns["lane"] = lane.number
+    columns["rank"] = rows.rank(job.run_at, options.priority)
+    if job.run_at > transaction.now:
+        return rows.SCHEDULED
+    transaction.becomes_due(queue, lane)
+    return rows.DUE
 
 
 def _kept(connection: sqlite3.Connection, job: Current, name: str, value: bytes | None) -> bytes | int | None:

@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-from heavylift.core.errors import ConfigError, did_you_mean, shown
+from heavylift.core.errors import ConfigError
 from heavylift.core.job import State
 from heavylift.core.limits import pace, repaced
-from heavylift.core.queue import UNLIMITED, Queue, QueueValues
+from heavylift.core.queue import Queue, QueueValues
 from heavylift.stores.sqlite import reading, rows
 from heavylift.stores.sqlite.transaction import QueueRow, Transaction
-
-
-def check(given: QueueValues) -> None:
-    """Raise ConfigError for a limit that is none."""
-    for name in ("concurrency", "max_size"):
-        value = given.get(name)
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            message = f"{name}: {shown(value)} is out of range; give an integer ≥ 1, or pause the queue."
-            raise ConfigError(message)
-    if given.get("rate") is not None:
-        pace(given["rate"])
-    for name in given.get("unlimited", ()):
-        if name not in UNLIMITED:
-            message = f"There is no limit {name!r}.{did_you_mean(name, UNLIMITED)} (limits: {', '.join(UNLIMITED)})"
-            raise ConfigError(message)
 
 
 def set_queue(transaction: Transaction, name: str, given: QueueValues) -> Queue:
@@ -30,13 +15,13 @@ def set_queue(transaction: Transaction, name: str, given: QueueValues) -> Queue:
     queue = transaction.queue_named(name)
     _check_size(queue, given.get("max_size"))
     names = ("concurrency", "max_size", "rate")
-    columns = {name: value for name, value in given.items() if name in names and value is not None}
+    columns = {column: value for column, value in given.items() if column in names and value is not None}
     columns |= dict.fromkeys(given.get("unlimited", ()))
     if (keep := given.get("keep")) is not None:
         columns["keep"] = rows.text_of([keep.age, keep.succeeded, keep.failed])
     columns |= _pause(transaction, queue, given)
-    if queue.rate is not None and columns.get("rate", queue.rate) not in (None, queue.rate):
-        queue.due = repaced(queue.due, transaction.now, pace(queue.rate), pace(columns["rate"]))
+    if queue.rate is not None and (rate := given.get("rate")) not in (None, queue.rate):
+        queue.due = repaced(queue.due, transaction.now, pace(queue.rate), pace(rate))
     for column in ("concurrency", "max_size", "rate", "paused_at"):
         setattr(queue, column, columns.get(column, getattr(queue, column)))
     sets = ", ".join(f"{column} = ?" for column in columns)

@@ -17,7 +17,7 @@ from heavylift.core.finding import Finding
 from heavylift.core.job import Change, Job, NewEvent
 from heavylift.core.limits import Rate
 from heavylift.core.options import PLACES, Slots
-from heavylift.core.queue import Queue, QueueValues, Standing
+from heavylift.core.queue import Queue, QueueValues, Standing, check
 from heavylift.core.retention import Retention
 from heavylift.core.tally import Key
 from heavylift.store import (
@@ -248,7 +248,7 @@ class SqliteStore:
 
     async def set_queue(self, name: str, **given: Unpack[QueueValues]) -> Queue:
         """Change what is given of a queue's settings, creating its record."""
-        settings.check(given)
+        check(name, given)
         return await self._open_now().writer.call(lambda transaction: settings.set_queue(transaction, name, given))
 
     async def workers(self) -> list[WorkerStatus]:

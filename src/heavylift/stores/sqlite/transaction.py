@@ -58,6 +58,8 @@ class QueueRow:
     """Its settings have changed."""
     paced: tuple[float, float | None] = (0.0, None)
     """What stands in the table of its rate: when the next job is due, when the queue opens."""
+    retry_after: int | None = None
+    """Seconds until it has a place again, once somebody was refused: it is the same for all of a transaction."""
 
     def moved(self, before: int | None, after: int, jobs: int = 1) -> None:
         """Count jobs that went from one state (by its code) to another; None: they were not there before."""

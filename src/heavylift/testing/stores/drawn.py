@@ -13,6 +13,8 @@ from heavylift.core.job import CancelRequest, Change, Error, State
 from heavylift.core.limits import Concurrency, Limit, Rate
 from heavylift.core.options import Options
 from heavylift.core.outcome import Cancelled, Crashed, Failed, Interrupted, Outcome, Snoozed, Succeeded, TimedOut, Usage
+from heavylift.core.queue import UNLIMITED, QueueValues
+from heavylift.core.retention import Retention
 from heavylift.core.retry import Backoff, Retry, exponential, fixed
 
 T = TypeVar("T")
@@ -54,9 +56,13 @@ OUTCOMES: tuple[Outcome, ...] = (
     Snoozed(7.7),
 )
 
+KEPT = (None, None, Retention(5_000.3), Retention(200.9, 2, 0))
+
 outcomes = st.sampled_from(OUTCOMES)
 chances = st.floats(0, 1, exclude_max=True)
 sides = st.integers(0, 1)
+priorities = st.sampled_from([None, 0, 4, 9])
+delays = st.sampled_from([None, 0.0, -9.3, 6.1, 71.9])
 workers = st.sampled_from(sorted(WORKERS))
 beating = st.sampled_from([set(WORKERS), set(WORKERS), {"w0"}, set[str]()])
 # No sum of these is a length that the contract names: what happens at the very moment is for the cases to say.
@@ -104,6 +110,23 @@ requests = st.sampled_from(
         )
     ]
 )
+
+
+@st.composite
+def settings(draw: st.DrawFn) -> QueueValues:
+    """What somebody sets of a queue, which may be too little for what waits."""
+    given: QueueValues = {
+        "paused": draw(st.sampled_from([None, None, False, True])),
+        "concurrency": draw(st.sampled_from([None, 1, 2])),
+        "max_size": draw(st.sampled_from([None, 1, 6])),
+        "rate": draw(st.sampled_from([None, None, "1/11s"])),
+        "keep": draw(st.sampled_from(KEPT)),
+    }
+    if given["paused"]:
+        given |= {"by": draw(st.sampled_from([None, "anna", "ben"])), "reason": draw(st.sampled_from([None, "why"]))}
+    lifted = draw(st.sets(st.sampled_from(UNLIMITED)))
+    given["unlimited"] = sorted(name for name in lifted if given.get(name) is None)
+    return given
 
 
 def one_of(names: Callable[[Any], Sequence[T]]) -> st.SearchStrategy[T]:

@@ -15,6 +15,7 @@ from collections.abc import Collection, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -27,18 +28,18 @@ from hypothesis.stateful import (
 )
 
 from heavylift.core import lifecycle
-from heavylift.core.errors import JobFinished, JobNotFinished
+from heavylift.core.errors import ConfigError, JobFinished, JobNotFinished, JobNotWaiting
 from heavylift.core.job import CancelRequest, Change, Job, NewEvent, State
 from heavylift.core.limits import Rate
 from heavylift.core.options import Options, Slots
 from heavylift.core.outcome import Outcome, Succeeded
-from heavylift.core.queue import QueueValues
+from heavylift.core.queue import UNLIMITED, QueueValues
 from heavylift.core.retention import Retention
 from heavylift.store import LeaseLost
 from heavylift.testing.clock import FakeClock
 from heavylift.testing.stores import drawn
 from heavylift.testing.stores.cases import LEASE, StoreCases
-from heavylift.testing.stores.comparing import compare, said, told
+from heavylift.testing.stores.comparing import come_again, compare, said, told
 from heavylift.testing.stores.drawn import QUEUES, WORKERS, Attempt, has, one_of
 from heavylift.testing.stores.judging import ROUNDING
 from heavylift.testing.stores.reference import Answer, Process, Reference, Saved
@@ -130,6 +131,7 @@ class Histories(RuleBasedStateMachine):
 
     def check_added(self, got: Sequence[Answer], expected: Sequence[Answer]) -> None:
         assert [told(answer) for answer in got] == [told(answer) for answer in expected]
+        come_again(got, expected)
 
     # --- attempts -----------------------------------------------------------------------------------------------------
 
@@ -282,35 +284,29 @@ class Histories(RuleBasedStateMachine):
             return
         self.save(side, change)
 
-    @rule(
-        queue=st.sampled_from(QUEUES),
-        side=drawn.sides,
-        paused=st.sampled_from([None, None, False, True]),
-        concurrency=st.sampled_from([None, 1, 2]),
-        max_size=st.sampled_from([None, 2, 6]),
-        rate=st.sampled_from([None, None, "1/11s"]),
-        unlimited=st.sets(st.sampled_from(["concurrency", "max_size", "rate"])),
-    )
-    def set_queue(
-        self,
-        queue: str,
-        side: int,
-        paused: bool | None,  # noqa: FBT001  drawn
-        concurrency: int | None,
-        max_size: int | None,
-        rate: str | None,
-        unlimited: set[str],
-    ) -> None:
-        waiting = self.reference.counts(queue)[State.QUEUED]
-        given: QueueValues = {
-            "paused": paused,
-            "concurrency": concurrency,
-            "max_size": None if max_size is None else max(max_size, waiting),
-            "rate": rate,
-            "unlimited": sorted(unlimited),
-        }
+    @precondition(has(drawn.all_jobs))
+    @rule(name=one_of(drawn.all_jobs), side=drawn.sides, priority=drawn.priorities, delay=drawn.delays)
+    def move(self, name: str, side: int, priority: int | None, delay: float | None) -> None:
+        job, run_at = self.reference.jobs[name], None if delay is None else self.now + delay
+        try:
+            change = lifecycle.move(job, self.now, priority=priority, run_at=run_at)
+        except JobNotWaiting:
+            assert job.state is not State.QUEUED
+            return
+        if change.fields:
+            assert self.save(side, change) == [job.seq + 1]
+            self.save(1 - side, change)  # as one does who read the job before
+
+    @rule(queue=st.sampled_from(QUEUES), side=drawn.sides, given=drawn.settings())
+    def set_queue(self, queue: str, side: int, given: QueueValues) -> None:
+        try:
+            known = self.reference.set_queue(queue, self.now, given)
+        except ConfigError:
+            with pytest.raises(ConfigError):
+                self.run(self.stores[side].set_queue(queue, **given))
+            self.sound = True
+            return
         got = self.run(self.stores[side].set_queue(queue, **given))
-        known = self.reference.set_queue(queue, self.clock.wall(), given)
         assert replace(got, oldest_wait=None, drain_rate=None) == known
 
     # --- leases -------------------------------------------------------------------------------------------------------
@@ -455,7 +451,7 @@ class Histories(RuleBasedStateMachine):
         worker = "w1"
         self.tasks[worker] = ()
         for queue in QUEUES:
-            self.set_queue(queue, 0, False, None, None, None, {"concurrency", "max_size", "rate"})
+            self.set_queue(queue, 0, {"paused": False, "unlimited": UNLIMITED})
         for _ in range(150):
             self.clock.advance(400)
             self.beat(worker)

@@ -7,14 +7,13 @@ of the same age is pruned), `check_claim` and `prune` take the answer of the rea
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from heavylift.core import lifecycle
-from heavylift.core.errors import DuplicateJob, QueueFull, SubmitError
+from heavylift.core.errors import ConfigError, DuplicateJob, QueueFull, SubmitError
 from heavylift.core.event import Event
 from heavylift.core.job import Change, Job, NewEvent, State
 from heavylift.core.limits import Gate, Rate, gates, opens_at, pace, taken
@@ -27,6 +26,8 @@ from heavylift.testing.stores.holding import Keys, answering, state_of
 from heavylift.testing.stores.judging import Claim, Key, Passage, Turns, View
 
 YOUNG = 60.0
+NEVER, SOME = 300, 0
+"""When to come again to a full queue: that does not drain, and that does, at a rate which the store judges."""
 DAY = 86400.0
 Answer = Added | SubmitError
 Saved = int | DuplicateJob | None
@@ -99,11 +100,12 @@ class Reference:
         places = {State.QUEUED} if options.debounce else set()
         places |= {State.QUEUED, State.RUNNING} if options.on_conflict == "replace" else set()
         leaving = [self.jobs[name] for name, state in states.items() if state in places]
-        most = self.of(job.queue).max_size
+        settings = self.of(job.queue)
+        most = settings.max_size
         free = sum(other.state is State.QUEUED and other.queue == job.queue for other in leaving)
         if most is not None and self.counts(job.queue)[State.QUEUED] - free >= most:
-            rate = self.drain_rate(job.queue, now)
-            return QueueFull(job.queue, most, min(300, max(1, math.ceil(1 / rate))) if rate else 300)
+            drains = settings.pause is None and self.drained(job.queue, now)
+            return QueueFull(job.queue, most, SOME if drains else NEVER)
         job, first = self._in_place_of(leaving, job, first, now)
         self.jobs[job.id] = job
         self.log[job.id] = [Event(job.id, 1, first.kind, job.created_at, first.data)]
@@ -141,6 +143,8 @@ class Reference:
     def _save(self, change: Change, process: Process) -> Saved:
         job = self.jobs.get(change.id)
         if job is None or (job.state, job.attempt) != (change.state, change.attempt):
+            return None
+        if change.seq is not None and change.seq != job.seq:
             return None
         decides = change.fields.get("state") is State.QUEUED or "cancel" in change.fields
         if decides and job.cancel != change.knows_cancel:
@@ -289,8 +293,11 @@ class Reference:
         return self.settings.setdefault(queue, Settings())
 
     def set_queue(self, queue: str, now: float, given: QueueValues) -> Queue:
-        """What is given of a queue's settings changes."""
-        known = self.of(queue)
+        """What is given of a queue's settings changes; raises ConfigError when more wait than are to have room."""
+        known, most = self.of(queue), given.get("max_size")
+        if most is not None and most < self.counts(queue)[State.QUEUED]:
+            message = f"{self.counts(queue)[State.QUEUED]} jobs wait"
+            raise ConfigError(message)
         known.kept = True
         if given.get("paused") is not None:
             since = now if known.pause is None else known.pause.at
@@ -306,26 +313,18 @@ class Reference:
         """The jobs of a queue by state."""
         return Counter(job.state for job in self.jobs.values() if job.queue == queue)
 
+    def drained(self, queue: str, now: float) -> bool:
+        """Whether any job of a queue that had begun ended within a day."""
+        ends = [job.finished_at or 0.0 for job in self.jobs.values() if job.queue == queue and job.attempt > 0]
+        return any(at > now - DAY for at in ends)
+
     def queues(self) -> list[Queue]:
-        """All queues that have settings or jobs, by name; without `oldest_wait`."""
+        """All queues that have settings or jobs, by name; without `oldest_wait` and `drain_rate`."""
         names = {job.queue for job in self.jobs.values()} | {name for name, item in self.settings.items() if item.kept}
         return [
             Queue(name, known.pause, known.concurrency, known.max_size, known.rate, known.keep, dict(self.counts(name)))
             for name, known in ((name, self.of(name)) for name in sorted(names))
         ]
-
-    def drain_rate(self, queue: str, now: float) -> float | None:
-        """Jobs a second that ended lately, after they had begun: of the last 60 of the last ten minutes."""
-        ends = [
-            (job.finished_at or 0.0, job.started_at or job.finished_at or 0.0)
-            for job in self.jobs.values()
-            if job.queue == queue and job.state.final and job.attempt and (job.finished_at or 0.0) > now - 600
-        ]
-        last = sorted(ends, reverse=True)[:60]
-        if not last:
-            return None
-        between = (len(last) - 1) / max(now - last[-1][0], 0.001)
-        return max(between, len(last) / max(now - min(started for _, started in last), 0.001))
 
     def check_pruned(self, retention: Retention, removed: Iterable[str], now: float) -> None:
         """Judge what a prune removed, and remove it here, too."""

