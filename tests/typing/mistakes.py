@@ -128,3 +128,7 @@ async def wrong_options() -> None:
     """Options have names and types."""
     build.using(prioritie=5)  # error
     build.using(priority="high")  # error
+    build.using(id=7)  # error
+    build.using(on_conflict="ignore")  # error
+    build.using(limits=["5/s"])  # error
+    build.using(on_exhausted=takes_text)  # error

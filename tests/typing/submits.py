@@ -3,7 +3,18 @@
 from dataclasses import dataclass
 from typing import Annotated, assert_type
 
-from heavylift import Context, Handle, Heavylift, Provide, Retry, exponential, provided
+from heavylift import (
+    Concurrency,
+    Context,
+    Handle,
+    Heavylift,
+    Provide,
+    Rate,
+    Retention,
+    Retry,
+    exponential,
+    provided,
+)
 
 lift = Heavylift("sqlite:///x.db")
 
@@ -50,6 +61,27 @@ async def fetch(url: str) -> bytes:
 def forget(name: str) -> None:
     """A function without a result."""
     name.strip()
+
+
+@lift.task
+def alert(ctx: Context, job_id: str) -> None:
+    """A function that may follow a failed job."""
+    ctx.log.warning(job_id)
+
+
+@lift.task(
+    limits=[Concurrency(2, key="{account}"), Rate("100/min", key="crm")],
+    fair_share="{account}",
+    unique="sync:{account}",
+    on_conflict="queue-one",
+    unique_for="1h",
+    expires="1d",
+    on_exhausted=alert.using(priority=9),
+    keep=Retention("30d", succeeded=10),
+)
+def sync(account: str) -> int:
+    """A function that is limited."""
+    return len(account)
 
 
 def name_of_sender() -> str:
@@ -135,6 +167,8 @@ async def submit_with_other_options() -> None:
     assert_type(await build.using(priority=5).submit(7), Handle[Report])
     assert_type(await send.using(queue="slow", delay="10m").submit("me"), Handle[list[str]])
     assert_type(await add.using(priority=1).using(timeout=60).submit(1, 2), Handle[int])
+    assert_type(await sync.using(id="order-7", debounce="5s", on_exhausted=None).submit("acme"), Handle[int])
+    assert_type(await sync.submit_many([("acme",)], ids=["order-8"]), list[Handle[int]])
 
 
 async def submit_many_at_once() -> None:

@@ -9,64 +9,73 @@ import typer
 # ruff: noqa: FBT002, PLR0913, PLR0917  typer makes an option of each parameter, and a flag of a boolean one
 from heavylift.cli.arguments import AppOption, JsonOption, StoreOption, Text
 
+Texts = Optional[list[str]]  # noqa: UP045  typer reads it at run time
+TaskName = Annotated[str, typer.Argument(metavar="TASK", help="The task's name.")]
+Arguments = Annotated[
+    Texts,
+    typer.Argument(
+        metavar="NAME=VALUE", help="Its arguments; a value is JSON where the signature takes it so, else text."
+    ),
+]
+Wait = Annotated[bool, typer.Option("--wait", "-w", help="Show its progress (on stderr), then print its result.")]
+Queue = Annotated[Text, typer.Option(metavar="NAME", help="Queue to stand in.")]
+Priority = Annotated[Text, typer.Option(metavar="0-9", help="Higher goes first.")]
+Delay = Annotated[Text, typer.Option(metavar="TIME", help="Start no sooner than in this time: 90s, 10m, 1h30m.")]
+RunAt = Annotated[Text, typer.Option(metavar="WHEN", help="Start no sooner than then: 2026-01-31T09:00:00Z.")]
+Timeout = Annotated[Text, typer.Option(metavar="TIME", help="Stop an attempt that takes longer.")]
+Grace = Annotated[Text, typer.Option(metavar="TIME", help="What it gets to clean up in before it is killed.")]
+MaxAttempts = Annotated[Text, typer.Option(metavar="N", help="How often it is started, failures counted.")]
+OwnId = Annotated[
+    Text, typer.Option("--id", metavar="ID", help="Its id: the same submit again returns the job that is there.")
+]
+Unique = Annotated[
+    Text,
+    typer.Option(
+        metavar="KEY", help="One job with this key at a time; {name} in it stands for an argument, {{ for a brace."
+    ),
+]
+OnConflict = Annotated[
+    Text,
+    typer.Option(
+        metavar="return|reject|replace|queue-one",
+        help="When the unique key is taken: return that job, reject this one, replace that one, or wait behind it."
+        " [default: return]",
+    ),
+]
+UniqueUntil = Annotated[
+    Text, typer.Option(metavar="start|end", help="Until when its unique key is taken. [default: end]")
+]
+UniqueFor = Annotated[Text, typer.Option(metavar="TIME", help="Its unique key is taken for so long at least.")]
+Debounce = Annotated[Text, typer.Option(metavar="TIME", help="Start so long after the last submit of its unique key.")]
+Expires = Annotated[Text, typer.Option(metavar="TIME", help="It has failed if it was not started within this time.")]
+Limit = Annotated[
+    Texts, typer.Option(metavar="NAME=VALUE", help="memory, cpu_time, processes, address_space, open_files, nice.")
+]
+Label = Annotated[Texts, typer.Option(metavar="NAME=TEXT", help="A label; may be repeated.")]
+
 
 def submit(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="The task's name.")],
-    arguments: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Argument(
-            metavar="NAME=VALUE", help="Its arguments; a value is JSON where the signature takes it so, else text."
-        ),
-    ] = None,
+    task: TaskName,
+    arguments: Arguments = None,
     application: AppOption = None,
     store: StoreOption = None,
-    wait: Annotated[
-        bool, typer.Option("--wait", "-w", help="Show its progress (on stderr), then print its result.")
-    ] = False,
-    queue: Annotated[Text, typer.Option(metavar="NAME", help="Queue to stand in.")] = None,
-    priority: Annotated[Text, typer.Option(metavar="0-9", help="Higher goes first.")] = None,
-    delay: Annotated[
-        Text, typer.Option(metavar="TIME", help="Start no sooner than in this time: 90s, 10m, 1h30m.")
-    ] = None,
-    run_at: Annotated[
-        Text, typer.Option(metavar="WHEN", help="Start no sooner than then: 2026-01-31T09:00:00Z.")
-    ] = None,
-    timeout: Annotated[Text, typer.Option(metavar="TIME", help="Stop an attempt that takes longer.")] = None,
-    grace: Annotated[
-        Text, typer.Option(metavar="TIME", help="What it gets to clean up in before it is killed.")
-    ] = None,
-    max_attempts: Annotated[Text, typer.Option(metavar="N", help="How often it is started, failures counted.")] = None,
-    job_id: Annotated[
-        Text, typer.Option("--id", metavar="ID", help="Its id: the same submit again returns the job that is there.")
-    ] = None,
-    unique: Annotated[
-        Text,
-        typer.Option(
-            metavar="KEY", help="One job with this key at a time; {name} in it stands for an argument, {{ for a brace."
-        ),
-    ] = None,
-    on_conflict: Annotated[
-        Text,
-        typer.Option(
-            metavar="return|reject|replace|queue-one",
-            help="What becomes of a job whose unique key is taken. [default: return, which gives the other one]",
-        ),
-    ] = None,
-    unique_until: Annotated[
-        Text, typer.Option(metavar="start|end", help="Until when its unique key is taken. [default: end]")
-    ] = None,
-    unique_for: Annotated[
-        Text, typer.Option(metavar="TIME", help="Its unique key is taken for so long at least.")
-    ] = None,
-    debounce: Annotated[
-        Text, typer.Option(metavar="TIME", help="Start so long after the last submit of its unique key.")
-    ] = None,
-    expires: Annotated[Text, typer.Option(metavar="TIME", help="It failed if it was not started within this.")] = None,
-    limit: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(metavar="NAME=VALUE", help="memory, cpu_time, processes, address_space, open_files, nice."),
-    ] = None,
-    label: Annotated[Optional[list[str]], typer.Option(metavar="NAME=TEXT", help="A label; may be repeated.")] = None,  # noqa: UP045
+    wait: Wait = False,
+    queue: Queue = None,
+    priority: Priority = None,
+    delay: Delay = None,
+    run_at: RunAt = None,
+    timeout: Timeout = None,
+    grace: Grace = None,
+    max_attempts: MaxAttempts = None,
+    job_id: OwnId = None,
+    unique: Unique = None,
+    on_conflict: OnConflict = None,
+    unique_until: UniqueUntil = None,
+    unique_for: UniqueFor = None,
+    debounce: Debounce = None,
+    expires: Expires = None,
+    limit: Limit = None,
+    label: Label = None,
     as_json: JsonOption = False,
 ) -> None:
     """Queue a job, and with --wait see it through."""
