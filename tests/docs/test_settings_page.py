@@ -62,7 +62,7 @@ def option_defaults():
                 f" {'with' if backoff.jitter else 'without'} jitter"
             )
         else:
-            found[f.name] = {"None": "none", "{}": "none"}.get(str(default)) or shown(f.name, default)
+            found[f.name] = {"None": "none", "{}": "none", "()": "none"}.get(str(default)) or shown(f.name, default)
     return found
 
 
