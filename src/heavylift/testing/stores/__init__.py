@@ -16,6 +16,7 @@ from heavylift.testing.stores.gates import Gates
 from heavylift.testing.stores.hints import Waking
 from heavylift.testing.stores.lanes import Lanes
 from heavylift.testing.stores.leases import Leases
+from heavylift.testing.stores.moving import Moving
 from heavylift.testing.stores.questions import Asking
 from heavylift.testing.stores.rates import Rates
 from heavylift.testing.stores.reading import Reading
@@ -33,6 +34,7 @@ class StoreContract(
     Claiming,
     Lanes,
     Gates,
+    Moving,
     Rates,
     Saving,
     Leases,
