@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from heavylift.core import lifecycle
+from heavylift.core.limits import Concurrency
 from heavylift.stores.sqlite import rows
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tests.simulation.machine import Machine
 
     from heavylift.core.job import Change, Job
+    from heavylift.core.options import Options
     from heavylift.core.outcome import Outcome
     from heavylift.store import WorkerRecord
 
@@ -91,6 +93,7 @@ class Auditor:
         if job.attempt > self._cancelled.get(job.id, job.attempt):
             self.violation("attempt", *run.key, "starts although the job was cancelled before")
         self._alive[job.id].append((run, executor))
+        self._check_limits(run)
 
     def _check_start(self, run: Run) -> None:
         """It resumes where the job was; code of an earlier attempt runs on only where its worker was declared dead."""
@@ -102,6 +105,19 @@ class Auditor:
                 self.violation("attempt", *run.key, f"starts while attempt {other.job.attempt} runs in", holder)
             self.counts["runs beside one of a worker declared dead"] += 1
             self._machine.note("attempt", other.job.attempt, "still runs in", elsewhere.process)
+
+    def _check_limits(self, begun: Run) -> None:
+        """Of each key, no more code runs at once than it allows: that of workers that were declared dead not counted,
+        which runs on until they hear of it.
+        """
+        running = [run.job for job in list(self._alive) for run, _ in self._living(job)]
+        counted = [job for job in running if (job.worker, job.epoch) not in self._declared]
+        for key, most in limits_of(begun.job.options).items():
+            behind = [f"{job.id} {job.attempt}" for job in counted if key in limits_of(job.options)]
+            if len(behind) > most:
+                self.violation(f"code of {len(behind)} jobs with the key {key!r} of {most} runs at once:", behind)
+            elif sum(key in limits_of(job.options) for job in running) > most:
+                self.counts["runs behind a gate beside one of a worker declared dead"] += 1
 
     def ended(self, executor: SimulatedExecutor, run: Run, outcome: Outcome) -> None:
         """Task code is over."""
@@ -156,8 +172,23 @@ class Auditor:
         """A claim was carried out."""
         for job in jobs:
             self._machine.note(worker, "claims", job.id, job.attempt, f"epoch {epoch}")
+        self._check_gates(jobs)
         if jobs and (worker, epoch) in self._declared:
             self.violation(worker, f"claims as epoch {epoch}, which was declared dead")
+
+    def _check_gates(self, begun: Sequence[Job]) -> None:
+        """By the record, never more run with a key than it allows; and its gate counts those that do."""
+        running: Counter[str] = Counter()
+        for (text,) in self._database.connection.execute("SELECT options FROM job WHERE state = 3").fetchall():
+            running.update(limits_of(rows.options_of(text)).keys())
+        for job in begun:
+            for key, most in limits_of(job.options).items():
+                if running[key] > most:
+                    self.violation(f"{running[key]} jobs with the key {key!r} of {most} are recorded as running")
+                self.counts["claims behind a gate"] += 1
+        for key, held in self._database.connection.execute("SELECT key, held FROM gate WHERE kind = 'concurrency'"):
+            if held != running[key]:
+                self.violation(f"the gate of {key!r} counts {held}, and {running[key]} run")
 
     def dead(self) -> set[tuple[str, int]]:
         """Epochs that were declared dead, of workers that are still known."""
@@ -199,6 +230,10 @@ class Auditor:
         if living := self.living():
             self.violation("code still runs:", living)
         self._check_counters()
+        self._check_gates(())
+        parked = self._database.connection.execute("SELECT count(*) FROM lane WHERE parked IS NOT NULL").fetchone()[0]
+        if parked:
+            self.violation(f"{parked} lanes still wait at gates")
 
     def _check_history(self, job: Job, events: list[Any]) -> Counter[str]:
         """Its events make sense; how its attempts ended since it was begun anew."""
@@ -270,3 +305,8 @@ class Auditor:
             found[queue, str(rows.STATES[state])] += count
         if counted != dict(found):
             self.violation("the queues' counters are", counted, "and the jobs are", dict(found))
+
+
+def limits_of(options: Options) -> dict[str, int]:
+    """How many jobs may run at once, by key."""
+    return {limit.key: limit.most for limit in options.limits if isinstance(limit, Concurrency)}

@@ -12,6 +12,7 @@ from tests.simulation.machine import ProcessClock
 from heavylift.client import Client
 from heavylift.core.errors import DuplicateJob, JobFinished, JobNotFinished, StoreUnavailable
 from heavylift.core.job import Job
+from heavylift.core.limits import Concurrency
 from heavylift.core.options import Options
 from heavylift.core.retry import Exponential, Retry
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+MOST = {"one": 1, "two": 2}
+"""How many jobs with each key may run at once."""
+ONE, TWO = (Concurrency(most, key) for key, most in MOST.items())
 TASKS = ("steady", "steady", "steady", "steady", "flaky", "flaky", "failing", "poison", "endless")
 
 
@@ -70,6 +74,8 @@ class Clients:
             losses=chance.choice((20, 20, 20, 2)),
             unique=chance.choice((None, None, None, None, "the key")),
             timeout=chance.choice((None, None, None, 6.0)),
+            limits=chance.choice(((), (), (ONE,), (TWO,), (ONE, TWO))),
+            fair_share=chance.choice((None, None, "a tenant", "another")),
         )
 
     async def _insisting(self, call: Callable[[], Awaitable[T]]) -> T:

@@ -10,6 +10,8 @@ from tests.simulation.world import simulate
 from heavylift import housekeeping
 from heavylift.core import lifecycle
 from heavylift.stores.sqlite import claiming, rows, saving, workers
+from heavylift.stores.sqlite.claiming import Claimer
+from heavylift.stores.sqlite.gates import Gates
 from heavylift.worker import Worker
 
 ENOUGH = 200
@@ -106,7 +108,10 @@ def test_it_finds_jobs_of_the_dead_that_nobody_sweeps(monkeypatch):
 
 
 def test_it_finds_claims_of_an_epoch_that_was_declared_dead(monkeypatch):
-    monkeypatch.setattr(claiming, "_check_alive", lambda transaction, worker, epoch: 0)
+    def unchecked(transaction, worker, epoch, queues):
+        return Claimer(worker, epoch, queues, tasks=None, known=None, was_idle=0)
+
+    monkeypatch.setattr(claiming, "_claimer", unchecked)
 
     assert found("which was declared dead", "stop")
 
@@ -143,3 +148,43 @@ def test_it_finds_a_worker_that_is_declared_dead_too_early(monkeypatch):
     monkeypatch.setattr(workers, "_over", lambda boot, beat_at, lease, monotonic: monotonic > beat_at + lease / 8)
 
     assert found("though nothing has kept it from beating")
+
+
+def test_it_finds_a_settle_that_gives_no_slot_back(monkeypatch):
+    monkeypatch.setattr(saving, "_free", lambda transaction, options: None)
+
+    assert found("counts 1, and 0 run")
+
+
+def test_it_finds_a_slot_that_comes_back_twice_after_a_sweep(monkeypatch):
+    real = saving._write
+
+    def twice(transaction, job, change):
+        died = transaction.connection.execute("SELECT died_at FROM worker WHERE id = ?", (job.worker,)).fetchone()
+        if job.state == rows.RUNNING and "state" in change.fields and died is not None and died[0] is not None:
+            saving._free(transaction, rows.options_of(job.options))
+        real(transaction, job, change)
+
+    monkeypatch.setattr(saving, "_write", twice)
+
+    assert found("counts", "kill")
+
+
+def test_it_finds_a_gate_that_lets_one_too_many_pass(monkeypatch):
+    real = Gates.room
+    monkeypatch.setattr(Gates, "room", lambda gates, connection, gate: real(gates, connection, gate) + 1)
+
+    assert found("are recorded as running")
+    assert found("runs at once")
+
+
+def test_it_finds_a_claim_that_takes_no_slot(monkeypatch):
+    monkeypatch.setattr(Gates, "passed", lambda gates, gate, jobs: None)
+
+    assert found("counts 0, and 1 run")
+
+
+def test_it_finds_a_gate_that_lets_nobody_go_when_it_opens(monkeypatch):
+    monkeypatch.setattr(Gates, "let_go", lambda gates, connection, gate: iter(()))
+
+    assert found("do not come to rest")

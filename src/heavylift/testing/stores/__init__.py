@@ -21,6 +21,7 @@ from heavylift.testing.stores.questions import Asking
 from heavylift.testing.stores.rates import Rates
 from heavylift.testing.stores.reading import Reading
 from heavylift.testing.stores.retention import Pruning
+from heavylift.testing.stores.returning import Returning
 from heavylift.testing.stores.saving import Saving
 from heavylift.testing.stores.standing import Standings
 from heavylift.testing.stores.unique_keys import UniqueKeys
@@ -34,6 +35,7 @@ class StoreContract(
     Claiming,
     Lanes,
     Gates,
+    Returning,
     Rates,
     Saving,
     Moving,

@@ -34,8 +34,6 @@ BAD: list[dict[str, Any]] = [
     {"rate": "often"},
     {"rate": 10},
     {"keep": 7},
-    {"keep": Retention(-1.0)},
-    {"keep": Retention(succeeded=-1)},
     {"paused": True, "reason": "x" * (MAX_REASON + 1)},
     {"paused": True, "by": "x" * (MAX_BY + 1)},
     {"paused": True, "reason": "\ud800"},
