@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple, Protocol, TypedDict, runtime_checkable
 
 from heavylift.core.errors import ConfigError, did_you_mean, shown
@@ -61,6 +62,10 @@ class Following(Protocol):
         """Raises ConfigError when it does not take what a FollowUp gives it."""
 
 
+_RETRY = Retry()
+"""One for all that give none: options are read from the store by the thousand."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """The options of a task or of one job. Durations in seconds, sizes in bytes, times in Unix seconds.
@@ -91,7 +96,7 @@ class Options:
     run_at: float | None = None
     timeout: float | None = None
     grace: float = 5.0
-    retry: Retry = field(default_factory=Retry)
+    retry: Retry = _RETRY
     crashes: int = 3
     losses: int = 60
     unique: str | None = None
@@ -215,7 +220,8 @@ def to_data(options: Options) -> dict[str, Any]:
 
     Exception classes and functions stay behind: they are the task's own and are asked where it runs, in the host.
     """
-    data = {f.name: getattr(options, f.name) for f in fields(Options) if getattr(options, f.name) != _DEFAULTS[f.name]}
+    given = zip(_DEFAULTS.items(), _VALUES(options), strict=True)
+    data = {name: value for (name, default), value in given if value is not default and value != default}
     if "retry" in data:
         data["retry"] = [options.retry.attempts, _backoff_data(options.retry.backoff)]
     if "labels" in data:
@@ -437,4 +443,5 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "fresh": _flag,
     "max_attempts": _integer(1, 1000),
 }
-_DEFAULTS = {f.name: getattr(Options(), f.name) for f in fields(Options)}
+_VALUES = attrgetter(*(item.name for item in fields(Options)))
+_DEFAULTS = dict(zip((item.name for item in fields(Options)), _VALUES(Options()), strict=True))
