@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from heavylift.core import lifecycle
 from heavylift.core.errors import DuplicateJob, QueueFull, SubmitError
 from heavylift.core.job import Job, NewEvent, State
-from heavylift.core.limits import gates
 from heavylift.store import DEBOUNCE_MOST, Added
 from heavylift.stores.sqlite import facts, keys, rows, saving
 from heavylift.stores.sqlite.rates import retry_after
@@ -76,9 +75,9 @@ def _write(transaction: Transaction, queue: QueueRow, job: Job, event: NewEvent)
     told = told_options(options)
     lane = transaction.own_lane(queue, told.place)
     if told.lane:
-        lane = transaction.keyed_lane(lane, told.lane, gates(options))
-        for gate in gates(options):
-            transaction.gates.set_limit(transaction.connection, gate)
+        passed = gates(options)
+        lane = transaction.keyed_lane(lane, told.lane, passed)
+        transaction.set_limits(passed)
     transaction.insert_job(
         (
             *(job.id, job.task, queue.number, lane.number, told.text, len(args) if large else args),

@@ -120,15 +120,17 @@ class Transaction:
     _by_number: dict[int, QueueRow] = field(default_factory=dict)
     _by_name: dict[str, QueueRow] = field(default_factory=dict)
     _lanes: dict[int, LaneRow] = field(default_factory=dict)
-    _own: dict[tuple[int, int], LaneRow] = field(default_factory=dict)
-    """The own lanes of queues, by queue and place."""
+    _by_key: dict[tuple[int, int, str], LaneRow] = field(default_factory=dict)
+    """The same lanes, by queue, place and key."""
     _gates: Gates | None = None
     _new_jobs: list[tuple[Any, ...]] = field(default_factory=list)
     _more_of_new: dict[int, tuple[Any, ...]] = field(default_factory=dict)
 
     @property
     def connection(self) -> sqlite3.Connection:
-        """The connection, to which all that was written so far is known."""
+        """The connection, to which all that was written so far is known. (Queues, lanes and gates do without: nothing
+        of a new job is asked for there, and the rows of many are written in one go.)
+        """
         if self._new_jobs:
             self._insert_jobs()
         return self._connection
@@ -168,7 +170,7 @@ class Transaction:
         known = self._loaded(statement, name)
         if known is not None:
             return known
-        number = self.connection.execute("INSERT INTO queue(name) VALUES (?)", (name,)).lastrowid
+        number = self._connection.execute("INSERT INTO queue(name) VALUES (?)", (name,)).lastrowid
         return self.queue(number or 0)
 
     @property
@@ -180,13 +182,13 @@ class Transaction:
 
     def own_lane(self, queue: QueueRow, place: int) -> LaneRow:
         """The queue's own lane of that place, made if there is none."""
-        found = self._own.get((queue.number, place))
+        key = (queue.number, place, "")
+        found = self._by_key.get(key)
         if found is None:
-            key = (queue.number, place, "")
-            row = self.connection.execute(lanes.KEYED, key).fetchone()
+            row = self._connection.execute(lanes.KEYED, key).fetchone()
             if row is None:
-                self.connection.execute(lanes.INSERT_OWN, (queue.number, place, int(queue.slots(self.now) != 0)))
-                row = self.connection.execute(lanes.KEYED, key).fetchone()
+                self._connection.execute(lanes.INSERT_OWN, (queue.number, place, int(queue.slots(self.now) != 0)))
+                row = self._connection.execute(lanes.KEYED, key).fetchone()
             found = self.kept_lane(LaneRow.of(row))
         return found
 
@@ -201,20 +203,23 @@ class Transaction:
 
     def keyed_lane(self, own: LaneRow, key: str, passed: Sequence[Gate], task: str | None = None) -> LaneRow:
         """The lane of that key beside a queue's own, made if there is none; its jobs have to pass these gates."""
-        row = self.connection.execute(lanes.KEYED, (own.queue, own.place, key)).fetchone()
+        found = self._by_key.get((own.queue, own.place, key))
+        if found is not None:
+            return found
+        row = self._connection.execute(lanes.KEYED, (own.queue, own.place, key)).fetchone()
         if row is not None:
             return self.kept_lane(LaneRow.of(row))
-        numbers = [self.gates.made(self.connection, gate).number for gate in passed]
+        numbers = [self.gates.made(self._connection, gate).number for gate in passed]
         values = (own.queue, own.place, key, own.number, own.turns, task, json.dumps(numbers) if numbers else None)
-        number = self.connection.execute(lanes.INSERT, values).lastrowid or 0
-        count_lanes(self.connection, numbers, 1)
+        number = self._connection.execute(lanes.INSERT, values).lastrowid or 0
+        count_lanes(self._connection, numbers, 1)
         return self.lane_numbered(number)
 
     def lane_numbered(self, number: int) -> LaneRow:
         """The lane of that number."""
         found = self._lanes.get(number)
         if found is None:
-            row = self.connection.execute(f"{lanes.SELECT} WHERE number = ?", (number,)).fetchone()
+            row = self._connection.execute(f"{lanes.SELECT} WHERE number = ?", (number,)).fetchone()
             found = self.kept_lane(LaneRow.of(row))
         return found
 
@@ -222,10 +227,13 @@ class Transaction:
         """The row that this transaction changes, of a lane that was just read."""
         found = self._lanes.get(lane.number)
         if found is None:
-            found = self._lanes[lane.number] = lane
-            if lane.parent is None:
-                self._own[lane.queue, lane.place] = lane
+            found = self._lanes[lane.number] = self._by_key[lane.queue, lane.place, lane.key] = lane
         return found
+
+    def set_limits(self, gates: Sequence[Gate]) -> None:
+        """Give these gates the limits that they have by now."""
+        for gate in gates:
+            self.gates.set_limit(self._connection, gate)
 
     def becomes_due(self, queue: QueueRow, lane: LaneRow) -> None:
         """A job stands in that lane: it can be claimed, unless a gate is closed."""
@@ -240,8 +248,8 @@ class Transaction:
     def is_parked(self, lane: LaneRow) -> bool:
         """Whether a gate of the lane is closed; then the lane waits there."""
         for number in lane.gates:
-            gate = self.gates.numbered(self.connection, number)
-            if not self.gates.room(self.connection, gate):
+            gate = self.gates.numbered(self._connection, number)
+            if not self.gates.room(self._connection, gate):
                 lane.parked, gate.touched = number, True
                 return True
         return False
@@ -335,7 +343,7 @@ class Transaction:
         return chosen
 
     def _loaded(self, statement: str, key: int | str) -> QueueRow | None:
-        row = self.connection.execute(statement, (key,)).fetchone()
+        row = self._connection.execute(statement, (key,)).fetchone()
         if row is None:
             return None
         number, name, paused_at, concurrency, max_size, rate, due, opens_at, *counts = row
