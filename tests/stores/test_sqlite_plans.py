@@ -6,7 +6,19 @@ import pytest
 
 from heavylift.core.job import State
 from heavylift.stores import open_store
-from heavylift.stores.sqlite import batches, claiming, pruning, questions, reading, saving, workers
+from heavylift.stores.sqlite import (
+    batches,
+    claiming,
+    gates,
+    keys,
+    lanes,
+    pruning,
+    questions,
+    reading,
+    saving,
+    transaction,
+    workers,
+)
 from heavylift.testing import FakeClock
 from heavylift.testing.stores import StoreCases
 
@@ -54,8 +66,26 @@ def plan(connection, statement, *, rewrite=()):
 STATEMENTS = {
     "what became due": (claiming.SCHEDULED, ["SEARCH job USING INDEX job_scheduled (run_at<?)"]),
     "becoming due": (claiming.BECOME_DUE, ["SEARCH job USING INTEGER PRIMARY KEY (rowid=?)"]),
-    "lanes in turn": (claiming.LANES.format(only=""), ["SEARCH lane USING INDEX lane_claimable (place=?)"]),
-    "the last turn": ("SELECT max(served) FROM lane", ["SEARCH lane USING COVERING INDEX lane_served"]),
+    "who claims": (claiming.CLAIMER, []),
+    "queues in turn": (claiming.CLAIMABLE, []),
+    "named queues": (claiming.NAMED, []),
+    "the last turn": ("SELECT max(served) FROM lane WHERE parent IS NULL", []),
+    "lanes of a queue in turn": (lanes.IN_TURN.format(known=""), []),
+    "lanes of known tasks": (lanes.IN_TURN.format(known=lanes.KNOWN), []),
+    "a queue's own lanes": (lanes.OWN, []),
+    "a lane by its key": (lanes.KEYED, []),
+    "empty lanes": (lanes.EMPTY, []),
+    "gates that open": (gates.OPENED, []),
+    "queues that open": (transaction._OPENED, []),
+    "a gate by its key": (gates.NAMED, []),
+    "who waits at a gate": (gates.PARENT, []),
+    "in what order": (gates.PARKED, []),
+    "whether anybody does": (gates.IS_WAITED_AT, []),
+    "gates that nobody needs": (gates.FORGET, []),
+    "when something is due": (reading.NEXT_DUE, []),
+    "who has a unique key": (keys.RECORDS, []),
+    "who of them runs": (keys.RUNNING, []),
+    "keys whose time is over": (keys.PAST, []),
     "the head of a lane": (claiming.HEADS, ["SEARCH job USING INDEX job_due (lane=?)"]),
     "an attempt begins": (claiming.TAKE, ["SEARCH job USING INTEGER PRIMARY KEY (rowid=?)"]),
     "what is to be changed": (saving.READ, ["SEARCH job USING INDEX sqlite_autoindex_job_1 (id=?)"]),
