@@ -22,7 +22,8 @@ def test_a_waiting_job_gets_another_priority_and_time(client):
     at = (datetime.now(UTC) + timedelta(hours=3)).isoformat()
     later = patch(client, job, {"run_at": at}).json()
     assert datetime.fromisoformat(later["run_at"]) - datetime.fromisoformat(at) < timedelta(seconds=0.01)
-    assert (later["priority"], later["waiting_reason"]) == (9, "scheduled")
+    assert later["priority"] == 9
+    assert later["waiting_reason"].startswith("scheduled")
     assert client.get(f"/v1/jobs/{job}").json() == later
 
 

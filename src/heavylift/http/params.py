@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import ClientDisconnect
@@ -307,13 +306,7 @@ def _keep(value: Any) -> Retention | None:
     if not isinstance(value, dict) or value.keys() - KEEP:
         message = f"give an object of {', '.join(KEEP)}, or null for the server's own retention."
         raise ConfigError(message)
-    counts = {name: whole(value.get(name)) for name in KEEP[1:]}
-    for name, count in counts.items():
-        if count is not None and (not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MOST):
-            message = f"{name}: {count!r} is no number of jobs; give an integer from 0, or null for all."
-            raise ConfigError(message)
-    kept = Retention(**counts)
-    return kept if value.get("age") is None else replace(kept, age=seconds(value["age"], "age"))
+    return Retention(**{name: whole(item) for name, item in value.items() if item is not None})
 
 
 def _text(most: int) -> Check:
