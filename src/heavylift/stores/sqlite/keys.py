@@ -30,7 +30,8 @@ AGAIN = (
     " SELECT ?1, id, ?3, created_at + ?4, attempt FROM job WHERE id = ?2"
 )
 RUNNING = (
-    "SELECT count(*) FROM unique_key JOIN job ON job.id = unique_key.id"
+    # The few that have the key first, then their jobs: many may run.
+    "SELECT count(*) FROM unique_key CROSS JOIN job ON job.id = unique_key.id"
     f" WHERE key = ?1 AND state = {rows.RUNNING} AND json_extract(options, '$.unique') = ?1"
 )
 SHARED = "SELECT 1 FROM unique_key WHERE key = ? LIMIT 2"

@@ -28,7 +28,7 @@ LIMITED = (
     " WHERE state = 3 LIMIT ?) WHERE instr(options, '\"limits\"')"
 )
 NAMESAKES = (
-    "SELECT job.id FROM unique_key JOIN job ON job.id = unique_key.id WHERE unique_key.key = ? AND job.state = 3"
+    "SELECT job.id FROM unique_key CROSS JOIN job ON job.id = unique_key.id WHERE unique_key.key = ? AND job.state = 3"
     " LIMIT ?"
 )
 
