@@ -1,7 +1,7 @@
 """The worker as a child of the web process: started, restarted with backoff, and taken along when it ends.
 
-Of several web processes on one store only one has the worker: the one that holds the store's lock file. When it goes,
-however it goes, the kernel frees the lock and the next one takes over.
+Of several web processes of one application on one store only one has the worker: the one that holds their lock file.
+When it goes, however it goes, the kernel frees the lock and the next one takes over.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ class Monolith:
 
     def __init__(self, application: Application, settings: dict[str, Any], store_url: str) -> None:
         self._config = {"application": asdict(application), "settings": settings}
-        name = hashlib.sha256(store_url.encode()).hexdigest()[:16]
+        # Another application on the same store needs a worker of its own: this one's does not have its tasks.
+        shared = f"{store_url}\n{application.target}\n{application.attribute}"
+        name = hashlib.sha256(shared.encode()).hexdigest()[:16]
         self._lock_path = Path(tempfile.gettempdir()) / f"heavylift-{os.getuid()}-{name}.lock"
         self._lock: int | None = None
         self._process: subprocess.Popen[bytes] | None = None

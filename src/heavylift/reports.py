@@ -30,9 +30,10 @@ class Running:
     def heard(self, report: Report, monotonic: float, now: float) -> Change:
         """It reported something: the change to be written."""
         self.heard_at = monotonic
-        if isinstance(report, Progress) and report.percent is not None:
-            if self.pace is None:
-                self.pace = Pace(self.job.started_at if self.job.checkpoint is None else None)
+        if self.pace is None and not isinstance(report, LogLines):
+            # One that goes on from a checkpoint did not begin at nothing.
+            self.pace = Pace(self.job.started_at if self.job.checkpoint is None else None)
+        if self.pace is not None and isinstance(report, Progress) and report.percent is not None:
             report = replace(report, rate=self.pace.heard(report.percent, report.at))
         self.job, change = reported(self.job, report, now)
         return change
