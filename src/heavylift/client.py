@@ -115,7 +115,7 @@ class Client:
                 raise result
         return [result.job for result in results if isinstance(result, Added)]
 
-    async def add(self, requests: Sequence[Request], ids: Sequence[str] = ()) -> list[Added | HeavyliftError]:
+    async def add(self, requests: Sequence[Request], ids: Sequence[str | None] = ()) -> list[Added | HeavyliftError]:
         """Like `submit`, with an answer per item: the job (an existing one for a taken unique key, and for an id that
         was submitted before), or its error. That is a SubmitError, or JobPruned for an id whose job is gone.
         """

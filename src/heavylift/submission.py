@@ -23,21 +23,22 @@ ID_BYTES = 9
 
 
 async def add(
-    store: Store, now: float, requests: Sequence[Request], ids: Sequence[str]
+    store: Store, now: float, requests: Sequence[Request], ids: Sequence[str | None]
 ) -> list[Added | HeavyliftError]:
-    """Queue jobs, with these ids or with new ones."""
-    gone = {name: error for name in ids if (error := await _pruned(store, name)) is not None}
-    names = ids or [new_id(now, os.urandom(ID_BYTES)) for _ in requests]
+    """Queue jobs, with these ids, and with new ones where there is none."""
+    chosen = {name for name in ids if name is not None}
+    gone = {name: error for name in chosen if (error := await _pruned(store, name)) is not None}
+    names = [name or new_id(now, os.urandom(ID_BYTES)) for name in ids or [None] * len(requests)]
     jobs = [
         lifecycle.submit(name, task, args, options, now)
         for name, (task, args, options) in zip(names, requests, strict=True)
         if name not in gone
     ]
     answers = await store.add(jobs)
-    if not ids:
+    if not chosen:
         return [*answers]
-    kept = {job.id: _same(job, answer) for (job, _), answer in zip(jobs, answers, strict=True)}
-    return [gone.get(name) or kept[name] for name in ids]
+    known = (_same(job, answer) for (job, _), answer in zip(jobs, answers, strict=True))
+    return [gone[name] if name in gone else next(known) for name in names]
 
 
 async def _pruned(store: Store, job_id: str) -> JobPruned | None:

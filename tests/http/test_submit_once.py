@@ -178,6 +178,19 @@ def test_the_key_of_a_task_is_filled_in(client, headers):
     assert "would have 607 characters, 512 are the most" in problem["detail"]
 
 
+def test_a_batch_keeps_all_of_it_for_each_item(client):
+    def item(account, **options):
+        return {"task": "synced", "args": {"account": account}, "options": options}
+
+    items = [item("batch"), item("batch"), item("x" * 600), item("own", id="order-b"), item("other", id="order-b")]
+    for codes in ([202, 200, 422, 202, 409], [200, 200, 422, 200, 409]):
+        answers = client.post("/v1/jobs/batch", json={"items": items}).json()["items"]
+        assert [answer["status"] for answer in answers] == codes
+        assert answers[0]["job"]["id"] == answers[1]["job"]["id"]
+        assert answers[2]["problem"]["errors"][0]["pointer"] == "/account"
+        assert answers[3]["job"]["id"] == answers[4]["problem"]["existing"] == "order-b"
+
+
 def test_a_key_of_the_query_names_arguments_too(client):
     given = {"unique": "{{add}} {a}", "delay": "1h", "queue": "named"}
     ids = [post(client, body=b'{"a": %d}' % number, **given).json()["id"] for number in (1, 2, 1)]

@@ -161,6 +161,14 @@ async def test_many_have_ids_of_their_own_too(opened):
     assert {job.id for job in await stored(opened)} == {"order-1", "order-2", "order-3", "order-4"}
 
 
+async def test_an_id_that_stands_twice_among_many_is_refused_for_the_second(opened):
+    requests = [("plain", b'{"account":"%d"}' % number, Options()) for number in (1, 2, 1, 3)]
+    first, second, again, other = await opened.client.add(requests, ["order-7", "order-7", "order-7", None])
+    assert (first.created, first.job.args) == (True, requests[0][1])
+    assert (second.existing, again.created, other.created) == ("order-7", False, True)
+    assert {job.args for job in await stored(opened)} == {requests[0][1], requests[3][1]}
+
+
 IDS: dict[str, Any] = {
     "empty": "",
     "with a space": "a b",

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import TYPE_CHECKING, Any
 
 from heavylift.core import codec
 from heavylift.core.errors import ConfigError, HeavyliftError, Problem, did_you_mean, pointer
-from heavylift.core.job import new_id
 from heavylift.http import params, problems
 from heavylift.http.call import Call, answer
 from heavylift.http.problems import Refused, invalid
 from heavylift.http.tasks import optioned
 from heavylift.outlook import at_a_glance
 from heavylift.store import Added
-from heavylift.submission import ID_BYTES, Request
+from heavylift.submission import Request
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,10 +45,7 @@ async def submit(call: Call) -> Response:
             requests[place], ids[place] = _request(call, item)
         except (HeavyliftError, Refused) as error:
             answers[place] = _refused(call, error)
-    now, names = call.client.now(), []
-    if any(ids.values()):
-        names = [name or new_id(now, os.urandom(ID_BYTES)) for name in ids.values()]
-    found = await call.client.add(list(requests.values()), names) if requests else []
+    found = await call.client.add(list(requests.values()), list(ids.values())) if requests else []
     for place, added in zip(requests, found, strict=True):
         answers[place] = _taken(call, added) if isinstance(added, Added) else _refused(call, added)
     ordered = [answers[place] for place in range(len(items))]
