@@ -36,13 +36,13 @@ class Size(BaseModel):
 
 @app.post("/documents/{document}/import", status_code=202)
 async def start_import(document: Document, body: Size) -> dict[str, str]:
-    task = import_pages.using(unique=f"import:{document}", labels={"document": document})
+    task = import_pages.using(labels={"document": document})
     return {"jobId": (await task.submit(document, body.pages)).id}
 
 
 @app.post("/documents/{document}/index", status_code=202)
 async def start_index(document: Document, body: Size) -> dict[str, str]:
-    return {"jobId": (await build_index.using(unique=f"index:{document}").submit(document, body.pages)).id}
+    return {"jobId": (await build_index.submit(document, body.pages)).id}
 
 
 @app.get("/documents/{document}/import")
