@@ -1,7 +1,7 @@
 """One active import of each document, the newest wins; and an index that is built anew after changes, however many.
 
 POST /documents/{id}/import  {"pages": 40}  →  202 {"jobId": …}, and an import of it that waits or runs is stopped
-POST /documents/{id}/index   {"pages": 40}  →  202 {"jobId": …}: the one that waits, or a new one beside the one that runs
+POST /documents/{id}/index   {"pages": 40}  →  202 {"jobId": …}: the one that waits, or one more beside that which runs
 GET  /documents/{id}/import  →  200 {"jobId", "state", "percent", "reason"} of the newest import, 404 if there was none
 
 Both are unique keys: `on_conflict="replace"` and `on_conflict="queue-one"`. In neither way do two jobs of a document
@@ -36,13 +36,13 @@ class Size(BaseModel):
 
 @app.post("/documents/{document}/import", status_code=202)
 async def start_import(document: Document, body: Size) -> dict[str, str]:
-    task = import_pages.using(unique=f"import:{document}", labels={"document": document})
+    task = import_pages.using(labels={"document": document})
     return {"jobId": (await task.submit(document, body.pages)).id}
 
 
 @app.post("/documents/{document}/index", status_code=202)
 async def start_index(document: Document, body: Size) -> dict[str, str]:
-    return {"jobId": (await build_index.using(unique=f"index:{document}").submit(document, body.pages)).id}
+    return {"jobId": (await build_index.submit(document, body.pages)).id}
 
 
 @app.get("/documents/{document}/import")

@@ -17,7 +17,7 @@ lift = Heavylift("sqlite:///newest_wins.db", keep="1d")
 
 
 # A new import of a document makes the one before pointless, whether it waits or runs.
-@lift.task(on_conflict="replace", max_attempts=1)
+@lift.task(unique="import:{document}", on_conflict="replace", max_attempts=1)
 def import_pages(ctx: Context, document: str, pages: Pages) -> int:
     """Import a document page by page; what is half done is cleared away when a newer import stops it."""
     done = 0
@@ -33,7 +33,7 @@ def import_pages(ctx: Context, document: str, pages: Pages) -> int:
 
 
 # An index that is being built may have missed the last change: one more has to follow, but never two.
-@lift.task(on_conflict="queue-one", max_attempts=3)
+@lift.task(unique="index:{document}", on_conflict="queue-one", max_attempts=3)
 def build_index(ctx: Context, document: str, pages: Pages) -> str:
     """Read all pages of a document anew."""
     for _ in ctx.track(range(pages), unit="pages"):

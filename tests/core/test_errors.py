@@ -131,7 +131,7 @@ MESSAGES = {
     ),
     "a duplicate": (
         DuplicateJob("report:7", "j1"),
-        "The unique key 'report:7' belongs to job j1, which is not over.",
+        "The unique key 'report:7' belongs to job j1: it is not over, or its unique_for is not.",
         {"unique": "report:7", "existing": "j1"},
     ),
     "a duplicate id": (

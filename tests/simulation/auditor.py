@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from heavylift.core import lifecycle
+from heavylift.core.errors import DuplicateJob
 from heavylift.core.limits import Concurrency
 from heavylift.stores.sqlite import rows
 
@@ -57,6 +58,8 @@ class Auditor:
         self._cancelled: dict[str, int] = {}
         self.starts: Counter[str] = Counter()
         self.ends: dict[tuple[str, int], Outcome] = {}
+        self.modes: tuple[str, ...] = ()
+        """What clients of this schedule want to happen when a unique key is taken."""
 
     def violation(self, *what: Any) -> None:
         """Something is wrong."""
@@ -167,6 +170,25 @@ class Auditor:
         checkpoint = change.fields.get("checkpoint")
         if seq is not None and checkpoint is not None:
             self._checkpoints[change.id] = max(int(checkpoint), self._checkpoints.get(change.id, 0))
+        if seq is not None and state:
+            self._check_keys()
+
+    def added(self, answers: Sequence[Any]) -> None:
+        """A call of `add` was carried out."""
+        for answer in answers:
+            if isinstance(answer, DuplicateJob) or not answer.created:
+                self.counts["submits of a taken key, or again"] += 1
+        self._check_keys()
+
+    def _check_keys(self) -> None:
+        """Of jobs with one unique key one runs, and one waits: instead, or beside it until it has stopped."""
+        most = 1 if set(self.modes) <= {"return", "reject"} else 2
+        for key, jobs, running in self._database.connection.execute(
+            "SELECT json_extract(options, '$.unique') AS key, count(*), sum(state = 3) FROM job"
+            " WHERE key IS NOT NULL AND state <= 3 GROUP BY key"
+        ).fetchall():
+            if jobs > most or running > 1:
+                self.violation(f"{jobs} jobs with the unique key {key} are not over, and {running} of them run")
 
     def claimed(self, worker: str, epoch: int, jobs: Sequence[Job]) -> None:
         """A claim was carried out."""
@@ -175,6 +197,7 @@ class Auditor:
         self._check_gates(jobs)
         if jobs and (worker, epoch) in self._declared:
             self.violation(worker, f"claims as epoch {epoch}, which was declared dead")
+        self._check_keys()
 
     def _check_gates(self, begun: Sequence[Job]) -> None:
         """By the record, never more run with a key than it allows; and its gate counts those that do."""
@@ -223,7 +246,7 @@ class Auditor:
             if not job.state.final:
                 self.violation(job.id, f"is {job.state} at the end")
             spent = self._check_history(job, histories[job.id])
-            if job.state == "cancelled" and job.id not in cancelled:
+            if job.state == "cancelled" and job.id not in cancelled and not self._is_replaced(job):
                 self.violation(job.id, "is cancelled, and nobody asked for it")
             if job.state == "failed":
                 self._check_failed(job, spent)
@@ -234,6 +257,13 @@ class Auditor:
         parked = self._database.connection.execute("SELECT count(*) FROM lane WHERE parked IS NOT NULL").fetchone()[0]
         if parked:
             self.violation(f"{parked} lanes still wait at gates")
+
+    def _is_replaced(self, job: Job) -> bool:
+        """Whether it has made room for another job with its key, which is there."""
+        by = (job.cancel.reason or "").removeprefix("replaced by job ") if job.cancel else ""
+        found = self._database.connection.execute("SELECT options FROM job WHERE id = ?", (by,)).fetchone()
+        self.counts["replaced"] += found is not None
+        return found is not None and rows.options_of(found[0]).unique == job.options.unique
 
     def _check_history(self, job: Job, events: list[Any]) -> Counter[str]:
         """Its events make sense; how its attempts ended since it was begun anew."""

@@ -124,7 +124,12 @@ class Link:
         """It stays so."""
 
     async def add(self, jobs: Sequence[tuple[Job, NewEvent]]) -> list[Added | Any]:
-        return await self._call("add", lambda: self._store.add(jobs))
+        async def add() -> list[Added | Any]:
+            answers = await self._store.add(jobs)
+            self._auditor.added(answers)
+            return answers
+
+        return await self._call("add", add)
 
     async def claim(self, worker: str, epoch: int, slots: Slots, queues: Sequence[str] = ()) -> list[Job]:
         async def claim() -> list[Job]:

@@ -9,7 +9,7 @@ from tests.simulation.world import simulate
 
 from heavylift import housekeeping
 from heavylift.core import lifecycle
-from heavylift.stores.sqlite import claiming, rows, saving, workers
+from heavylift.stores.sqlite import claiming, keys, rows, saving, workers
 from heavylift.stores.sqlite.claiming import Claimer
 from heavylift.stores.sqlite.gates import Gates
 from heavylift.worker import Worker
@@ -188,3 +188,15 @@ def test_it_finds_a_gate_that_lets_nobody_go_when_it_opens(monkeypatch):
     monkeypatch.setattr(Gates, "let_go", lambda gates, connection, gate: iter(()))
 
     assert found("do not come to rest")
+
+
+def test_it_finds_a_store_that_does_not_look_who_has_a_key(monkeypatch):
+    monkeypatch.setattr(keys, "keeper", lambda holders, options: None)
+
+    assert found("jobs with the unique key")
+
+
+def test_it_finds_a_replacement_that_does_not_wait_until_the_other_has_stopped(monkeypatch):
+    monkeypatch.setattr(keys, "running_holders", lambda connection, key: 0)
+
+    assert found("and 2 of them run")

@@ -17,9 +17,7 @@ from heavylift.store import Query
 SUBMITS = int(os.environ.get("UNIQUE_SUBMITS", "1000"))
 PROCESSES = 4
 AT_ONCE = 10
-SUBMITTER = (
-    f"AT_ONCE = {AT_ONCE}"
-    """
+SUBMITTER = """
 import asyncio, sys
 from heavylift.bound_task import BoundTask
 from heavylift.client import Client
@@ -27,7 +25,7 @@ from heavylift.store import SystemClock
 from heavylift.stores import open_store
 from tests.system import jobs
 
-url, mode, count, path = sys.argv[1:]
+url, mode, count, together, path = sys.argv[1:]
 
 async def main():
     client = Client(open_store(url), SystemClock())
@@ -35,13 +33,12 @@ async def main():
     with open(path, "a", buffering=1) as told:
         async def submit():
             told.write((await task.submit()).id + "\\n")
-        for _ in range(int(count) // AT_ONCE):
-            await asyncio.gather(*[submit() for _ in range(AT_ONCE)])
+        for _ in range(int(count) // int(together)):
+            await asyncio.gather(*[submit() for _ in range(int(together))])
     await client.close()
 
 asyncio.run(main())
 """
-)
 
 
 class Submitters:
@@ -53,7 +50,7 @@ class Submitters:
 
     def start(self, count: int) -> subprocess.Popen[bytes]:
         path = self._folder / f"told-{len(self._started)}"
-        command = [sys.executable, "-c", SUBMITTER, self._url, self._mode, str(count), str(path)]
+        command = [sys.executable, "-c", SUBMITTER, self._url, self._mode, str(count), str(AT_ONCE), str(path)]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "AUDIT_FILE": str(self._folder / "audit")}
         self._started.append(subprocess.Popen(command, env=environment))
         return self._started[-1]

@@ -134,7 +134,9 @@ class DuplicateJob(SubmitError):
         if unique is None:
             super().__init__(f"The id {existing!r} belongs to a job {another}; choose another id for this one.")
         else:
-            super().__init__(f"The unique key {unique!r} belongs to job {existing}, which is not over.")
+            super().__init__(
+                f"The unique key {unique!r} belongs to job {existing}: it is not over, or its unique_for is not."
+            )
         self.unique = unique
         self.existing = existing
 

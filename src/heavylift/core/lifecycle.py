@@ -89,10 +89,8 @@ def replaced(job: Job, by: str, now: float) -> Change | None:
 
 def debounced(job: Job, first: NewEvent, latest: float) -> tuple[Job, NewEvent]:
     """A new job that takes the place of others that waited, with its first event: its debounce puts it off no longer
-    than until `latest`, its own delay does. A time that it was given stands.
+    than until `latest`, its own delay does.
     """
-    if job.options.run_at is not None:
-        return job, first
     run_at = max(job.created_at + job.options.delay, min(job.run_at, latest))
     if run_at == job.run_at:
         return job, first

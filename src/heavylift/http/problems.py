@@ -235,7 +235,7 @@ CODES: dict[str, tuple[int, str, dict[str, Any]]] = {
     "body-too-slow": (408, "The body did not arrive within 60 s.", {}),
     "duplicate-job": (
         409,
-        "The unique key 'report:7' belongs to job 0199…, which is not over.",
+        "The unique key 'report:7' belongs to job 0199…: it is not over, or its unique_for is not.",
         {"existing": "0199…"},
     ),
     "job-finished": (409, "Job 0199… is over already: it succeeded.", {"state": "succeeded"}),
