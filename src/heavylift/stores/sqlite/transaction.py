@@ -129,7 +129,7 @@ class Transaction:
     @property
     def connection(self) -> sqlite3.Connection:
         """The connection, to which all that was written so far is known. (Queues, lanes and gates do without: nothing
-        of a new job is asked for there, and the rows of many are written in one go.)
+        of a new job is asked for there, and the rows of many are written in one go).
         """
         if self._new_jobs:
             self._insert_jobs()
