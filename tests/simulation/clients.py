@@ -11,10 +11,10 @@ from tests.simulation.machine import ProcessClock
 
 from heavylift.client import Client
 from heavylift.core.errors import DuplicateJob, JobFinished, JobNotFinished, StoreUnavailable
-from heavylift.core.job import Job
 from heavylift.core.limits import Concurrency
 from heavylift.core.options import Options
 from heavylift.core.retry import Exponential, Retry
+from heavylift.store import Added
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -89,9 +89,10 @@ class Clients:
     async def _submit(self, moment: float, name: str, task: str, options: Options) -> None:
         await asyncio.sleep(moment)
         found = (await self._insisting(lambda: self._client.add([(task, b"[]", options)], [name])))[0]
-        if isinstance(found, Job):
-            self.accepted.append(found.id)
-            self._world.machine.note("is told that", name, "is", found.id, found.task, f"in {found.queue}")
+        if isinstance(found, Added):
+            job = found.job
+            self.accepted.append(job.id)
+            self._world.machine.note("is told that", name, "is", job.id, job.task, f"in {job.queue}")
 
     async def _cancel(self, moment: float, name: str) -> None:
         await asyncio.sleep(moment)
