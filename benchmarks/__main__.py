@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NAMES = (
-    *("pool", "drain", "async_drain", "claims", "submit_busy", "submit_http", "latency", "sse", "cpu", "memory"),
+    *("pool", "drain", "async_drain", "claims", "gates", "fair", "submit_busy", "submit_http", "latency", "sse", "cpu", "memory"),
     *("stop", "poison", "healthz", "help"),
 )
 
