@@ -128,8 +128,8 @@ class Transaction:
 
     @property
     def connection(self) -> sqlite3.Connection:
-        """The connection, to which all that was written so far is known. (Queues, lanes and gates do without: nothing
-        of a new job is asked for there, and the rows of many are written in one go.)
+        """The connection, to which all that was written so far is known. What asks for queues, lanes and gates alone
+        uses another way, so that the rows of many new jobs are written in one go.
         """
         if self._new_jobs:
             self._insert_jobs()
@@ -314,6 +314,14 @@ class Transaction:
                 "UPDATE queue SET due = ?, opens_at = ? WHERE number = ?", (queue.due, opens_at, queue.number)
             )
             queue.opens_at, queue.paced = opens_at, (queue.due, opens_at)
+
+    def forget_empty(self) -> None:
+        """Forget lanes that are empty, some at a time."""
+        self.flush()  # in some a job of this transaction may stand by now
+        self._lanes.clear()
+        self._by_key.clear()
+        self._gates = None
+        count_lanes(self.connection, lanes.forget(self.connection), -1)
 
     def finish(self) -> None:
         """Write what is left to write, and choose who is to be woken after the commit."""
