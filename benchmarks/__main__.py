@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NAMES = (
-    *("pool", "drain", "async_drain", "claims", "submit_busy", "submit_http", "latency", "sse", "cpu", "memory"),
-    *("stop", "poison", "healthz", "help"),
+    *("pool", "drain", "async_drain", "fair", "claims", "gates", "submit_busy", "submit_http", "latency", "sse", "cpu"),
+    *("memory", "stop", "poison", "healthz", "help"),
 )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from heavylift.core.job import State
 from heavylift.core.retention import Retention
-from heavylift.stores.sqlite import gates, keys, lanes, questions, rows
+from heavylift.stores.sqlite import gates, keys, questions, rows
 from heavylift.stores.sqlite.transaction import QueueRow, Transaction
 
 REMOVED = 200
@@ -91,7 +91,7 @@ def _remove(transaction: Transaction, queue: QueueRow, victims: list[tuple[int, 
 def _forget(transaction: Transaction) -> None:
     """Records of what is long gone, a batch at a time."""
     questions.forget(transaction.connection, transaction.now)
-    gates.count_lanes(transaction.connection, lanes.forget(transaction.connection), -1)
+    transaction.forget_empty()
     gates.forget(transaction.connection, transaction.now)
     keys.forget(transaction.connection, transaction.now)
     since = transaction.now - REMEMBERED

@@ -317,6 +317,14 @@ class Transaction:
             )
             queue.opens_at, queue.paced = opens_at, (queue.due, opens_at)
 
+    def forget_empty(self) -> None:
+        """Forget lanes that are empty, some at a time."""
+        self.flush()  # in some a job of this transaction may stand by now
+        self._lanes.clear()
+        self._by_key.clear()
+        self._gates = None
+        count_lanes(self.connection, lanes.forget(self.connection), -1)
+
     def finish(self) -> None:
         """Write what is left to write, and choose who is to be woken after the commit."""
         self.flush()
