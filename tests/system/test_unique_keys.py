@@ -19,7 +19,7 @@ PROCESSES = 4
 AT_ONCE = 10
 SUBMITTER = (
     f"AT_ONCE = {AT_ONCE}"
-     """
+    """
 import asyncio, sys
 from heavylift.bound_task import BoundTask
 from heavylift.client import Client

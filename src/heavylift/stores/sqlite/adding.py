@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from heavylift.core import lifecycle
 from heavylift.core.errors import DuplicateJob, QueueFull, SubmitError
 from heavylift.core.job import Job, NewEvent, State
+from heavylift.core.limits import gates
 from heavylift.store import DEBOUNCE_MOST, Added
 from heavylift.stores.sqlite import facts, keys, rows, saving
 from heavylift.stores.sqlite.rates import retry_after

@@ -155,6 +155,7 @@ class Histories(RuleBasedStateMachine):
             assert not self.reference.may_claim(worker, epoch)
             return []
         assert self.reference.may_claim(worker, epoch)
+        self.met_late()
         self.reference.check_claim(worker, epoch, slots, queues, got, self.now)
         due = self.run(self.stores[WORKERS[worker]].next_due())
         self.reference.check_next_due(worker, slots, queues, got, due, self.now)
@@ -165,6 +166,27 @@ class Histories(RuleBasedStateMachine):
     def reserve(self, side: int, rate: Rate) -> None:
         wait = self.run(self.stores[side].reserve(rate))
         assert abs(wait - self.reference.reserve(rate, self.now)) < ROUNDING
+
+    def met_late(self) -> None:
+        """Some of those that were to begin by now were settled by a claim: which, and in what order, it may choose."""
+        late = [lifecycle.expire(job, self.now) for job in self.reference.late(self.now)]
+        now_there = self.run(self.stores[0].get([change.id for change in late])) if late else []
+        met = [change for change, job in zip(late, now_there, strict=True) if job and job.state is State.FAILED]
+        if any(change.then for change in met):
+            place = {name: number for number, name in enumerate(reversed(self.found()))}
+            met.sort(key=lambda change: place[change.then[0][0].id] if change.then else 0)
+        assert None not in self.reference.save(met, Process())
+
+    @rule(side=drawn.sides, settled=st.booleans())
+    def expire(self, side: int, settled: bool) -> None:  # noqa: FBT001  drawn
+        """What is found is settled at once, or much later by somebody who was slow."""
+        got = self.run(self.stores[side].expired())
+        assert sorted(got, key=str) == sorted(self.reference.late(self.now), key=str)
+        changes = [lifecycle.expire(job, self.now) for job in got]
+        if settled:
+            self.save(side, *changes)
+        else:
+            self.orphaned += changes
 
     @precondition(has(drawn.running_attempts))
     @rule(attempt=one_of(drawn.running_attempts), outcome=drawn.outcomes, random=drawn.chances)
@@ -404,7 +426,9 @@ class Histories(RuleBasedStateMachine):
     )
     def prune(self, side: int, age: float, succeeded: int | None, failed: int | None) -> None:
         kept = Retention(age, succeeded, failed)
-        count = self.run(self.stores[side].prune(kept))
+        count = 0
+        while removed_now := self.run(self.stores[side].prune(kept)):
+            count += removed_now
         removed = self.reference.jobs.keys() - set(self.found())
         assert count == len(removed)
         self.reference.check_pruned(kept, removed, self.now)
