@@ -1,7 +1,11 @@
-"""The pass that every worker makes now and then: jobs of dead workers, and records whose time is over."""
+"""The pass that every worker makes now and then: jobs of dead workers, jobs that did not begin in time, and records
+whose time is over.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import math
 import random
 from typing import TYPE_CHECKING
 
@@ -15,14 +19,24 @@ if TYPE_CHECKING:
 
 BATCH = 200
 """What one sweep returns at most: a full one means that there may be more."""
+PRUNING = 1.0
+"""Seconds that one pass removes finished jobs for at most; the next one goes on."""
+LONGEST_PAUSE = 0.1
+"""Seconds between two calls of prune, at most."""
 
 
 async def keep_house(
     store: Store, worker: str, settings: Settings, clock: Clock, journal: Journal, *, others: bool
 ) -> None:
-    """Sweep, then prune. Several workers may do so at once: every write is fenced, the slower one's is refused."""
+    """Look after all of it. Several workers may do so at once: every write is fenced, the slower one's is refused."""
+    await look_round(store, worker, clock, journal, others=others)
+    await prune(store, retention(settings), clock, PRUNING)
+
+
+async def look_round(store: Store, worker: str, clock: Clock, journal: Journal, *, others: bool) -> None:
+    """What cannot wait for the next pass."""
     await sweep(store, worker, clock, journal, others=others)
-    await prune(store, retention(settings))
+    await expire(store, clock, journal)
 
 
 async def sweep(store: Store, worker: str, clock: Clock, journal: Journal, *, others: bool) -> None:
@@ -43,14 +57,31 @@ async def sweep(store: Store, worker: str, clock: Clock, journal: Journal, *, ot
             break
 
 
+async def expire(store: Store, clock: Clock, journal: Journal) -> None:
+    """Settle jobs that were to begin by now, and did not."""
+    while expired := await store.expired():
+        changes = [lifecycle.expire(job, clock.wall()) for job in expired]
+        for job, seq in zip(expired, await store.save(changes), strict=True):
+            if seq is not None:  # else it was cancelled, or another worker was faster
+                journal.expired(job)
+        if len(expired) < BATCH:
+            break
+
+
 def retention(settings: Settings) -> Retention:
     """Which finished jobs the settings keep."""
     return Retention(settings.keep, settings.keep_succeeded or None, settings.keep_failed or None)
 
 
-async def prune(store: Store, kept: Retention) -> int:
-    """Remove all finished jobs that retention lets go; how many."""
-    removed = 0
-    while count := await store.prune(kept):
+async def prune(store: Store, kept: Retention, clock: Clock, most: float = math.inf) -> int:
+    """Remove finished jobs that retention lets go, all of them or for `most` seconds; how many. Others have their turns
+    meanwhile: after each call it waits for as long as that took.
+    """
+    removed, began = 0, clock.monotonic()
+    now = began
+    while now - began < most and (count := await store.prune(kept)):
         removed += count
+        took = clock.monotonic() - now
+        await asyncio.sleep(min(took, LONGEST_PAUSE))
+        now = clock.monotonic()
     return removed

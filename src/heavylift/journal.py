@@ -88,6 +88,15 @@ class Journal:
         text = "job %s (%s), attempt %d, is lost: worker %s vanished; %s"
         fields = about(job) | {"fault": Fault.LOSS.value, "lost_worker": job.worker}
         log.warning(text, job.id, job.task, job.attempt, job.worker, _then(change), extra=fields)
+        if (state := change.fields["state"]) is not State.QUEUED:
+            self.tally.finished(job.task, state)
+
+    def expired(self, job: Job) -> None:
+        """A job that was to begin by now was settled."""
+        self.tally.fault(Fault.EXPIRED)
+        self.tally.finished(job.task, State.FAILED)
+        fields = about(job) | {"fault": Fault.EXPIRED.value}
+        log.warning("job %s (%s) has expired: it did not begin in time", job.id, job.task, extra=fields)
 
     def stale(self, job: Job, what: str) -> None:
         """A write of an attempt that is the job's no more was refused."""

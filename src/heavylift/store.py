@@ -257,7 +257,8 @@ class Store(Protocol):
           run behind a "concurrency" gate, starts of a "rate" (`core.limits.room`), and behind a "unique" gate never
           while any job with that unique key runs. What dead workers held counts until it is settled.
         - Never a job whose task the worker's record does not name, if it names any; such a job hides none behind it.
-        - A job whose `expires_at` is past and that never began is not begun: it is settled by `lifecycle.expire`.
+        - A job whose `expires_at` is past and that never began is not begun: it is settled by `lifecycle.expire`, and
+          counted (as "finished" and as a fault), for no worker hears of it.
         - Two claims, of whatever processes, never return the same attempt.
         - Costs depend on the jobs returned, never on the jobs waiting, scheduled, or behind closed gates.
         - LeaseLost when this epoch was declared dead or the worker never beat.
@@ -289,7 +290,8 @@ class Store(Protocol):
         - Only `change.fields` are written. A job that becomes queued, or that is queued and gets other options or
           another `run_at`, stands in its lane by these; one that stops running frees the slots that it held, of its
           queue and its gates; one that is over frees its unique key and gets its retention.
-        - Jobs of `change.then` are added in the same write, as `add` does, but no `max_size` refuses them.
+        - Jobs of `change.then` are added in the same write, as `add` does, but no `max_size` refuses them. None is when
+          the change is refused.
         - Progress events are thinned to at most 256 a job: the newest is always kept.
         - Several changes of one job in one call are written in order.
         - Followers get a hint; the worker of a job whose cancel was requested gets one; a queued job wakes a worker.
@@ -385,8 +387,8 @@ class Store(Protocol):
         JobPruned for a day. Also forgets old records of pruned ids, dead workers, keys, lanes and gates.
 
         `retention` holds for each queue without its own (`Queue.keep`), and neither for jobs with `options.keep`, which
-        counts each task's jobs in each queue; of several such jobs the newest one says what is kept. Unfinished work is
-        never delayed: one call takes milliseconds.
+        counts each task's jobs in each queue; of several such jobs the one that ended last says what is kept.
+        Unfinished work is never delayed: one call takes milliseconds, and fewer jobs go when much belongs to them.
         """
 
     def watch(self, *, worker: str | None = None, ends: bool = False) -> Hints:

@@ -366,7 +366,7 @@ class Worker:
                         self._store, self.record.id, self._settings, self._clock, self._journal, others=others
                     )
                 else:
-                    await housekeeping.sweep(self._store, self.record.id, self._clock, self._journal, others=False)
+                    await housekeeping.look_round(self._store, self.record.id, self._clock, self._journal, others=False)
             except StoreUnavailable as error:
                 self._no_contact(error)
             await asyncio.sleep(min(LOOK, self._settings.sweep))

@@ -8,6 +8,7 @@ import pytest
 
 from heavylift.client import Client
 from heavylift.core.options import Options
+from heavylift.core.retention import Retention
 from heavylift.stores import open_store
 from heavylift.testing import FakeClock
 
@@ -57,6 +58,22 @@ async def test_the_application_says_how_long_its_jobs_are_kept(shell, store):
     for name, remaining in [("long", 4), ("short", 2), ("few", 1)]:
         assert shell("prune", "-A", f"{name}:lift").returncode == 0
         assert left(shell) == remaining, name
+
+
+async def test_a_task_and_a_queue_that_say_how_long_their_jobs_are_kept_are_heard(shell, store):
+    clock = FakeClock(wall=time.time() - 10 * DAY)
+    client = Client(open_store(store, clock), clock)
+    own = Options(keep=Retention(age=30 * DAY))
+    jobs = await client.submit([("add", b"{}", own), ("add", b"{}", Options(queue="q")), ("add", b"{}", Options())])
+    for job in jobs:
+        await client.cancel(job.id)
+    await client.store.set_queue("q", keep=Retention(age=30 * DAY))
+    await client.close()
+    assert json.loads(shell("prune", "--older-than", "5d", "--json").stdout)["removed"] == 1
+    assert left(shell) == 2
+    pruned = shell("job", jobs[2].id)
+    assert pruned.returncode == shell("job", "nobody").returncode
+    assert "was removed when its retention was over" in pruned.stderr
 
 
 def test_pruning_creates_no_store(shell):

@@ -1,6 +1,8 @@
 """The rules, one by one: what each request and each outcome makes of a job."""
 
+from collections import Counter
 from dataclasses import fields, replace
+from random import Random
 from typing import get_args
 
 import pytest
@@ -9,7 +11,7 @@ from heavylift.core import event, lifecycle
 from heavylift.core.codec import encode
 from heavylift.core.errors import JobFinished, JobNotFinished
 from heavylift.core.job import CancelRequest, Error, Job, Progress, State, Stopped
-from heavylift.core.options import Options
+from heavylift.core.options import FollowUp, Options
 from heavylift.core.outcome import (
     Cancelled,
     Crashed,
@@ -522,3 +524,95 @@ def test_who_may_have_killed_a_shared_host_goes_back_at_no_cost_and_runs_alone()
 
 def test_the_neighbour_of_one_that_was_stopped_is_not_suspected():
     assert not settled(running(), Interrupted("a neighbour in its host was stopped")).suspected
+
+
+# --- expiry, and what follows a failure ---------------------------------------------------------------------------
+
+TELL = FollowUp("tell", Options(queue="ops", priority=7))
+EXHAUSTED = {"failed": FAILED, "timed-out": TIMED_OUT, "crashed": CRASHED, "lost": LOST}
+LAST_STARTS = {"on_exhausted": TELL, "retry": 1, "crashes": 1, "losses": 1}
+
+
+@pytest.mark.parametrize(
+    ("attempt", "after", "late"), [(0, 9.9, False), (0, 10, False), (0, 10.1, True), (1, 10.1, False)]
+)
+def test_a_job_expires_that_never_began_and_is_to_have_begun(attempt, after, late):
+    assert lifecycle.is_late(Options(expires=10.0), NOW, attempt, NOW + after) == late
+    assert not lifecycle.is_late(Options(), NOW, attempt, NOW + after)
+
+
+def test_an_expired_job_has_failed_and_says_how_long_it_waited():
+    job = submitted(expires=10)
+    change = lifecycle.expire(job, NOW + 12.34)
+    over = change.apply(job)
+    assert (over.state, over.finished_at, over.attempt, over.failures) == (State.FAILED, NOW + 12.34, 0, 0)
+    assert over.error == Error("expired", "it was to be started within 10 s, and waited 12.3 s")
+    assert fact(change) == {
+        "state": "failed",
+        "attempt": 0,
+        "outcome": "expired",
+        "error": {"code": "expired", "message": over.error.message},
+    }
+    assert (change.state, change.attempt) == (State.QUEUED, 0), "whoever begins it first has it"
+
+
+def test_a_retry_by_hand_lifts_an_expiry_that_is_past():
+    job = submitted(expires=10)
+    expired = lifecycle.expire(job, NOW + 20).apply(job)
+    assert lifecycle.retry(expired, NOW + 30).apply(expired).expires_at is None
+    assert lifecycle.retry(expired, NOW + 5).apply(expired).expires_at is None, "by a clock that is behind"
+    stopped = cancelled(job, NOW + 1)
+    assert lifecycle.retry(stopped, NOW + 2).apply(stopped).expires_at == NOW + 10
+    assert lifecycle.retry(stopped, NOW + 30).apply(stopped).expires_at is None
+    begun = settled(running(expires=10), Failed(BOOM, retryable=False), NOW + 20)
+    assert lifecycle.retry(begun, NOW + 30).apply(begun).options == begun.options
+
+
+@pytest.mark.parametrize("outcome", EXHAUSTED.values(), ids=EXHAUSTED)
+def test_a_job_follows_one_that_has_failed_for_good(outcome):
+    """Whatever it failed of; not one that is tried again."""
+    job = running(**LAST_STARTS)
+    [(follower, first)] = lifecycle.settle(job, outcome, NOW + 5).then
+    assert (follower.task, follower.options, follower.args) == ("tell", TELL.options, b'{"job_id":"j1"}')
+    assert (follower.state, follower.created_at, follower.run_at) == (State.QUEUED, NOW + 5, NOW + 5)
+    assert first.data == {"state": "queued", "attempt": 0}
+    assert lifecycle.settle(running(on_exhausted=TELL), outcome, NOW).then == ()
+
+
+def test_a_job_follows_one_that_was_not_to_be_retried_and_one_that_has_expired():
+    assert len(lifecycle.settle(running(on_exhausted=TELL), Failed(BOOM, retryable=False), NOW).then) == 1
+    assert len(lifecycle.expire(submitted(expires=1, on_exhausted=TELL), NOW + 2).then) == 1
+    assert lifecycle.expire(submitted(expires=1), NOW + 2).then == ()
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES.values(), ids=OUTCOMES)
+def test_no_job_follows_one_that_was_cancelled_or_succeeded(outcome):
+    job = cancelled(running(on_exhausted=TELL))
+    change = lifecycle.settle(job, outcome, NOW)
+    assert change.then == ()
+    assert lifecycle.cancel(submitted(on_exhausted=TELL), CancelRequest(NOW)).then == ()
+    assert lifecycle.settle(running(**LAST_STARTS), Succeeded(b"1"), NOW).then == ()
+
+
+def test_each_failure_of_a_job_has_one_follower_of_its_own():
+    """The same change makes the same one; after a retry by hand it is another."""
+    job = running(on_exhausted=TELL)
+    last = Failed(BOOM, retryable=False)
+    ids = [lifecycle.settle(job, last, NOW).then[0][0].id for _ in range(2)]
+    assert ids[0] == ids[1]
+    failed = settled(job, last)
+    again = claimed(lifecycle.retry(failed, NOW).apply(failed))
+    assert lifecycle.settle(again, last, NOW).then[0][0].id not in ids
+
+
+def test_ten_thousand_jobs_that_fail_at_once_do_not_start_at_once():
+    """Of the 10 s between the shortest and the longest delay no tenth of a second has more than twice its share."""
+    chance = Random(1)
+    delay = Retry(3, exponential(20))
+    job = running(retry=delay)
+    starts = [settled(job, FAILED, NOW, chance.random()).run_at - NOW for _ in range(10_000)]
+    assert min(starts) >= 10
+    assert max(starts) <= 20
+    crowds = Counter(int(start * 10) for start in starts)
+    assert len(crowds) == 100
+    assert max(crowds.values()) <= 200

@@ -9,7 +9,7 @@ from tests.http.serving import finished, submit, until
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 FIELDS = (
     *("id", "task", "state", "queue", "priority", "labels", "progress", "estimate", "attempt", "max_attempts"),
-    *("error", "created_at", "run_at", "started_at", "finished_at", "cancel_requested", "stopped"),
+    *("error", "created_at", "run_at", "expires_at", "started_at", "finished_at", "cancel_requested", "stopped"),
     *("waiting_reason", "waiting", "links", "seq"),
 )
 
@@ -288,3 +288,15 @@ def test_a_job_says_what_it_waits_for(client):
     assert [listed[id]["waiting"]["code"] for id in (paused, later)] == ["queue-paused", "scheduled"]
     client.patch("/v1/queues/stopped", json={"paused": False})
     assert finished(client, paused)["state"] == "succeeded"
+
+
+def test_a_job_says_when_it_expires_and_that_it_has(client):
+    client.patch("/v1/queues/stopped", json={"paused": True})
+    late = submit(client, "add", params={"expires": "0.05", "queue": "stopped"}, a=1)
+    job = client.get(f"/v1/jobs/{late}").json()
+    assert TIME.fullmatch(job["expires_at"])
+    over = finished(client, late)
+    assert (over["state"], over["error"]["code"], over["attempt"]) == ("failed", "expired", 0)
+    refused = client.get(f"/v1/jobs/{late}/result")
+    assert (refused.status_code, refused.json()["code"]) == (409, "job-failed")
+    assert "within 0.05 s" in refused.json()["detail"]

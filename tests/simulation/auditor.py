@@ -315,9 +315,24 @@ class Auditor:
     def _check_failed(self, job: Job, spent: Counter[str]) -> None:
         """Nobody innocent failed: one of the budgets is used up, by what really happened (`_check_truth`)."""
         failures = spent["failed"] + spent["timed-out"]
+        if job.error is not None and job.error.code == "expired":
+            if self.starts[job.id] or not spent["expired"]:
+                self.violation(job.id, "has expired, and had begun:", dict(spent))
+            return
         used = failures >= job.options.retry.attempts or spent["crashed"] >= job.options.crashes
         if not used and spent["losses"] < job.options.losses:
             self.violation(job.id, "failed with budgets left:", dict(spent), job.error)
+
+    def followed(self, jobs: Sequence[Job], histories: dict[str, list[Any]], followers: Sequence[bytes]) -> None:
+        """Each failure of a job is followed once, nothing else is; `followers`: their arguments."""
+        found = Counter(followers)
+        for job in jobs:
+            failures = sum(item.data.get("state") == "failed" for item in histories[job.id])
+            expected = failures if job.options.on_exhausted else 0
+            if (seen := found[b'{"job_id":"%s"}' % job.id.encode()]) != expected:
+                self.violation(job.id, f"has failed {failures} times, and {seen} jobs follow instead of {expected}")
+            self.counts["failures that are followed"] += expected
+            self.counts["jobs that expired"] += job.error is not None and job.error.code == "expired"
 
     def _check_counters(self) -> None:
         real = self._database.connection.execute(

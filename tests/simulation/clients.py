@@ -12,7 +12,7 @@ from tests.simulation.machine import ProcessClock
 from heavylift.client import Client
 from heavylift.core.errors import DuplicateJob, JobFinished, JobNotFinished, StoreUnavailable
 from heavylift.core.limits import Concurrency
-from heavylift.core.options import Options
+from heavylift.core.options import FollowUp, Options
 from heavylift.core.retry import Exponential, Retry
 from heavylift.store import Added
 
@@ -81,6 +81,8 @@ class Clients:
             timeout=chance.choice((None, None, None, 6.0)),
             limits=chance.choice(((), (), (ONE,), (TWO,), (ONE, TWO))),
             fair_share=chance.choice((None, None, "a tenant", "another")),
+            expires=chance.choice((None, None, None, 15.0)),
+            on_exhausted=chance.choice((None, FollowUp("steady", Options()))),
         )
 
     async def _insisting(self, call: Callable[[], Awaitable[T]]) -> T:

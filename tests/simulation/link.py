@@ -182,6 +182,9 @@ class Link:
         # The late sweep of a worker that is gone would be another process's fault.
         return await self._call(SWEEP, sweep, repeatable=False)
 
+    async def expired(self) -> list[Job]:
+        return await self._call("expired", self._store.expired)
+
     async def count(self, added: Mapping[Key, float]) -> None:
         await self._call("count", lambda: self._store.count(added), repeatable=False)
 

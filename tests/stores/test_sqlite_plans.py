@@ -9,6 +9,7 @@ from heavylift.stores import open_store
 from heavylift.stores.sqlite import (
     batches,
     claiming,
+    expiring,
     gates,
     keys,
     lanes,
@@ -59,7 +60,7 @@ def plan(connection, statement, *, rewrite=()):
         return [
             step[3]
             for step in found
-            if not step[3].startswith(("SCAN json_each", "LIST SUBQUERY", "SCAN new", "SCALAR"))
+            if not step[3].startswith(("SCAN json_each", "LIST SUBQUERY", "SCAN new", "SCALAR", "CORRELATED"))
         ]
 
 
@@ -163,9 +164,17 @@ STATEMENTS = {
         ["SEARCH job USING INDEX job_running (worker=? AND epoch=?)", "USE TEMP B-TREE FOR ORDER BY"],
     ),
     "one job": (reading.JOB, ["SEARCH job USING INDEX sqlite_autoindex_job_1 (id=?)"]),
-    "the oldest finished": (
-        pruning.OLDEST,
-        ["SEARCH job USING COVERING INDEX job_finished (queue=? AND state=? AND finished_at<?)"],
+    "the expired": (expiring.EXPIRED, ["SEARCH job USING INDEX job_expiring (expires_at<?)"]),
+    "queues with old jobs": (
+        pruning.AGED,
+        [
+            "SCAN queue",
+            "SEARCH job USING COVERING INDEX job_finished (queue=? AND state=? AND keeps=? AND finished_at<?)",
+        ],
+    ),
+    "queues that are crowded": (
+        pruning.CROWDED,
+        ["SCAN queue", "SEARCH job USING INDEX job_keeping (queue=?)"],
     ),
 }
 
@@ -173,6 +182,31 @@ STATEMENTS = {
 @pytest.mark.parametrize(("statement", "steps"), STATEMENTS.values(), ids=STATEMENTS)
 async def test_a_hot_statement_looks_only_at_what_it_returns(connection, statement, steps):
     assert plan(connection, statement) == steps
+
+
+async def test_tasks_with_their_own_retention_are_found_by_one_look_each(connection):
+    """And not by a look at each of their jobs."""
+    steps = [step for step in plan(connection, pruning.PAIRS) if " job " in step]
+    assert steps == [
+        "SCAN job USING INDEX job_keeping",  # its first entry
+        "SEARCH job USING INDEX job_keeping (queue=? AND task>?)",
+        "SEARCH job USING INDEX job_keeping (queue>?)",
+        "SEARCH job USING INTEGER PRIMARY KEY (rowid=?)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("group", "index"),
+    [
+        (pruning.Group(1), "COVERING INDEX job_finished (queue=? AND state=? AND keeps=? AND finished_at>?)"),
+        (pruning.Group(1, "task"), "INDEX job_keeping (queue=? AND task=? AND state=? AND finished_at>?)"),
+    ],
+    ids=["plain", "own"],
+)
+async def test_the_newest_of_a_group_are_read_in_their_order(connection, group, index):
+    steps = plan(connection, pruning.newest(group, (5, 6)))
+    assert [step for step in steps if " job " in step] == [f"SEARCH job USING {index}"] * 2
+    assert "USE TEMP B-TREE FOR ORDER BY" not in steps
 
 
 async def test_holders_are_found_by_one_look_each(connection):
@@ -187,7 +221,7 @@ async def test_a_plain_success_is_written_by_number(connection):
     assert not any(step.startswith("SCAN job") for step in steps)
 
 
-FINISHED = ["SEARCH job USING COVERING INDEX job_finished (queue=? AND state=? AND finished_at>?)"]
+FINISHED = ["SEARCH job USING COVERING INDEX job_finished (queue=? AND state=?)"]
 SOURCES = {
     State.QUEUED: ["SCAN job USING INDEX job_due", "SCAN job USING INDEX job_scheduled"],
     State.RUNNING: ["SCAN job USING INDEX job_running"],

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
-from heavylift import Cancelled, Context, Heavylift, Provide, Retry, fixed, provided
+from heavylift import Cancelled, Context, Heavylift, Provide, Retry, exponential, fixed, provided
 from heavylift.testing import poison
 
 lift = Heavylift()
@@ -145,6 +145,40 @@ def poisoned(ctx: Context, kind: str, survived: str) -> None:
     """Harms whoever runs it."""
     mark("poisoned", ctx.job_id, ctx.attempt, kind)
     poison.take(kind, survived)
+
+
+@lift.task(retry=Retry(1))
+def broken(ctx: Context) -> None:
+    """Fails."""
+    mark("broken", ctx.job_id)
+    message = "no luck"
+    raise ValueError(message)
+
+
+@lift.task(retry=Retry(2, exponential(600)))
+async def unlucky() -> None:
+    """Fails, and is tried again much later."""
+    message = "no luck"
+    raise ValueError(message)
+
+
+@lift.task(crashes=1)
+def dying() -> None:
+    """Takes its host with it."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@lift.task(retry=Retry(1), timeout=0.1, grace=0.1)
+def slow() -> None:
+    """Runs out of time."""
+    time.sleep(60)
+
+
+@lift.task(retry=Retry(1))
+def told(job_id: str) -> None:
+    """Follows a job that has failed: what it sees of it."""
+    job = lift.sync.get(job_id).job
+    mark("told", job_id, job.state.value, job.error.code if job.error else "")
 
 
 @lift.task(retry=Retry(1))

@@ -9,7 +9,7 @@ from pathlib import Path
 from seen import samples
 
 from heavylift.core.job import State
-from heavylift.core.queue import Queue
+from heavylift.core.queue import Pause, Queue
 from heavylift.core.tally import MOST_NAMES, Fault, Tally
 from heavylift.store import WorkerRecord, WorkerStatus
 from heavylift.telemetry import metrics
@@ -26,7 +26,7 @@ def snapshot(**more):
     tally.add("store_calls", "save")
     tally.add("store_sum", "save", amount=0.5)
     workers = (WorkerStatus(ONE, 0.0, False), WorkerStatus(ONE, 99.0, True))
-    queues = (Queue("default", paused=True, counts={State.QUEUED: 4}, oldest_wait=1.5), Queue("idle"))
+    queues = (Queue("default", pause=Pause(1.0), counts={State.QUEUED: 4}, oldest_wait=1.5), Queue("idle"))
     return metrics.Snapshot(**{"counts": tally.total(), "queues": queues, "workers": workers} | more)
 
 

@@ -12,7 +12,7 @@ import pytest
 from heavylift import worker as worker_module
 from heavylift.core import lifecycle
 from heavylift.core.errors import StoreUnavailable
-from heavylift.core.options import Options
+from heavylift.core.options import Options, Slots
 from heavylift.core.outcome import Interrupted
 from heavylift.core.tally import MOST_NAMES, OTHER, Fault
 from heavylift.core.task import Task
@@ -20,6 +20,7 @@ from heavylift.executors.inline import Inline
 from heavylift.settings import Settings
 from heavylift.store import SystemClock, WorkerRecord
 from heavylift.stores import open_store
+from heavylift.stores.sqlite.workers import boot_id, pid_namespace
 from heavylift.testing.clock import FakeClock
 from heavylift.worker import Worker
 
@@ -153,6 +154,33 @@ async def test_an_outcome_of_an_attempt_that_is_not_the_jobs_any_more(setting, c
         [line] = told(caplog, Fault.STALE_WRITE)
         assert (line.job, line.attempt) == ("a", 1)
         assert line.getMessage() == "a stale outcome of job a, attempt 1, was refused"
+
+
+async def test_a_job_that_did_not_begin_in_time(setting, caplog):
+    async with setting.working() as worker:
+        options = Options(expires=0.05, delay=3600, queue="q", labels={"tenant": "acme"})
+        await setting.store.add([lifecycle.submit("a", "hold", b"{}", options, time.time())])
+        await setting.until(lambda job: job.state == "failed", "a")
+        await becomes(lambda: counted(worker, Fault.EXPIRED) == 1)
+        assert worker._journal.tally.total()["finished", "hold", "failed"] == 1
+        [line] = told(caplog, Fault.EXPIRED)
+        assert (line.job, line.attempt, line.task, line.queue) == ("a", 0, "hold", "q")
+        assert (line.labels, line.levelname) == ({"tenant": "acme"}, "WARNING")
+        assert line.getMessage() == "job a (hold) has expired: it did not begin in time"
+
+
+async def test_a_job_that_is_lost_for_good_is_counted_as_failed(setting):
+    store = open_store(setting.url)
+    await store.open()
+    [job] = [lifecycle.submit("a", "hold", b"{}", Options(losses=1), time.time())]
+    await store.add([job])
+    await store.beat(WorkerRecord("gone", 1, "here", os.getpid(), 1, boot_id(), pid_namespace(), 1), 60)
+    assert len(await store.claim("gone", 1, Slots(1))) == 1
+    async with setting.working() as worker:
+        await setting.until(lambda job: job.state == "failed", "a")
+        await becomes(lambda: counted(worker, Fault.LOSS) == 1)
+        assert worker._journal.tally.total()["finished", "hold", "failed"] == 1
+    await store.close()
 
 
 async def test_an_outcome_that_cannot_be_written_at_the_end(setting, caplog, monkeypatch):

@@ -209,6 +209,8 @@ def _facts(job: Job, outlook: Outlook) -> Iterable[tuple[str, str]]:
 
 def _times(job: Job) -> Iterable[tuple[str, str]]:
     yield "created", _when(job.created_at)
+    if job.expires_at is not None and job.attempt == 0:
+        yield "expires", _when(job.expires_at)
     if job.started_at is not None:
         yield "started", f"{_when(job.started_at)}, attempt {job.attempt}"
     if job.finished_at is not None:

@@ -10,7 +10,7 @@ from heavylift.cli.exits import Exit
 from heavylift.cli.opened import run
 from heavylift.core.retention import Retention
 from heavylift.core.units import seconds
-from heavylift.store import Schema
+from heavylift.store import Schema, SystemClock
 
 HOW_OLD = (
     "How old? Only an application says how long its jobs are kept: give --older-than TIME, or --app module:attribute,"
@@ -44,7 +44,7 @@ def prune(store: str | None, app: str | None, older_than: str | None, *, as_json
         # The defaults must not decide what is removed from the store of an application that keeps its jobs longer.
         lift = find.present(find.configured(app, store, HOW_OLD))
         retention = housekeeping.retention(lift.settings)
-    removed = run(lift, lambda: housekeeping.prune(lift.store, retention))
+    removed = run(lift, lambda: housekeeping.prune(lift.store, retention, SystemClock()))
     if as_json:
         output.data({"store": lift.store_url, "removed": removed})
     else:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LOSS_BACKOFF = Exponential(base=5.0, factor=2.0, maximum=300.0)
+EXPIRED = "expired"
 FREE_LOSSES = 2
 """Losses without a wait: a restart of the worker must not delay what it ran. Who has as many is suspected."""
 
@@ -49,12 +50,17 @@ def claim(job: Job, worker: str, epoch: int, now: float) -> Change:
     return _change(job, fields, now, _state(State.RUNNING, attempt, worker=worker))
 
 
+def is_late(options: Options, created_at: float, attempt: int, now: float) -> bool:
+    """Whether a waiting job may not begin any more: it was to do so by now, and never did."""
+    return options.expires is not None and attempt == 0 and created_at + options.expires < now
+
+
 def expire(job: Job, now: float) -> Change:
     """A job that was to be started by now, and was not, has failed."""
     waited = now - job.created_at
-    error = Error("expired", f"it was to be started within {job.options.expires:g} s, and waited {waited:.1f} s")
+    error = Error(EXPIRED, f"it was to be started within {job.options.expires:g} s, and waited {waited:.1f} s")
     fields = {"state": State.FAILED, "finished_at": now, "error": error}
-    data = {"outcome": "expired", "error": {"code": error.code, "message": error.message}}
+    data = {"outcome": EXPIRED, "error": {"code": error.code, "message": error.message}}
     change = _change(job, fields, now, _state(State.FAILED, job.attempt, **data))
     return change._replace(then=_follow_up(job, now))
 
@@ -197,7 +203,7 @@ def cancel(job: Job, request: CancelRequest) -> Change:
 
 def retry(job: Job, now: float, *, from_checkpoint: bool = True) -> Change:
     """A job that is over starts anew with new budgets; its attempts go on counting. Its checkpoint stays, unless it is
-    to begin from the start.
+    to begin from the start. The time by which it was to begin holds no more if it is past.
 
     Raises JobNotFinished for a job that is not over.
     """
@@ -217,6 +223,10 @@ def retry(job: Job, now: float, *, from_checkpoint: bool = True) -> Change:
     }
     if not from_checkpoint:
         fields["checkpoint"] = None
+    # The clock by which it has expired may be ahead of this one.
+    has_expired = job.error is not None and job.error.code == EXPIRED
+    if has_expired or is_late(job.options, job.created_at, job.attempt, now):
+        fields["options"] = replace(job.options, expires=None)
     resumes = from_checkpoint and job.checkpoint is not None
     return _change(job, fields, now, _state(State.QUEUED, job.attempt, retry=True, from_checkpoint=resumes))
 

@@ -69,6 +69,8 @@ class Fault(StrEnum):
     """A job was interrupted because another one in its shared host had to be killed."""
     LOG_DROPPED = "log_dropped"
     """A line of a job's log was dropped, as its log was full."""
+    EXPIRED = "expired"
+    """A job was not begun in the time that it was given, and has failed."""
     STALLED = "stalled"
     """A running job reported nothing for as long as the setting `stalled` says."""
 

@@ -69,6 +69,7 @@ def job(record: Job, base: str = BASE, outlook: Outlook | None = None) -> dict[s
         "error": error(record.error),
         "created_at": moment(record.created_at),
         "run_at": moment(record.run_at),
+        "expires_at": moment(record.expires_at),
         "started_at": moment(record.started_at),
         "finished_at": moment(record.finished_at),
         "cancel_requested": _cancel(record.cancel),

@@ -110,6 +110,7 @@ class Job(TypedDict):
     error: Error | None
     created_at: Moment
     run_at: Annotated[Moment, Field(description="When it may start, at the earliest.")]
+    expires_at: Annotated[Moment | None, Field(description="When it has failed unless it was started before.")]
     started_at: Moment | None
     finished_at: Moment | None
     cancel_requested: CancelRequest | None

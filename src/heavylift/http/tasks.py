@@ -73,7 +73,7 @@ async def submit_plain(call: Call) -> Response:
     data = await params.small_body(call.request, call.client.max_payload, call.service.deadlines)
     added = await _queued(call, bound, data)
     job = added.job
-    if not added.created or job.run_at != job.created_at:
+    if not added.created or job.run_at != job.created_at or job.expires_at is not None:
         return accepted(call, job, 202 if added.created else 200, {}, result=job.task == bound.name)
     own, at = job.id.encode(), (render.moment(job.created_at) or "").encode()
     location, body = (

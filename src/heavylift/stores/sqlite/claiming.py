@@ -9,10 +9,11 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from heavylift.core import lifecycle
 from heavylift.core.job import Draft, Job, State, filled
 from heavylift.core.options import RESERVED, Slots
 from heavylift.store import LeaseLost
-from heavylift.stores.sqlite import facts, lanes, rows
+from heavylift.stores.sqlite import expiring, facts, lanes, rows
 from heavylift.stores.sqlite.lanes import LaneRow
 from heavylift.stores.sqlite.rows import Held
 from heavylift.stores.sqlite.transaction import QueueRow, Transaction
@@ -20,7 +21,8 @@ from heavylift.stores.sqlite.transaction import QueueRow, Transaction
 MOVED = 200
 """Scheduled jobs that one claim brings into their lanes at most."""
 LOOKS = 200
-"""Lanes that give no job, and jobs of unknown tasks, that one claim looks at; then other calls have their turn."""
+"""Lanes that give no job, jobs of unknown tasks, and expired ones that one claim looks at; then others have their turn.
+"""
 
 CLAIMER = (
     "SELECT epoch, died_at, idle, tasks, (SELECT min(run_at) FROM job INDEXED BY job_scheduled WHERE state = 1),"
@@ -236,7 +238,7 @@ def _heads(transaction: Transaction, queue: QueueRow, lane: LaneRow, limit: int,
     if wanted:
         # One more says whether the lane is empty after this.
         found = transaction.connection.execute(HEADS, (lane.number, wanted + 1)).fetchall()
-        heads = _known(transaction, queue, lane, found, claimer)
+        heads = _known(transaction, queue, lane, _unexpired(transaction, found, claimer), claimer)
         lane.ready = len(found) > wanted or len(heads) < len(found)
         heads = heads[:wanted]
         for gate in gates:
@@ -266,6 +268,17 @@ def _known(transaction: Transaction, queue: QueueRow, lane: LaneRow, heads: list
         transaction.becomes_due(queue, other)
         claimer.looks -= 1
     return [head for head in heads if head[2] in known] if strange else heads
+
+
+def _unexpired(transaction: Transaction, heads: list[Head], claimer: Claimer) -> list[Head]:
+    """Those heads that may begin; the others are settled."""
+    now = transaction.now
+    late = [head[0] for head in heads if lifecycle.is_late(rows.options_of(head[3]), head[5], head[7], now)]
+    if not late:
+        return heads
+    expiring.expire(transaction, late)
+    claimer.looks -= len(late)
+    return [head for head in heads if head[0] not in late]
 
 
 def _begin(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import sqlite3
+from itertools import product
+
+from heavylift.stores.sqlite import rows
 
 SAMPLES = 60
 """Ends of jobs by which the rate is judged."""
@@ -16,7 +19,7 @@ LONGEST_WAIT = 300
 
 LAST = (
     "SELECT finished_at, started_at FROM job INDEXED BY job_finished WHERE queue = ?1 AND state = ?2"
-    " AND finished_at > ?3 AND attempt > 0 ORDER BY finished_at DESC LIMIT ?4"
+    " AND keeps = ?3 AND finished_at > ?4 AND attempt > 0 ORDER BY finished_at DESC LIMIT ?5"
 )
 
 
@@ -25,8 +28,8 @@ def drain_rate(connection: sqlite3.Connection, queue: int, now: float) -> float 
     None when there are none.
     """
     ends: list[tuple[float, float]] = []
-    for state in (4, 5, 6):
-        found = connection.execute(LAST, (queue, state, now - WINDOW, SAMPLES)).fetchall()
+    for state, keeps in product(rows.FINISHED, (0, 1)):
+        found = connection.execute(LAST, (queue, state, keeps, now - WINDOW, SAMPLES)).fetchall()
         ends += [(finished, finished if started is None else started) for finished, started in found]
     last = sorted(ends, reverse=True)[:SAMPLES]
     if not last:

@@ -33,6 +33,7 @@ CODES = {
     State.FAILED: (FAILED,),
     State.CANCELLED: (CANCELLED,),
 }
+FINISHED = (SUCCEEDED, FAILED, CANCELLED)
 
 PLACES: Mapping[RunIn, int] = {"process": 0, "loop": 1, "thread": 2}
 

@@ -228,6 +228,8 @@ def _columns(transaction: Transaction, job: Current, change: Change) -> dict[str
             columns[name] = value
         elif name == "options":
             job.options = columns[name] = rows.text_of(core_options.to_data(value))
+            if value.expires is None:
+                columns["expires_at"] = None
         elif name in rows.LARGE:
             columns[name] = _kept(transaction.connection, job, name, value)
         elif name == "cancel":

@@ -37,11 +37,12 @@ from heavylift.stores.sqlite import (
     adding,
     claiming,
     diagnosis,
+    expiring,
+    following,
     memory,
     pruning,
     questions,
     reading,
-    saving,
     settings,
     standing,
     tallies,
@@ -146,7 +147,7 @@ class SqliteStore:
         answers: list[int | DuplicateJob | None] = []
         for part in _parts(changes):
             answers += await writer.call(
-                partial(saving.save, changes=part, held=self._held, mine=self._mine), len(part)
+                partial(following.save, changes=part, held=self._held, mine=self._mine), len(part)
             )
         self.refused += answers.count(None)
         return answers
@@ -197,7 +198,8 @@ class SqliteStore:
 
     async def expired(self) -> list[Job]:
         """Up to 200 queued jobs that were to begin by now."""
-        raise NotImplementedError
+        now = self._clock.wall()
+        return await self._open_now().read(lambda connection: expiring.expired(connection, now))
 
     async def standing(self, ids: Sequence[str]) -> dict[str, Standing]:
         """Where those of these jobs stand that are queued."""
@@ -268,7 +270,9 @@ class SqliteStore:
 
     async def prune(self, retention: Retention) -> int:
         """Remove up to 200 finished jobs that retention lets go, with events; returns how many."""
-        return await self._open_now().writer.call(lambda transaction: pruning.prune(transaction, retention), LARGEST)
+        opened, now = self._open_now(), self._clock.wall()
+        chosen = await opened.scan(lambda connection: pruning.victims(connection, retention, now))
+        return await opened.writer.call(lambda transaction: pruning.prune(transaction, chosen), LARGEST)
 
     def watch(self, *, worker: str | None = None, ends: bool = False) -> Hints:
         """Hints for a worker, or without `worker` for a follower (`ends`: only when jobs are over)."""

@@ -12,6 +12,7 @@ from heavylift.testing.stores.adding import Adding
 from heavylift.testing.stores.cases import StoreCases
 from heavylift.testing.stores.claiming import Claiming
 from heavylift.testing.stores.counting import Counting
+from heavylift.testing.stores.ending import Ending
 from heavylift.testing.stores.gates import Gates
 from heavylift.testing.stores.hints import Waking
 from heavylift.testing.stores.lanes import Lanes
@@ -38,6 +39,7 @@ class StoreContract(
     Returning,
     Rates,
     Saving,
+    Ending,
     Moving,
     Leases,
     Asking,

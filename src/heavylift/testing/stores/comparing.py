@@ -93,9 +93,10 @@ def audit(job: Job, items: Sequence[Event], written: Sequence[Event]) -> None:
     states = [item.data for item in items if item.kind == event.STATE]
     starts = [data["attempt"] for data in states if data["state"] == State.RUNNING]
     assert starts == list(range(1, job.attempt + 1)), "each attempt begins once, and is counted when it does"
-    ends = [data["attempt"] for data in states if "outcome" in data]
+    ends = [data["attempt"] for data in states if data.get("outcome", "expired") != "expired"]
     assert ends == starts[: len(ends)], "at most one outcome of an attempt"
     assert len(starts) - len(ends) == (job.state is State.RUNNING)
+    assert not starts or "expired" not in [data.get("outcome") for data in states], "what has begun expires no more"
     over = asked = False
     for item in items:
         if item.kind == event.STATE:

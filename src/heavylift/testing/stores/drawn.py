@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from heavylift.core.job import CancelRequest, Change, Error, State
 from heavylift.core.limits import Concurrency, Limit, Rate
-from heavylift.core.options import Options
+from heavylift.core.options import FollowUp, Options
 from heavylift.core.outcome import Cancelled, Crashed, Failed, Interrupted, Outcome, Snoozed, Succeeded, TimedOut, Usage
 from heavylift.core.queue import UNLIMITED, QueueValues
 from heavylift.core.retention import Retention
@@ -68,6 +68,9 @@ beating = st.sampled_from([set(WORKERS), set(WORKERS), {"w0"}, set[str]()])
 # No sum of these is a length that the contract names: what happens at the very moment is for the cases to say.
 spans = st.sampled_from([0.013, 0.51, 6.37, 15.11, 20.13, 61.7])
 BACKOFFS: tuple[Backoff, ...] = (fixed(0), fixed(4.1), exponential(2))
+KEEPS = (Retention(80.3, 1), Retention(succeeded=0, failed=2))
+# A moment later: a claim that settles an expired job may not have seen the one that follows.
+FOLLOW_UP = FollowUp("task", Options(queue="q", delay=0.3, expires=9.1))
 dice = random.Random(1)  # noqa: S311  the same jobs in each run
 CHOICES = tuple(
     Options(
@@ -85,6 +88,9 @@ CHOICES = tuple(
         run_in=dice.choice(["process", "process", "loop", "thread"]),
         limits=dice.choice(LIMITS),
         fair_share=dice.choice([None, None, "s0", "s1"]),
+        expires=dice.choice([None, None, None, 8.9, 70.9]),
+        keep=dice.choice([None, None, None, *KEEPS]),
+        on_exhausted=dice.choice([None, None, FOLLOW_UP]),
     )
     for _ in range(100)
 )

@@ -110,6 +110,17 @@ class Histories(History):
         wait = self.run(self.stores[side].reserve(rate))
         assert abs(wait - self.reference.reserve(rate, self.now)) < ROUNDING
 
+    @rule(side=drawn.sides, settled=st.booleans())
+    def expire(self, side: int, settled: bool) -> None:  # noqa: FBT001  drawn
+        """What is found is settled at once, or much later by somebody who was slow."""
+        got = self.run(self.stores[side].expired())
+        assert sorted(got, key=str) == sorted(self.reference.late(self.now), key=str)
+        changes = [lifecycle.expire(job, self.now) for job in got]
+        if settled:
+            self.save(side, *changes)
+        else:
+            self.orphaned += changes
+
     @precondition(has(drawn.running_attempts))
     @rule(attempt=one_of(drawn.running_attempts), outcome=drawn.outcomes, random=drawn.chances)
     def settle(self, attempt: Attempt, outcome: Outcome, random: float) -> None:
@@ -336,7 +347,9 @@ class Histories(History):
     )
     def prune(self, side: int, age: float, succeeded: int | None, failed: int | None) -> None:
         kept = Retention(age, succeeded, failed)
-        count = self.run(self.stores[side].prune(kept))
+        count = 0
+        while removed_now := self.run(self.stores[side].prune(kept)):
+            count += removed_now
         removed = self.reference.jobs.keys() - set(self.found())
         assert count == len(removed)
         self.reference.check_pruned(kept, removed, self.now)

@@ -15,7 +15,7 @@ from hypothesis.stateful import (
 )
 
 from heavylift.core import lifecycle
-from heavylift.core.job import Change, Job, NewEvent
+from heavylift.core.job import Change, Job, NewEvent, State
 from heavylift.core.options import Options, Slots
 from heavylift.store import LeaseLost
 from heavylift.testing.clock import FakeClock
@@ -82,11 +82,22 @@ class History(RuleBasedStateMachine):
             assert not self.reference.may_claim(worker, epoch)
             return []
         assert self.reference.may_claim(worker, epoch)
+        self.met_late()
         self.reference.check_claim(worker, epoch, slots, queues, got, self.now)
         due = self.run(self.stores[WORKERS[worker]].next_due())
         self.reference.check_next_due(worker, slots, queues, got, due, self.now)
         self.known |= {(job.id, job.attempt): job for job in got}
         return got
+
+    def met_late(self) -> None:
+        """Some of those that were to begin by now were settled by a claim: which, and in what order, it may choose."""
+        late = [lifecycle.expire(job, self.now) for job in self.reference.late(self.now)]
+        now_there = self.run(self.stores[0].get([change.id for change in late])) if late else []
+        met = [change for change, job in zip(late, now_there, strict=True) if job and job.state is State.FAILED]
+        if any(change.then for change in met):
+            place = {name: number for number, name in enumerate(reversed(self.found()))}
+            met.sort(key=lambda change: place[change.then[0][0].id] if change.then else 0)
+        assert None not in self.reference.save(met, Process())
 
     def beaten(self, worker: str, epoch: int, *, gone: bool = False) -> bool:
         marks = {"process_started": 1} if gone else {}

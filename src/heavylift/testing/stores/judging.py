@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from heavylift.core import lifecycle
 from heavylift.core.job import Job, State
 from heavylift.core.limits import gates, opens_at, pace, room, taken
 from heavylift.core.options import PLACES, RunIn, Slots, serves
@@ -112,7 +113,7 @@ class View:
         queued = (job for job in self.jobs.values() if job.state is State.QUEUED)
         for job in sorted(queued, key=lambda job: (job.run_at - 60.0 * job.options.priority, arrival[job.id])):
             known = not claim.tasks or job.task in claim.tasks
-            expired = job.attempt == 0 and job.expires_at is not None and job.expires_at <= self.now
+            expired = lifecycle.is_late(job.options, job.created_at, job.attempt, self.now)
             if known and not expired and serves(claim.queues, job.queue):
                 yield job
 

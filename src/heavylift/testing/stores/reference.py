@@ -86,7 +86,7 @@ class Reference:
         """New jobs, one after the other."""
         return [self._add(job, first, now) for job, first in new]
 
-    def _add(self, job: Job, first: NewEvent, now: float) -> Answer:
+    def _add(self, job: Job, first: NewEvent, now: float, *, bounded: bool = True) -> Answer:
         if job.id in self.jobs:
             return Added(self.jobs[job.id], created=False)
         unique, options = job.options.unique or "", job.options
@@ -103,7 +103,7 @@ class Reference:
         settings = self.of(job.queue)
         most = settings.max_size
         free = sum(other.state is State.QUEUED and other.queue == job.queue for other in leaving)
-        if most is not None and self.counts(job.queue)[State.QUEUED] - free >= most:
+        if bounded and most is not None and self.counts(job.queue)[State.QUEUED] - free >= most:
             drains = settings.pause is None and self.drained(job.queue, now)
             return QueueFull(job.queue, most, SOME if drains else NEVER)
         job, first = self._in_place_of(leaving, job, first, now)
@@ -157,6 +157,8 @@ class Reference:
         if job.state.final and change.fields.get("state") is State.QUEUED and unfinished:
             return DuplicateJob(unique, unfinished[-1])
         self._write(job, change)
+        for follower, first in change.then:
+            self._add(follower, first, change.at, bounded=False)
         return self.jobs[job.id].seq
 
     def _lost(self, job: Job, process: Process) -> bool:
@@ -235,6 +237,11 @@ class Reference:
             passage = self.passages.setdefault((gate.kind, gate.key), Passage({gate.limit}))
             if passage.idle:
                 passage.limits.add(gate.limit)
+
+    def late(self, now: float) -> list[Job]:
+        """The queued jobs that were to begin by now."""
+        queued = [job for job in self.jobs.values() if job.state is State.QUEUED]
+        return [job for job in queued if lifecycle.is_late(job.options, job.created_at, job.attempt, now)]
 
     def due(self, now: float) -> list[Job]:
         """The queued jobs whose time has come."""
@@ -329,13 +336,18 @@ class Reference:
     def check_pruned(self, retention: Retention, removed: Iterable[str], now: float) -> None:
         """Judge what a prune removed, and remove it here, too."""
         gone = set(removed)
-        for name in {job.queue for job in self.jobs.values()}:
-            for states, most in (
-                ((State.SUCCEEDED,), retention.succeeded),
-                ((State.FAILED, State.CANCELLED), retention.failed),
-            ):
-                same = [job for job in self.jobs.values() if job.queue == name and job.state in states]
-                _check_class(same, most, retention.age, gone, now)
+        groups: dict[tuple[str, str | None], list[Job]] = {}
+        for job in self.jobs.values():
+            if job.state.final:
+                own = None if job.options.keep is None else job.task
+                groups.setdefault((job.queue, own), []).append(job)
+        for (queue, _), jobs in groups.items():
+            # Of those that ended at the same time, max gives the first: the one that came last.
+            last = max(reversed(jobs), key=lambda job: job.finished_at or 0.0)
+            kept = last.options.keep or self.of(queue).keep or retention
+            good = [job for job in jobs if job.state is State.SUCCEEDED]
+            _check_class(good, kept.succeeded, kept.age, gone, now)
+            _check_class([job for job in jobs if job not in good], kept.failed, kept.age, gone, now)
         for job_id in gone:
             assert self.jobs.pop(job_id).state.final
             del self.log[job_id]
