@@ -20,21 +20,25 @@ FUNCTION_LINES = 60
 ARCHITECTURE_LINES = 150
 FLOW_FILES = 9
 
-CONTRACTS = "context executor settings store"
-ENGINE = "bound_task client definition demand housekeeping journal origin outlook reports submission sync tail worker"
+CONTRACTS = "context executor reporter settings store"
+ENGINE = (
+    "bound_task client definition demand housekeeping journal origin outlook questions reports reservations submission"
+    " sync tail worker"
+)
 ADAPTERS = "executors stores"
 EDGES = "cli contrib http telemetry testing"
 
 # A unit is a module or package directly under heavylift/; beside it stand the units that it may import.
 MAY_IMPORT = {
     "core": "",
-    "context": "core",
+    "reporter": "core",
+    "context": "core reporter",
     "executor": "core",
     "sources": "core",  # where settings come from
     "settings": "core sources",
     "store": "core",
     "logs": "core settings",  # what worker and web process write to standard error
-    "executors": "core context executor settings",
+    "executors": "core context executor reporter settings",
     "stores": "core settings store",
     "tail": f"core {CONTRACTS}",  # reads events for all who follow jobs
     "submission": f"core {CONTRACTS}",  # how submits become jobs
@@ -46,9 +50,11 @@ MAY_IMPORT = {
     "demand": f"core {CONTRACTS}",  # where a worker asks for jobs
     "journal": f"core {CONTRACTS} reports",  # what a worker says and counts of its jobs
     "reports": f"core {CONTRACTS}",  # what running code reports, and a worker keeps of it
+    "questions": f"core {CONTRACTS}",  # where running code is
+    "reservations": f"core {CONTRACTS}",  # what running code waits for
     "housekeeping": f"core {CONTRACTS} journal",
     "sync": f"core {CONTRACTS} client outlook submission",
-    "worker": f"core {CONTRACTS} demand housekeeping journal reports",
+    "worker": f"core {CONTRACTS} demand housekeeping journal questions reports reservations",
     "process": f"core {CONTRACTS} {ENGINE} {ADAPTERS} logs",  # the worker's process
     "monolith": f"core {CONTRACTS} process",  # starts it beside a web process
     "app": f"core {CONTRACTS} {ENGINE} {ADAPTERS} monolith process",
@@ -73,7 +79,7 @@ IMPLEMENTATIONS = (
 
 # Every new host pays for what these import, and for what that imports in turn.
 STARTED_OFTEN = ("heavylift.executors", "heavylift.executors.host", "heavylift.executors.nanny")
-CHEAP_UNITS = ("core", "context")
+CHEAP_UNITS = ("core", "context", "reporter")
 
 CORE_PACKAGES = {*sys.stdlib_module_names, "annotated_types", "pydantic", "pydantic_core"}
 IMPURE_MODULES = {

@@ -23,6 +23,7 @@ from heavylift.core.log import Log, number, text
 from heavylift.core.options import Options
 from heavylift.core.task import Task
 from heavylift.core.units import Duration, seconds
+from heavylift.reporter import Limited, Recorder, Reporter, await_turn, checked_rate, turn_of
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Iterator
@@ -31,28 +32,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 P = ParamSpec("P")
-
-
-class Reporter(Protocol):
-    """Where a context's reports go: the host's wire to the worker, or a list in tests."""
-
-    def progress(self, value: dict[str, Any]) -> None:
-        """The fields of Progress; may be coalesced, the last one is always delivered."""
-
-    def checkpoint(self, value: bytes) -> None:
-        """A value to resume from, JSON bytes; delivered before the outcome, in order."""
-
-    def log(self, level: str, message: str, extra: Mapping[str, Any] | None = None) -> None:
-        """One line of the job's log; `extra` as in `core.log.Lines`."""
-
-    def cancelled(self) -> bool:
-        """Whether the job was asked to stop."""
-
-    def shield(self) -> None:
-        """From now on nothing is raised for a stop, until as many calls of `unshield`."""
-
-    def unshield(self, name: str, *, quiet: bool) -> None:
-        """The end of `shield`, `name` says of which; raises what came meanwhile, unless `quiet`."""
 
 
 class Submittable(Protocol[P, T_co]):
@@ -115,7 +94,7 @@ class Context:
         """A context for calling a task as a plain function: its reports go to `ctx.reports`. `with Context.fake() as
         ctx` also does at its end what is done at that of an attempt.
         """
-        reporter = _Recorder()
+        reporter = Recorder()
         saved = None if checkpoint is None else codec.encode(checkpoint)
         context = cls(reporter, job_id="fake", task="fake", attempt=attempt, checkpoint=saved)
         context.reports = reporter.reports
@@ -144,6 +123,21 @@ class Context:
         its end. The job is killed all the same when the grace is over.
         """
         return Shield(self, self._reporter, name)
+
+    def limit(self, key: str, rate: str) -> Limited:
+        """Wait for the next free place in a rate that is shared by all jobs, workers and machines of the store, and a
+        cancel point: `with ctx.limit("crm", "10/s"):`, or the call alone. Where an event loop runs, `async with
+        ctx.limit(…):`, or `await ctx.limit(…)`.
+
+        It is the rate of `limits=[Rate("10/s", key="crm")]`; who gives another one changes it for all. Raises
+        ConfigError for what is no rate or no key.
+        """
+        wanted = checked_rate(key, rate)
+        if is_loop_running():
+            return Limited(turn_of(lambda: self._reporter.reserve(wanted), self.raise_if_cancelled))
+        self.raise_if_cancelled()
+        await_turn(self._reporter.reserve(wanted), self.raise_if_cancelled)
+        return Limited()
 
     def idempotency_key(self, name: str = "") -> str:
         """A text of 36 characters for other systems, by which they know a request again: the same in every attempt of
@@ -370,31 +364,6 @@ class Shield:
     ) -> None:
         self._context.release()
         self._reporter.unshield(self._name, quiet=error is not None)
-
-
-class _Recorder:
-    """The reporter of a fake context."""
-
-    def __init__(self) -> None:
-        self.reports: list[tuple[str, Any]] = []
-
-    def progress(self, value: dict[str, Any]) -> None:
-        self.reports.append(("progress", value))
-
-    def checkpoint(self, value: bytes) -> None:
-        self.reports.append(("checkpoint", codec.decode(value)))
-
-    def log(self, level: str, message: str, extra: Mapping[str, Any] | None = None) -> None:
-        self.reports.append(("log", (level, message) if extra is None else (level, message, extra["fields"])))
-
-    def cancelled(self) -> bool:
-        return False
-
-    def shield(self) -> None:
-        """Nothing is raised here anyway."""
-
-    def unshield(self, name: str, *, quiet: bool) -> None:
-        """See `shield`."""
 
 
 def _result_of_step(name: str, results: Task, kept: bytes) -> Any:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from heavylift.core.job import Job
+    from heavylift.core.limits import Rate
     from heavylift.core.options import Options, Slots
     from heavylift.core.outcome import Outcome
     from heavylift.core.stack import Stack
@@ -61,7 +62,19 @@ class LogLines:
     dropped: int = 0
 
 
-Report = Progress | Checkpoint | LogLines
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """The code waits for the next free place in a rate. `answer` is called with the seconds until it is due, once, on
+    the executor's loop; the executor lets the code go on then, if it still waits.
+    """
+
+    rate: Rate
+    answer: Callable[[float], None]
+
+
+Fact = Progress | Checkpoint | LogLines
+"""What becomes part of the job."""
+Report = Fact | Reserve
 
 
 @dataclass(frozen=True, slots=True)

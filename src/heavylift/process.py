@@ -76,7 +76,7 @@ async def _work(config: dict[str, Any], ready: int | None) -> None:
     try:
         await store.open()
         await pool.start()
-        record = _record(settings, config)
+        record = _record(settings)
         logs.bound["worker"] = record.id
         worker = Worker(store, pool, settings, record, clock)
         stops.listen(worker.drain)
@@ -123,7 +123,7 @@ def _broken(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     os._exit(70)
 
 
-def _record(settings: Settings, config: dict[str, Any]) -> WorkerRecord:
+def _record(settings: Settings) -> WorkerRecord:
     return WorkerRecord(
         id=new_id(time.time(), os.urandom(9)),
         epoch=1,
@@ -133,7 +133,7 @@ def _record(settings: Settings, config: dict[str, Any]) -> WorkerRecord:
         boot_id=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
         pid_namespace=str(Path("/proc/self/ns/pid").readlink()),
         concurrency=settings.concurrency or len(os.sched_getaffinity(0)),
-        queues=tuple(config.get("queues", ())),
+        queues=tuple(settings.queues),
         started_at=time.time(),
         version=VERSION,
     )

@@ -12,7 +12,7 @@ from heavylift.executor import Checkpoint, LogLines
 
 if TYPE_CHECKING:
     from heavylift.core.outcome import Outcome
-    from heavylift.executor import Report
+    from heavylift.executor import Fact
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ class Settled(NamedTuple):
     outcome: Outcome | None
 
 
-def reported(job: Job, report: Report, now: float) -> tuple[Job, Change]:
+def reported(job: Job, report: Fact, now: float) -> tuple[Job, Change]:
     """What running code reported: the job as its worker has to know it from now on, and the change to be written."""
     fields: dict[str, Any]
     match report:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from heavylift import sources
 from heavylift.core.errors import ConfigError, did_you_mean, shown
+from heavylift.core.options import NAME
 from heavylift.core.units import seconds, size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 ROLES = ("monolith", "api", "worker")
 LATER = {
@@ -23,6 +25,7 @@ LATER = {
 SHORTEST = 0.001
 """Seconds between two rounds of a loop, at least: it must not spin."""
 LAST_PORT = 65535
+MOST_WEIGHT = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,10 @@ class Settings:
     """The address to listen on; loopback only."""
     port: int = 8000
     """The port to listen on; 0 takes a free one."""
+    queues: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """The queues that a worker serves, with their weights: reports,mail:2 starts two jobs of mail for each of reports
+    while both have some. A weight is 1-100, by default 1. None: all queues, each with the same weight.
+    """
     concurrency: int = 0
     """Exclusive hosts at most; 0: as many as the CPUs that this process may use."""
     coroutines: int = 100
@@ -198,6 +205,41 @@ def _flag(value: Any, name: str) -> bool:
     raise ConfigError(message)
 
 
+def _queues(value: Any, name: str) -> dict[str, int]:
+    """Names and weights, from a text, a list of such parts, or a table."""
+    if isinstance(value, Mapping):
+        pairs = list(value.items())
+    else:
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, Sequence) or (isinstance(value, str) and not value.strip()):
+            message = f"{name}: {shown(value)} names no queues; give names with commas between, such as reports,mail:2."
+            raise ConfigError(message)
+        pairs = [_weighted(part) for part in parts]
+    weights: dict[str, int] = {}
+    for queue, weight in pairs:
+        if not isinstance(queue, str) or not NAME.fullmatch(queue):
+            message = f"{name}: {shown(queue)} cannot name a queue; give names with commas between: reports,mail:2."
+            raise ConfigError(message)
+        if not isinstance(weight, int) or isinstance(weight, bool) or not 1 <= weight <= MOST_WEIGHT:
+            message = f"{name}: {shown(weight)} is no weight of {queue!r}; give an integer from 1 to {MOST_WEIGHT}."
+            raise ConfigError(message)
+        if queue in weights:
+            message = f"{name}: {queue!r} is named twice; give it one weight."
+            raise ConfigError(message)
+        weights[queue] = weight
+    return weights
+
+
+def _weighted(part: Any) -> tuple[Any, Any]:
+    """A part such as "mail" or "mail:2"; a name that ends so itself needs its weight behind it."""
+    if not isinstance(part, str):
+        return part, 1
+    found = re.fullmatch(r"(.*):(-?[0-9.]+)", part.strip())
+    if found is None:
+        return part.strip(), 1
+    return found[1], int(found[2]) if re.fullmatch("[0-9]{1,9}", found[2]) else found[2]
+
+
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 _BY_TYPE: dict[str, Callable[[Any, str], Any]] = {
@@ -206,7 +248,9 @@ _BY_TYPE: dict[str, Callable[[Any, str], Any]] = {
     "str": _text,
     "bool": _flag,
 }
-_CHECKS = {f.name: _BY_TYPE[str(f.type)] for f in fields(Settings) if f.name != "origins"}
+_CHECKS: dict[str, Callable[[Any, str], Any]] = {
+    f.name: _BY_TYPE.get(str(f.type), _queues) for f in fields(Settings) if f.name != "origins"
+}
 _CHECKS |= dict.fromkeys(("recycle_memory", "max_payload", "max_result", "max_log"), size)
 _CHECKS |= dict.fromkeys(("lease", "beat", "sweep", "poll"), _interval)
 _CHECKS |= dict.fromkeys(("coroutines", "threads"), _integer(1, 10_000))

@@ -237,7 +237,8 @@ class Store(Protocol):
           place of not counted; `retry_after` 1-300 whole seconds from its drain rate, 300 when it is not known.
         - The gates of `options.limits` get the limits that this job brings; a refused job changes none.
         - A refused job leaves no trace; its neighbours are kept.
-        - After the write, one idle worker gets a hint if a job is due now.
+        - After the write, one idle worker gets a hint if a job is due now, and if one of those that wait for their time
+          or a rate is the first to become so: it asks for `next_due`.
         """
 
     async def claim(self, worker: str, epoch: int, slots: Slots, queues: Collection[str] = ()) -> list[Job]:
@@ -266,7 +267,7 @@ class Store(Protocol):
 
     async def next_due(self) -> float | None:
         """When some waiting job may become claimable by time alone (its `run_at`, a rate), in Unix seconds; None when
-        nothing but a change of the store can make one so. Hints do not tell of it.
+        nothing but a change of the store can make one so. Hints tell when it comes nearer, and not when it is there.
         """
 
     async def reserve(self, rate: Rate) -> float:

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 from heavylift import housekeeping
 from heavylift.core import lifecycle
-from heavylift.core import stack as stack_of
 from heavylift.core.errors import JobPruned, StoreUnavailable
 from heavylift.core.job import Job, State
 from heavylift.core.outcome import NOT_STARTED, Interrupted
 from heavylift.demand import Demand
-from heavylift.executor import LogLines, Report, StopReason
+from heavylift.executor import LogLines, Report, Reserve, StopReason
 from heavylift.journal import Journal
+from heavylift.questions import Questions
 from heavylift.reports import Running, Settled, reported
+from heavylift.reservations import Reservations
 from heavylift.store import LeaseLost
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from heavylift.core.outcome import Outcome
     from heavylift.executor import Executor
     from heavylift.settings import Settings
-    from heavylift.store import Clock, Mailbox, Question, Store, WorkerRecord
+    from heavylift.store import Clock, Mailbox, Store, WorkerRecord
 
 T = TypeVar("T")
 
@@ -69,16 +70,15 @@ class Worker:
         self._last_beat = clock.monotonic()
         self._longest_gap = max(settings.lease / 2, settings.beat + settings.lease / 4)
         """Seconds between two beats after which this worker was away itself: it was stopped, or so was its machine."""
-        self._demand = Demand()
+        self._demand = Demand({name: settings.queues.get(name, 1) for name in record.queues})
+        self._reservations = Reservations()
         self._save_now = asyncio.Event()
         self._half_done = asyncio.Event()
         self._beat_now = asyncio.Event()
         self._drain_now = asyncio.Event()
         self._drain_grace = settings.drain
         self._cut = asyncio.Event()
-        self._questions: asyncio.Queue[Question] = asyncio.Queue()
-        self._asked: set[Question] = set()
-        """Those that are not answered yet."""
+        self._questions = Questions()
         self._saved = asyncio.Event()
         self._saving: list[Settled] = []
         self._doubts: list[float] = []
@@ -105,7 +105,9 @@ class Worker:
                 group.create_task(self._beat_loop(), name="beat"),
                 group.create_task(self._housekeeping_loop(), name="housekeeping"),
                 group.create_task(self._save_loop(), name="save"),
-                group.create_task(self._answer_loop(), name="answers"),
+                group.create_task(self._questions.answer(self._executor, self._store), name="answers"),
+                group.create_task(self._demand.keep_time(self._store, self._clock), name="due"),
+                group.create_task(self._reservations.make(self._store), name="reservations"),
             ]
             await self._drain_now.wait()
             await self._wind_down(claims, others)
@@ -145,7 +147,7 @@ class Worker:
     async def _claim(self, slots: Slots) -> Sequence[Job]:
         record, asked = self.record, self._clock.monotonic()
         try:
-            jobs = await self._store.claim(record.id, record.epoch, slots, record.queues)
+            jobs = await self._store.claim(record.id, record.epoch, slots, self._demand.queues(slots))
             self._journal.called("claim", self._clock.monotonic() - asked)
         except LeaseLost:
             self._begin_new_epoch(record.epoch)
@@ -197,18 +199,14 @@ class Worker:
         self._demand.freed(claimed.options.run_in)
 
     def _settle(self, job: Job, outcome: Outcome, *, anew: bool = False) -> None:
-        now = self._clock.wall()
-        change = lifecycle.settle(job, outcome, now, random.random())  # noqa: S311  spreads retries, guards nothing
+        chance = random.random()  # noqa: S311  spreads retries, guards nothing
+        change = lifecycle.settle(job, outcome, self._clock.wall(), chance)
         self._unsaved.append(Settled(change, job, outcome))
         if not anew:
             self._journal.ended(job, outcome, change)
         self._save_now.set()
         if len(self._unsaved) >= len(self._running):
             self._half_done.set()
-        run_at = change.fields.get("run_at")
-        if run_at is not None and run_at > now:
-            # Its own retries need no poll to be found in time.
-            asyncio.get_running_loop().call_later(run_at - now, self._demand.hint)
 
     async def _save_loop(self) -> None:
         while True:
@@ -234,6 +232,8 @@ class Worker:
                 refused.append(settled)
             elif settled.outcome and (state := settled.change.fields["state"]) is not State.QUEUED:
                 self._journal.tally.finished(settled.job.task, state)
+            elif settled.outcome:
+                self._demand.expect(settled.change.fields["run_at"] - self._clock.wall())
         if refused:
             reports = {(one.job.id, one.job.attempt): one.job for one in refused if not one.outcome}
             for job in reports.values():
@@ -258,6 +258,9 @@ class Worker:
     def _report(self, job: Job, report: Report) -> None:
         """What running code reported becomes a change of its own, in order, and never one that ends the attempt."""
         running = self._running.get(job.id)
+        if isinstance(report, Reserve):
+            self._reservations.ask(report, lambda: running is not None and self._running.get(job.id) is running)
+            return
         if running is None or running.job.attempt != job.attempt:
             _, change = reported(job, report, self._clock.wall())  # the lease was lost: the store refuses and counts it
         else:
@@ -294,6 +297,7 @@ class Worker:
             running=len(self._running),
             draining=self._drain_now.is_set(),
             hosts=dict(self._executor.hosts),
+            tasks=tuple(self._executor.tasks),
         )
         began = self._clock.monotonic()
         mailbox = await self._store.beat(record, self._settings.lease)
@@ -318,27 +322,7 @@ class Worker:
             running.job = replace(running.job, cancel=order.request)
             grace = running.job.options.grace if order.request.grace is None else order.request.grace
             self._executor.stop(order.job, order.attempt, StopReason.CANCEL, grace, force=order.request.force)
-        for question in set(mailbox.questions) - self._asked:
-            self._asked.add(question)
-            self._questions.put_nowait(question)
-
-    async def _answer_loop(self) -> None:
-        """Say where running code is, when somebody asks: beside everything else, for it may take seconds."""
-        while True:
-            asked = [await self._questions.get()]
-            while not self._questions.empty():
-                asked.append(self._questions.get_nowait())
-            looks = (self._executor.look(one.job, one.attempt) for one in asked)
-            answers: dict[str, bytes] = {}
-            for one, found in zip(asked, await asyncio.gather(*looks, return_exceptions=True), strict=True):
-                if isinstance(found, stack_of.Stack):
-                    answers[one.id] = stack_of.written(found)
-                elif found is not None:
-                    log.error("where job %s is could not be found out", one.job, exc_info=found)
-            with contextlib.suppress(StoreUnavailable):  # the next beat brings the question again
-                if answers:
-                    await self._store.answer(answers)
-            self._asked.difference_update(asked)
+        self._questions.ask(mailbox.questions)
 
     def _begin_new_epoch(self, dead: int) -> None:
         """An epoch was declared dead: others may run by now what this worker ran. Stop all of it, settle none of it."""

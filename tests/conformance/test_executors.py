@@ -8,6 +8,7 @@ from heavylift.settings import Settings
 from heavylift.testing import executor_coroutines, executor_tasks
 from heavylift.testing.executors import ExecutorContract, LoopExecutorContract, ThreadExecutorContract
 from heavylift.testing.executors.ends import EndsCases
+from heavylift.testing.executors.turns import TurnCases
 
 COROUTINES = "heavylift.testing.executor_coroutines"
 
@@ -37,7 +38,7 @@ class TestInline(ExecutorContract):
         return Inline(executor_tasks.application, Settings.load({}, **settings))
 
 
-class TestInlineCoroutines(EndsCases):
+class TestInlineCoroutines(EndsCases, TurnCases):
     place = "loop"
 
     async def make(self, **settings):

@@ -11,6 +11,7 @@ DOCUMENTED = {
     "role": "monolith",
     "host": "127.0.0.1",
     "port": 8000,
+    "queues": {},
     "concurrency": 0,
     "coroutines": 100,
     "threads": 32,
@@ -55,6 +56,11 @@ GOOD = {
     "role": [("worker", "worker"), (" API ", "api")],
     "host": [("::1", "::1")],
     "port": [("0", 0), (65535, 65535)],
+    "queues": [
+        ("reports, mail:2", {"reports": 1, "mail": 2}),
+        ("a:b", {"a:b": 1}),
+        ("a:2:3", {"a:2": 3}),
+    ],
     "concurrency": [("4", 4), (4, 4), (0, 0)],
     "coroutines": [("1", 1), (1000, 1000)],
     "threads": [("1", 1), (1000, 1000)],
@@ -89,6 +95,22 @@ BAD = {
     "role": ["wroker", "cron", "frontend", "", 5, ["api"]],
     "host": [""],
     "port": ["65536", "http", -1],
+    "queues": [
+        "",
+        " ",
+        ",",
+        "a,,b",
+        "a b",
+        "a:0",
+        "a:101",
+        "a:1.5",
+        "a:-1",
+        ["a", 5],
+        {"a": True},
+        {"a": "2"},
+        "a,a:2",
+        5,
+    ],
     "concurrency": ["-1", -1, "many", 1.5, True, "²", "9" * 5000, 10**10],
     "coroutines": [0, "0", -1, True],
     "threads": [0, "many", 1.5],
@@ -197,6 +219,21 @@ def test_a_lease_is_at_least_two_beats(lease, beat, good):
     else:
         with pytest.raises(ConfigError, match=r"beat \(.*\) must be at most half of lease \(.*\)"):
             Settings.load({}, lease=lease, beat=beat)
+
+
+@pytest.mark.parametrize(
+    ("given", "weights"),
+    [
+        (["reports", "mail:100"], {"reports": 1, "mail": 100}),
+        ({"reports": 1, "a:2": 3}, {"reports": 1, "a:2": 3}),
+        ([], {}),
+        ({}, {}),
+    ],
+)
+def test_queues_may_be_a_list_or_a_table(given, weights):
+    """As code and pyproject.toml write it; none means all, so that it can be lifted there."""
+    loaded = Settings.load({"HEAVYLIFT_QUEUES": "other"}, queues=given).queues
+    assert (loaded, list(loaded)) == (weights, list(weights))
 
 
 def test_settings_are_frozen():

@@ -20,10 +20,14 @@ def settings_table():
     """From the fields of Settings, their defaults, and the texts below them."""
     texts = documented(Settings)
     return HEAD + "".join(
-        f"| `{f.name}` | `HEAVYLIFT_{f.name.upper()}` | {shown(f.name, f.default)} | {texts[f.name]} |\n"
+        f"| `{f.name}` | `HEAVYLIFT_{f.name.upper()}` | {shown(f.name, default_of(f))} | {texts[f.name]} |\n"
         for f in fields(Settings)
         if f.name != "origins"
     )
+
+
+def default_of(f):
+    return f.default if f.default is not MISSING else f.default_factory()
 
 
 def documented(kind):
@@ -37,6 +41,8 @@ def documented(kind):
 
 def shown(name, value):
     """A default as people write it."""
+    if value == {}:
+        return "all"
     if value == 0 and isinstance(value, float):
         return "0s"
     if isinstance(value, float):
@@ -52,7 +58,7 @@ def option_defaults():
     """Of each option of a job, as the page writes them."""
     found = {}
     for f in fields(Options):
-        default = f.default if f.default is not MISSING else f.default_factory()
+        default = default_of(f)
         if isinstance(default, Retry):
             backoff = default.backoff
             assert isinstance(backoff, Exponential)

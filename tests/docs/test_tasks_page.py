@@ -30,6 +30,8 @@ def page():
         ("add_numbers", {"a": 1, "b": 2}, 3),
         ("fetch", {"url": "four"}, 4),
         ("call_api", {"name": "x"}, "X"),
+        ("call_for_all", {"names": ["x", "y"]}, ["X", "Y"]),
+        ("fetch_all", {"account_id": 7, "urls": ["four", "a"]}, [4, 1]),
         ("count_records", {"table": "seven77"}, 7),
     ],
 )

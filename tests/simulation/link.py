@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tests.simulation.machine import Machine
 
     from heavylift.core.job import Change, Job, NewEvent
+    from heavylift.core.limits import Rate
     from heavylift.core.options import Slots
     from heavylift.core.retention import Retention
     from heavylift.core.tally import Key
@@ -193,6 +194,12 @@ class Link:
 
     async def held(self, worker: str, epoch: int) -> Mapping[str, int]:
         return await self._call("held", lambda: self._store.held(worker, epoch))
+
+    async def next_due(self) -> float | None:
+        return await self._call("next_due", self._store.next_due)
+
+    async def reserve(self, rate: Rate) -> float:
+        return await self._call("reserve", lambda: self._store.reserve(rate))
 
     async def get(self, ids: Sequence[str]) -> list[Job | None]:
         return await self._call("get", lambda: self._store.get(ids), repeatable=False)

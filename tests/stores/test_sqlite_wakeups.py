@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from heavylift.core.job import Error
+from heavylift.core.limits import Rate
 from heavylift.core.options import Slots
 from heavylift.core.outcome import Failed, Interrupted
 from heavylift.stores import open_store
@@ -96,9 +97,26 @@ async def test_one_worker_is_woken_and_rather_one_that_waits(stores, clock, monk
         assert not await busy.wait(0.0)
         assert not await elsewhere.wait(0.0)
         await CASES.added(mine, clock, "later", delay=60, queue="other")
+        assert await told(elsewhere)  # it is the first that will be due there
+        await CASES.added(mine, clock, "still later", delay=61, queue="other")
         await CASES.added(mine, clock, "now")  # sent after what the job before it may have sent
         assert await told(idle)
         assert not await elsewhere.wait(0.0)
+
+
+async def test_the_first_job_that_waits_at_a_rate_wakes_a_worker_and_the_next_ones_do_not(stores, clock, monkeypatch):
+    monkeypatch.setattr("heavylift.stores.sqlite.wakeups.LOOK", 1000.0)
+    mine, theirs = stores
+    limits = [Rate("1/m", key="crm")]
+    await theirs.beat(CASES.worker(), LEASE)
+    await CASES.added(mine, clock, "a", limits=limits)
+    assert [job.id for job in await theirs.claim("worker", 1, Slots(1))] == ["a"]
+    async with theirs.watch(worker="worker") as hints:
+        await quiet(hints)
+        await CASES.added(mine, clock, "b", limits=limits)
+        assert await told(hints)
+        await CASES.added(mine, clock, "c", limits=limits)
+        assert not await hints.wait(0.0)
 
 
 async def test_a_job_that_goes_back_to_its_queue_wakes_another_worker(stores, clock, monkeypatch):

@@ -335,3 +335,33 @@ async def save_awaiting(ctx: Context, how: str) -> list[int]:
 LOOP = "echo begun; while true; do sleep 0.05; done"
 lift.command("gentle_command", ["sh", "-c", f"trap 'sleep 0.1; exit 0' TERM; {LOOP}"], retry=Retry(3, fixed(0.05)))
 lift.command("stubborn_command", ["sh", "-c", f"trap '' TERM; {LOOP}"], retry=Retry(3, fixed(0.05)))
+
+
+@lift.task
+def take_turns(ctx: Context, count: int, key: str = "crm", rate: str = "20/s") -> None:
+    """Turns in a rate, one after the other, with a mark at each."""
+    mark("begin", ctx.job_id, ctx.attempt, os.getppid())
+    for _ in range(count):
+        with ctx.limit(key, rate):
+            mark("turn", ctx.job_id, ctx.attempt)
+
+
+@lift.task
+async def take_turns_awaiting(ctx: Context, count: int, key: str = "crm", rate: str = "20/s") -> None:
+    """The same side by side."""
+    mark("begin", ctx.job_id, ctx.attempt, os.getppid())
+
+    async def turn() -> None:
+        async with ctx.limit(key, rate):
+            mark("turn", ctx.job_id, ctx.attempt)
+
+    await asyncio.gather(*(turn() for _ in range(count)))
+
+
+@lift.task(run_in="thread")
+def take_turns_threaded(ctx: Context, count: int, key: str = "crm", rate: str = "20/s") -> None:
+    """The same in a thread of a host that it shares."""
+    mark("begin", ctx.job_id, ctx.attempt, os.getppid())
+    for _ in range(count):
+        ctx.limit(key, rate)
+        mark("turn", ctx.job_id, ctx.attempt)

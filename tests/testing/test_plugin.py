@@ -280,6 +280,45 @@ in_process = lift.task(name="process")(thread)
 """
 
 
+def test_turns_in_a_rate_do_not_wait_and_jobs_behind_one_come_when_time_passes(project):
+    project.makepyfile(
+        limited="""
+        from heavylift import Context, Heavylift, Rate
+
+        lift = Heavylift("sqlite:///production.db")
+
+        @lift.task
+        def call(ctx: Context) -> int:
+            for _ in range(3):
+                with ctx.limit("crm", "1/h"):
+                    pass
+            return 3
+
+        @lift.task(limits=[Rate("1/m", key="import")])
+        def load() -> None:
+            pass
+        """
+    )
+    run(
+        project,
+        """
+        import pytest
+        from limited import call, lift, load
+
+        pytestmark = pytest.mark.heavylift_app("limited:lift")
+
+        def test_it(lift_env):
+            call.submit_sync()
+            for _ in range(3):
+                load.submit_sync()
+            assert [job.task for job in lift_env.drain()] in (["call", "load"], ["load", "call"])
+            assert [job.task for job in lift_env.advance("90s")] == ["load"]
+            assert [job.task for job in lift_env.advance("90s")] == ["load"]
+        """,
+        passed=1,
+    )
+
+
 def test_coroutines_and_threads_are_run_too(project):
     project.makepyfile(places=PLACES)
     run(

@@ -93,7 +93,7 @@ def worker(
     concurrency: Annotated[
         Text, typer.Option(metavar="N", help="Jobs that run at the same time. [default: the CPUs]")
     ] = None,
-    queues: Annotated[Text, typer.Option(metavar="A,B", help="Serve these queues only.")] = None,
+    queues: Annotated[Text, typer.Option(metavar="A,B:2", help="Serve these queues only, with these weights.")] = None,
     drain: Annotated[
         Text, typer.Option(metavar="TIME", help="What running jobs get at a stop, such as 20s or 5m.")
     ] = None,
@@ -108,7 +108,7 @@ def worker(
     """
     from heavylift.cli import run
 
-    run.worker(name, queues, store=store, concurrency=concurrency, drain=drain, metrics_port=metrics_port)
+    run.worker(name, queues=queues, store=store, concurrency=concurrency, drain=drain, metrics_port=metrics_port)
 
 
 @app.command()

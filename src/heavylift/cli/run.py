@@ -13,7 +13,6 @@ from heavylift import logs
 from heavylift.cli import find
 from heavylift.cli.exits import Exit
 from heavylift.core.errors import ConfigError, HeavyliftError
-from heavylift.core.options import NAME
 
 if TYPE_CHECKING:
     from heavylift.app import Heavylift
@@ -29,7 +28,7 @@ def serve(name: str, processes: int = 1, **settings: Setting) -> int:
     lift = _configured(name, settings)
     chosen = lift.settings
     if chosen.role == "worker":
-        _become_worker(lift, [])
+        _become_worker(lift)
     logs.configure(chosen)
     own = chosen.role == "monolith"
 
@@ -81,19 +80,13 @@ def _role(lift: Heavylift) -> Role:
     return "monolith" if lift.settings.role == "monolith" else "api"
 
 
-def worker(name: str, queues: str | None, **settings: Setting) -> NoReturn:
+def worker(name: str, **settings: Setting) -> NoReturn:
     """Become the worker. Its process imports neither this command nor the application."""
-    lift = _configured(name, settings)
-    names = [part.strip() for part in (queues or "").split(",") if part.strip()]
-    for part in names:
-        if not NAME.fullmatch(part):
-            message = f"--queues: {part!r} cannot name a queue; give names with commas between: reports,mail"
-            raise ConfigError(message)
-    _become_worker(lift, names)
+    _become_worker(_configured(name, settings))
 
 
-def _become_worker(lift: Heavylift, names: list[str]) -> NoReturn:
-    config = {"application": asdict(lift.origin()), "settings": lift.worker_settings(), "queues": names}
+def _become_worker(lift: Heavylift) -> NoReturn:
+    config = {"application": asdict(lift.origin()), "settings": lift.worker_settings()}
     sys.stdout.flush()
     # A new program in this very process: signals and the exit code need no passing on.
     os.execv(sys.executable, [sys.executable, "-m", "heavylift.process", json.dumps(config)])  # noqa: S606  no shell

@@ -251,11 +251,10 @@ async def _working(store_url: str, report: _Report) -> AsyncIterator[subprocess.
     alive, alive_in = os.pipe()
     ready, ready_in = os.pipe()
     settings = {"store": store_url, "concurrency": 2, "keep": FOREVER, "keep_succeeded": 0, "keep_failed": 0}
-    settings |= {"metrics_port": 0, "log_format": "console"}
+    settings |= {"metrics_port": 0, "log_format": "console", "queues": {PREFIX: 1}}
     config = {
         "application": asdict(own.origin()),
         "settings": settings,
-        "queues": [PREFIX],
         "alive": alive,
         "ready": ready_in,
     }

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from heavylift.core.log import about
 from heavylift.core.tally import Fault
 from heavylift.executors import looking, processes, stacks, verdicts
+from heavylift.executors.admission import Admission
 from heavylift.executors.looking import Looks
 from heavylift.executors.output import Output
 from heavylift.executors.wire import (
@@ -153,6 +154,7 @@ class HostLink(ABC):
         theirs.callback(self._output.close_write_end)
         for end in (self._requests, self._stream):
             end.settimeout(0.0)
+        self._admission = Admission(self._stream, self.running, self._loop)
         self._loop.add_reader(self._stream, self._readable)
         held.callback(self._loop.remove_reader, self._stream)
         return self._back.fileno(), stream.fileno(), memory, alive, self._output.write_end, self._stacks
@@ -344,7 +346,10 @@ class HostLink(ABC):
         elif kind == Kind.BROKEN:
             self._failed(body.decode())
         elif (run := self.running.get(number)) is not None:
-            self._reported(run, kind, body)
+            if kind == Kind.RESERVE:
+                self._admission.reserve(run, body)
+            else:
+                self._reported(run, kind, body)
 
     # --- the process -------------------------------------------------------------------------------------------
 

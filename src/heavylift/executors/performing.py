@@ -14,16 +14,19 @@ from heavylift.context import Context
 from heavylift.core import codec
 from heavylift.core.errors import Cancelled
 from heavylift.core.job import Job, Progress
+from heavylift.core.limits import Rate
 from heavylift.core.outcome import Outcome
 from heavylift.core.task import Task
-from heavylift.executor import Checkpoint, LogLines, Report
+from heavylift.executor import Checkpoint, LogLines, Report, Reserve
 from heavylift.executors import answers, verdicts
 from heavylift.executors.answers import Answer
 from heavylift.executors.providing import Kept, Overrides, Scope
 from heavylift.executors.providing_async import AsyncKept, AsyncScope
 from heavylift.executors.stopping import was_led_to
+from heavylift.executors.turns import LOOK_AGAIN, BellTurn
 from heavylift.executors.verdicts import Run
 from heavylift.executors.wire import NOT_STARTED, USAGE, Kind
+from heavylift.reporter import NOT_HEARD
 from heavylift.settings import Settings
 
 EXACT = 200
@@ -178,6 +181,7 @@ class News:
         self._attempt = run
         self._told = False
         self._own: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
+        self._turns: set[BellTurn] = set()
 
     @property
     def asked(self) -> bool:
@@ -190,6 +194,15 @@ class News:
         if own is not None:
             with contextlib.suppress(RuntimeError):  # its loop has just ended
                 own[0].call_soon_threadsafe(self.settle)
+        for turn in list(self._turns):
+            turn.stop()
+
+    def turn(self) -> BellTurn:
+        """One that its code is to wait for."""
+        own = self._own
+        turn = BellTurn(LOOK_AGAIN, self._turns.discard, None if own is None else own[0])
+        self._turns.add(turn)
+        return turn
 
     def settle(self) -> None:
         """Where the code runs: stop it, if that is due. Once, not under a shield, and not in its clean-ups."""
@@ -256,6 +269,21 @@ class InlineReporter:
             self._send_progress()
             self._send(LogLines((line,), size))
         self._news.settle()
+
+    def reserve(self, rate: Rate) -> BellTurn:
+        """See `context.Reporter`."""
+        if self._over:
+            raise RuntimeError(NOT_HEARD)
+        turn = self._news.turn()
+
+        def taken(seconds: float) -> None:
+            if seconds > 0:
+                asyncio.get_running_loop().call_later(seconds, turn.come)
+            else:
+                turn.come()
+
+        self._tell(Reserve(rate, taken))
+        return turn
 
     def cancelled(self) -> bool:
         """See `context.Reporter`. Code that got the news here ends in its own way."""

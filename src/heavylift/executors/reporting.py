@@ -12,8 +12,11 @@ from types import CodeType
 from typing import Any
 
 from heavylift.core import codec
+from heavylift.core.limits import Rate
 from heavylift.executors.stopping import Guard
+from heavylift.executors.turns import HostTurn, HostTurns, wish
 from heavylift.executors.wire import CLOSED_BY_TASK, HEADER, NUMBERED, SPACING, Kind, Page
+from heavylift.reporter import NOT_HEARD
 
 
 class Wire:
@@ -24,7 +27,7 @@ class Wire:
     """
 
     def __init__(self, stream: socket.socket) -> None:
-        self._stream = stream
+        self.stream = stream
         self._lock = threading.RLock()
         self._waiting: deque[bytes] = deque()
         self._sending = False
@@ -49,9 +52,9 @@ class Wire:
         try:
             while self._waiting:
                 data = self._waiting.popleft()
-                sent = self._stream.send(data)
+                sent = self.stream.send(data)
                 if sent < len(data):
-                    self._stream.sendall(memoryview(data)[sent:])
+                    self.stream.sendall(memoryview(data)[sent:])
         finally:
             self._sending = False
 
@@ -66,6 +69,7 @@ class HostReporter:
     def __init__(self, wire: Wire, page: Page, guard: Guard, max_log: int) -> None:
         self._wire, self._page, self._guard, self._max_log = wire, page, guard, max_log
         self._lock = threading.RLock()
+        self._turns = HostTurns(wire.stream)
         self._numbers = 0  # of progress; never starts anew, so that an old page is never taken for news
         self._lines_sent = 0
         self.disabled = False
@@ -104,6 +108,14 @@ class HostReporter:
         self._log(level, message, extra)
         if self._guard.pending:
             self._guard.settle()
+
+    def reserve(self, rate: Rate) -> HostTurn:
+        """See `context.Reporter`."""
+        turn = self._turns.next()
+        self._reserve(wish(turn.number, rate))
+        if self._guard.pending:
+            self._guard.settle()
+        return turn
 
     def cancelled(self) -> bool:
         """See `context.Reporter`. Code that got the news here ends in its own way: nothing is raised in it any more."""
@@ -145,7 +157,8 @@ class HostReporter:
     def protected(self) -> set[CodeType]:
         """The code below which a stop must not be raised: it would tear a frame."""
         cls = HostReporter
-        return {function.__code__ for function in (cls._progress, cls._checkpoint, cls._log, cls.end, Wire.send)}
+        functions = (cls._progress, cls._checkpoint, cls._log, cls._reserve, cls.end, Wire.send)
+        return {function.__code__ for function in functions}
 
     def _progress(self, value: dict[str, Any]) -> None:
         data = codec.encode(value)
@@ -170,6 +183,12 @@ class HostReporter:
             self._send_lines()
             self._send_progress()
             self._wire.send(self._run, Kind.CHECKPOINT, value)
+
+    def _reserve(self, wished: bytes) -> None:
+        with self._lock:
+            if self.disabled or not self._run:
+                raise RuntimeError(NOT_HEARD)
+            self._wire.send(self._run, Kind.RESERVE, wished)
 
     def _log(self, level: str, message: str, extra: Mapping[str, Any] | None = None) -> None:
         line = line_of(level, message, extra)

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from heavylift.core import codec
 from heavylift.executors.reporting import Wire, line_of
+from heavylift.executors.turns import BellTurn, SharedTurns, wish
 from heavylift.executors.wire import NUMBERED, SPACING, Kind
+from heavylift.reporter import NOT_HEARD, PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from heavylift.core.limits import Rate
     from heavylift.executors.shared_runs import LoopRun, ThreadRun
 
 HANDOVER = 0.02
@@ -37,6 +40,7 @@ class Sender:
 
     def __init__(self, wire: Wire) -> None:
         self.wire = wire
+        self.turns = SharedTurns(wire.stream)
         self.lock = threading.Lock()
         self._waiting: SimpleQueue[SharedReporter] = SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -46,6 +50,7 @@ class Sender:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="heavylift reports", daemon=True)
             self._thread.start()
+            self.turns.start()
 
     def add(self, reporter: SharedReporter) -> None:
         """Send what this one holds, 50 ms after its last news at the earliest, or now if it is `urgent`."""
@@ -76,10 +81,12 @@ class SharedReporter:
         self._sent.acquire()
         self.sent_at = float("-inf")
         self.urgent = False
-        """It holds a checkpoint."""
+        """It holds a checkpoint, or what its code waits for."""
         self._lines_sent = self._numbers = self._dropped = 0
         self._saved = self._kept = 0
         """Checkpoints that the code has saved, and those that were sent."""
+        self._turns: set[BellTurn] = set()
+        """Those that the code waits for."""
 
     @property
     def active(self) -> bool:
@@ -111,6 +118,28 @@ class SharedReporter:
         else:
             self._log_left -= len(line)
             self._say(Kind.LOG, line)
+
+    def reserve(self, rate: Rate) -> BellTurn:
+        """See `context.Reporter`."""
+        if self._over:
+            raise RuntimeError(NOT_HEARD)
+        turns = self._sender.turns
+        turn = BellTurn(PATIENCE, lambda turn: self._forget(turn, number), self._of.loop)
+        number = turns.add(turn)
+        self._turns.add(turn)
+        self._said.append((Kind.RESERVE, wish(number, rate)))
+        self.urgent = True
+        self._sender.add(self)
+        return turn
+
+    def _forget(self, turn: BellTurn, number: int) -> None:
+        self._turns.discard(turn)
+        self._sender.turns.forget(number)
+
+    def stopped(self) -> None:
+        """The job is to stop: who waits for a turn has to hear of that."""
+        for turn in list(self._turns):
+            turn.stop()
 
     def cancelled(self) -> bool:
         """See `context.Reporter`. Code that got the news here ends in its own way: nothing is raised in it any more."""
@@ -176,7 +205,7 @@ class SharedReporter:
                 lines.append(data)
             else:
                 self._sender.wire.send(self._run, kind, data)
-                self._kept += 1
+                self._kept += kind is Kind.CHECKPOINT
         self._send_lines(lines)
         self._send_progress(progress)
 

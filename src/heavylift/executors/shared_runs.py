@@ -55,6 +55,17 @@ class SharedRun:
         """See `context.Reporter`."""
         self.shields += 1
 
+    def stop(self) -> None:
+        """It is to stop; called on the loop's thread."""
+        self.asked = True
+        self._tell()
+        if self.reporter is not None:
+            self.reporter.stopped()
+
+    def _tell(self) -> None:
+        """Tell its code, if that is due."""
+        raise NotImplementedError
+
     def usage(self) -> bytes:
         """What it took, as the body of an answer begins."""
         return USAGE.pack(time.monotonic() - self.began, self.cpu, 0)
@@ -72,11 +83,6 @@ class LoopRun(SharedRun):
         self.coroutine: Any = None
         """Its attempt, which awaits the user's code."""
 
-    def stop(self) -> None:
-        """Cancel its task of the loop, unless its clean-up runs already."""
-        self.asked = True
-        self._tell()
-
     def known(self) -> bool:
         """Whether it is to stop, for code that asks: its coroutine is cancelled by then."""
         return self.asked
@@ -88,6 +94,7 @@ class LoopRun(SharedRun):
             self._tell()
 
     def _tell(self) -> None:
+        """Cancel its task of the loop, unless its clean-up runs already."""
         if self.due and self.own is not None and (self.run or not self.begun):
             self.raised = True
             self.own.cancel()
@@ -120,11 +127,6 @@ class ThreadRun(SharedRun):
             self.raised = True
             raise Cancelled
 
-    def stop(self) -> None:
-        """Raise Cancelled in its code; called on the loop's thread."""
-        self.asked = True
-        self._tell()
-
     def known(self) -> bool:
         """Whether it is to stop, for code that asks, and then ends in its own way: it is not told again."""
         asked = self.asked  # once: it may come between two looks, and then be told again
@@ -141,6 +143,7 @@ class ThreadRun(SharedRun):
             raise Cancelled
 
     def _tell(self) -> None:
+        """Raise Cancelled in its code."""
         with self._turn:
             thread = self._thread
             if not thread or not self.due:
@@ -183,4 +186,4 @@ def is_own_code(frame: FrameType) -> bool:
 
 
 # `logging` takes locks that all jobs share: a stop between the taking and the `try` would leave one taken for ever.
-_OWN = ("heavylift.executors.", "heavylift.context", "heavylift.core.", "logging")
+_OWN = ("heavylift.executors.", "heavylift.context", "heavylift.reporter", "heavylift.core.", "logging")

@@ -3,7 +3,7 @@
 A *packet* travels through a SOCK_SEQPACKET socket: whole or not at all. The worker's requests to a host are packets,
 so the kernel decides who gets one: the host, when it is ready to start it, or the worker, which takes back what was
 not started. A *message* is a packet of JSON, between worker and nanny. A *frame* is a header and a body in the stream
-from a host to the worker.
+from a host to the worker; the other way it has only the numbers of turns that have come (`Kind.RESERVE`).
 """
 
 from __future__ import annotations
@@ -58,6 +58,10 @@ class Kind(IntEnum):
     PROGRESS = 2
     CHECKPOINT = 3
     LOG = 4
+    RESERVE = 5
+    """Code waits for the next free place in a rate: NUMBERED, and as JSON the rate's key and text. When it is due, the
+    worker sends the same number back through the stream.
+    """
     # Answers from here on; their body begins with a USAGE.
     SUCCEEDED = 8
     FAILED = 9
@@ -70,7 +74,8 @@ HEADER = struct.Struct("<IBBxxQ")
 USAGE = struct.Struct("<ddQ")
 """Wall and CPU seconds, peak resident bytes (0: not measured)."""
 NUMBERED = struct.Struct("<Q")
-"""Before the body of PROGRESS: its number; of LOG: the number of its first line, and how many were dropped."""
+"""Before the body of PROGRESS: its number; of LOG: the number of its first line, and how many were dropped; of RESERVE:
+the turn's."""
 SIGHTING = struct.Struct("<QQ")
 """Before the interpreter's description of where a run is: the number of the question, and its length in bytes."""
 SIGHTING_AT, SIGHTING_ROOM = 128 * 1024, 64 * 1024

@@ -21,6 +21,7 @@ from heavylift.core.options import Options
 from heavylift.core.task import define
 from heavylift.testing import executor_tasks
 from heavylift.testing.keeping_tasks import tidy_up
+from heavylift.testing.turn_tasks import limited_coroutines
 
 if TYPE_CHECKING:
     from heavylift.core.task import Task
@@ -236,6 +237,21 @@ async def awaited_steps(ctx: Context, fail: bool) -> list[str]:  # noqa: FBT001 
         message = "after the step"
         raise RuntimeError(message)
     return [result]
+
+
+@application.task
+async def limited_async(ctx: Context, count: int) -> None:
+    """One turn after the other."""
+    try:
+        for number in range(count):
+            async with ctx.limit("crm", "10/s"):
+                ctx.log.info("turn %d", number)
+    except BaseException as error:
+        ctx.log.info("raised %s", type(error).__name__)
+        raise
+
+
+application.task(limited_coroutines)
 
 
 def plain(options: str = "") -> list[int]:

@@ -28,7 +28,7 @@ from heavylift.core.errors import GiveUp, RetryLater, Snooze
 from heavylift.core.options import Options
 from heavylift.core.retry import Retry
 from heavylift.core.task import Task, define
-from heavylift.testing import keeping_tasks, limit_tasks, providing_tasks
+from heavylift.testing import keeping_tasks, limit_tasks, providing_tasks, turn_tasks
 from heavylift.testing.swallowing import LOOPS
 
 
@@ -50,7 +50,7 @@ class Application:
 
 application = Application()
 task = application.task
-for function in (*keeping_tasks.TASKS, *limit_tasks.TASKS, *providing_tasks.TASKS):
+for function in (*keeping_tasks.TASKS, *limit_tasks.TASKS, *providing_tasks.TASKS, *turn_tasks.TASKS):
     task(function)
 
 

@@ -13,7 +13,7 @@ from heavylift.core import codec, lifecycle
 from heavylift.core.errors import ConfigError
 from heavylift.core.job import Error, Job, Progress, new_id
 from heavylift.core.outcome import Crashed, Failed, Outcome, Succeeded, TimedOut
-from heavylift.executor import Checkpoint, LogLines, Report
+from heavylift.executor import Checkpoint, LogLines, Report, Reserve
 from heavylift.executors.pace import Pace
 from heavylift.executors.performing import LoopSurroundings, Performance, Surroundings, performed
 from heavylift.executors.verdicts import Run
@@ -134,7 +134,13 @@ class _Heard:
 
     def performance(self, around: Surroundings) -> Performance:
         """The run, to be performed."""
-        return Performance(self._run, self._reports.append, SETTINGS, around)
+        return Performance(self._run, self._hear, SETTINGS, around)
+
+    def _hear(self, report: Report) -> None:
+        if isinstance(report, Reserve):
+            report.answer(0.0)  # nobody else is there who would take a place
+        else:
+            self._reports.append(report)
 
     def task_run(self, task: Task, performance: Performance, outcome: Outcome) -> TaskRun[Any]:
         """The run, performed. Raises what was meant for more than the job, such as a Ctrl-C."""

@@ -91,6 +91,8 @@ def _write(transaction: Transaction, queue: QueueRow, job: Job, event: NewEvent)
     transaction.changed = True
     if due:
         transaction.becomes_due(queue, lane)
+    else:
+        transaction.waits(run_at, queue, lane)
     if large:
         transaction.connection.execute(
             "INSERT INTO large(job, name, value) SELECT number, 'args', ?2 FROM job WHERE id = ?1", (job.id, args)

@@ -283,6 +283,8 @@ def _placed(transaction: Transaction, job: Current, columns: dict[str, Any]) -> 
     columns["lane"] = lane.number
     columns["rank"] = rows.rank(job.run_at, options.priority)
     if job.run_at > transaction.now:
+        if job.state != rows.RUNNING:  # the worker that ran it knows
+            transaction.waits(job.run_at, queue, lane)
         return rows.SCHEDULED
     transaction.becomes_due(queue, lane)
     return rows.DUE

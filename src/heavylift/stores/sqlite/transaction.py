@@ -33,6 +33,7 @@ _SELECT = (
     "SELECT number, name, paused_at, concurrency, max_size, rate, due, opens_at, blocked, queued, running, succeeded,"
     " failed, cancelled FROM queue"
 )
+_FIRST = "SELECT min(run_at) FROM job INDEXED BY job_scheduled WHERE state = 1"
 _OPENED = "SELECT number FROM queue INDEXED BY queue_opens WHERE opens_at <= ?"
 
 
@@ -111,6 +112,8 @@ class Transaction:
     """Some job is over."""
     claimable: set[tuple[str, int, str | None]] = field(default_factory=set)
     """Queue and place of jobs that became due, or that a free slot lets run; the task, if not all workers know it."""
+    first: tuple[float, tuple[str, int, str | None]] | None = None
+    """The first time for which a job waits from now on, and what becomes claimable then."""
     hinted: set[str] = field(default_factory=set)
     """Workers that are to look into their mailbox."""
     wake_all: bool = False
@@ -240,12 +243,24 @@ class Transaction:
     def becomes_due(self, queue: QueueRow, lane: LaneRow) -> None:
         """A job stands in that lane: it can be claimed, unless a gate is closed."""
         if lane.parent is not None:
-            if lane.parked is not None or (not lane.ready and self.is_parked(lane)):
+            stood = lane.parked is not None
+            if stood or (not lane.ready and self.is_parked(lane)):
                 lane.ready = True
+                if not stood and self._waits_at_rate(lane):
+                    self.claimable.add((queue.name, lane.place, lane.task))
                 return
             self.lane_numbered(lane.parent).crowded = True
         lane.ready = True
         self.claimable.add((queue.name, lane.place, lane.task))
+
+    def _waits_at_rate(self, lane: LaneRow) -> bool:
+        """Whether time alone opens the gate at which it is parked, so that some worker has to know when."""
+        return lane.parked is not None and self.gates.numbered(self.connection, lane.parked).kind == "rate"
+
+    def waits(self, until: float, queue: QueueRow, lane: LaneRow) -> None:
+        """A job waits for its time to stand in that lane."""
+        if self.first is None or until < self.first[0]:
+            self.first = until, (queue.name, lane.place, lane.task)
 
     def is_parked(self, lane: LaneRow) -> bool:
         """Whether a gate of the lane is closed; then the lane waits there."""
@@ -328,6 +343,8 @@ class Transaction:
     def finish(self) -> None:
         """Write what is left to write, and choose who is to be woken after the commit."""
         self.flush()
+        if self.first is not None and self.connection.execute(_FIRST).fetchone()[0] == self.first[0]:
+            self.claimable.add(self.first[1])
         if self.claimable:
             self.hinted |= self._chosen()
 

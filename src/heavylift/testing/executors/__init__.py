@@ -14,21 +14,22 @@ from heavylift.testing.executors.looks import LookCases
 from heavylift.testing.executors.providing import ProvidingCases
 from heavylift.testing.executors.shared import LoopCases, ThreadCases
 from heavylift.testing.executors.stops import StopCases
+from heavylift.testing.executors.turns import TurnCases
 
 
-class ExecutorContract(EndsCases, StopCases, HarmCases, LimitCases, ProvidingCases, LookCases, KeepingCases):
+class ExecutorContract(EndsCases, StopCases, HarmCases, LimitCases, ProvidingCases, LookCases, KeepingCases, TurnCases):
     """Subclass it as `TestMine` and define `make`: an executor, not started, that runs the application of
     `heavylift.testing.executor_tasks` under the given settings.
     """
 
 
-class ThreadExecutorContract(EndsCases, ThreadCases, ProvidingCases, LookCases, KeepingCases):
+class ThreadExecutorContract(EndsCases, ThreadCases, ProvidingCases, LookCases, KeepingCases, TurnCases):
     """As ExecutorContract, for attempts in threads: `make` runs `heavylift.testing.executor_coroutines:threads`."""
 
     place = "thread"
 
 
-class LoopExecutorContract(EndsCases, LoopCases, ProvidingCases, LookCases, KeepingCases):
+class LoopExecutorContract(EndsCases, LoopCases, ProvidingCases, LookCases, KeepingCases, TurnCases):
     """As ExecutorContract, for coroutines: `make` runs `heavylift.testing.executor_coroutines:application`."""
 
     place = "loop"

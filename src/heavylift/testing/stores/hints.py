@@ -7,7 +7,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+import pytest
+
 from heavylift.core.job import Error
+from heavylift.core.limits import Rate
 from heavylift.core.options import Slots
 from heavylift.core.outcome import Failed, Interrupted
 from heavylift.store import Hints, Store
@@ -63,6 +66,32 @@ class Waking(StoreCases):
                 await self.added(store, clock, f"own-{next(self._names)}", queue="heavylift.own")
                 assert await own.wait(SOON)
                 assert not await others.wait(0.0)
+
+    async def test_a_job_that_waits_wakes_a_worker_if_it_is_the_first_to_become_due(
+        self, store: Store, other: Store, clock: FakeClock
+    ) -> None:
+        await other.beat(self.worker(), LEASE)
+        async with other.watch(worker="worker") as hints:
+            for name, delay in (("a", 60), ("b", 30)):
+                await self.quiet(hints)
+                await self.added(store, clock, name, delay=delay)
+                await self.added(store, clock, f"{name}-later", delay=1000)
+                assert await hints.wait(SOON)
+                assert await other.next_due() == pytest.approx(clock.wall() + delay)
+
+    async def test_a_job_that_waits_for_a_rate_wakes_a_worker_that_has_to_know_when_it_opens(
+        self, store: Store, other: Store, clock: FakeClock
+    ) -> None:
+        await other.beat(self.worker(), LEASE)
+        limits = [Rate("1/m", key="crm")]
+        await self.added(store, clock, "a", limits=limits)
+        assert [job.id for job in await other.claim("worker", 1, Slots(process=1))] == ["a"]
+        async with other.watch(worker="worker") as hints:
+            await self.quiet(hints)
+            await self.added(store, clock, "b", limits=limits)
+            assert await hints.wait(SOON)
+            assert await other.claim("worker", 1, Slots(process=1)) == []
+            assert await other.next_due() == pytest.approx(clock.wall() + 60)
 
     async def test_several_hints_are_one(self, store: Store, clock: FakeClock) -> None:
         await store.beat(self.worker(), LEASE)
