@@ -27,7 +27,7 @@ class Running:
     pace: Pace | None = None
     """How fast it comes forward, once it has said how far it is."""
 
-    def heard(self, report: Report, monotonic: float, now: float) -> Change:
+    def heard(self, report: Fact, monotonic: float, now: float) -> Change:
         """It reported something: the change to be written."""
         self.heard_at = monotonic
         if self.pace is None and not isinstance(report, LogLines):

@@ -96,9 +96,9 @@ async def test_one_worker_is_woken_and_rather_one_that_waits(stores, clock, monk
         assert await told(idle)
         assert not await busy.wait(0.0)
         assert not await elsewhere.wait(0.0)
-        await CASES.added(mine, clock, "later", delay=60, queue="other")
-        assert await told(elsewhere)  # it is the first that will be due there
-        await CASES.added(mine, clock, "still later", delay=61, queue="other")
+        await CASES.added(mine, clock, "soon", delay=60)
+        assert await told(idle)  # it is the first that will be due
+        await CASES.added(mine, clock, "later", delay=61, queue="other")
         await CASES.added(mine, clock, "now")  # sent after what the job before it may have sent
         assert await told(idle)
         assert not await elsewhere.wait(0.0)
