@@ -115,7 +115,7 @@ async def fill(store: Store, options: Options, count: int) -> None:
 
 
 def multiply(file: Path, copies: int) -> None:
-    """Have each waiting job of a closed store stand there so many times: to add a million by the contract takes long."""
+    """Have each waiting job of a closed store stand there so many times: adding a million takes minutes."""
     with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as connection:
         columns = [row[1] for row in connection.execute("PRAGMA table_info(job)")]
         others = ", ".join(name for name in columns if name not in ("number", "id"))

@@ -74,9 +74,9 @@ async def claim_and_settle(store: Store, size: int) -> float:
 
 
 async def prepare(folder: Path, keys: int) -> int:
-    """Both stores; how many jobs wait in the second one: by far the most at keys of which one job runs, some in a paused
-    queue, as many at a rate that lets the next one start tomorrow. All but the paused ones stand in the queue of the
-    jobs that are measured.
+    """Both stores; how many jobs wait in the second one: by far the most at keys of which one job runs, some in a
+    paused queue, as many at a rate that lets the next one start tomorrow. All but the paused ones stand in the queue of
+    the jobs that are measured.
     """
     say(f"gates: filling a store with {keys:,} keys")
     async with opened(folder, FEW):
