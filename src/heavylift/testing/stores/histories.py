@@ -11,17 +11,15 @@ few. Needs hypothesis.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     initialize,
-    invariant,
     precondition,
     rule,
     run_state_machine_as_test,
@@ -29,59 +27,27 @@ from hypothesis.stateful import (
 
 from heavylift.core import lifecycle
 from heavylift.core.errors import ConfigError, JobFinished, JobNotFinished, JobNotWaiting
-from heavylift.core.job import CancelRequest, Change, Job, NewEvent, State
+from heavylift.core.job import CancelRequest, Change, State
 from heavylift.core.limits import Rate
 from heavylift.core.options import Options, Slots
 from heavylift.core.outcome import Outcome, Succeeded
 from heavylift.core.queue import UNLIMITED, QueueValues
 from heavylift.core.retention import Retention
-from heavylift.store import LeaseLost
-from heavylift.testing.clock import FakeClock
 from heavylift.testing.stores import drawn
-from heavylift.testing.stores.cases import LEASE, StoreCases
-from heavylift.testing.stores.comparing import come_again, compare, said, told
+from heavylift.testing.stores.cases import LEASE
+from heavylift.testing.stores.comparing import said
 from heavylift.testing.stores.drawn import QUEUES, WORKERS, Attempt, has, one_of
+from heavylift.testing.stores.history import History, Lived
 from heavylift.testing.stores.judging import ROUNDING
-from heavylift.testing.stores.reference import Answer, Process, Reference, Saved
+from heavylift.testing.stores.reference import Answer, Process, Saved
 from heavylift.testing.stores.saving import checkpoint, log, report
-
-T = TypeVar("T")
 
 STEPS = 80
 """Steps of one history."""
 
 
-class Histories(RuleBasedStateMachine):
+class Histories(History):
     """One history of a store."""
-
-    def __init__(self, cases: StoreHistories) -> None:
-        super().__init__()
-        self.cases = cases
-        self.loop = asyncio.new_event_loop()
-        self.clock = FakeClock()
-        self.reference = Reference()
-        self.processes = [Process(), Process()]
-        self.stores = [cases.make_store(self.clock)]
-        self.run(self.stores[0].open())
-        self.stores.append(cases.make_again(self.stores[0], self.clock))
-        self.run(self.stores[1].open())
-        self.known: dict[Attempt, Job] = {}
-        """Every attempt that began, as its worker knows the job."""
-        self.epochs = dict.fromkeys(WORKERS, 1)
-        self.tasks: dict[str, tuple[str, ...]] = dict.fromkeys(WORKERS, ())
-        self.orphaned: list[Change] = []
-        self.named = 0
-        self.sound = False
-        """Whether the last step ended as it should."""
-        cases.lived -= 2  # it is compared before it begins, too
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        self.sound = False
-        return self.loop.run_until_complete(work)
-
-    @property
-    def now(self) -> float:
-        return self.clock.wall()
 
     @initialize(apart=st.sampled_from([False, False, True]))
     def begin(self, apart: bool) -> None:  # noqa: FBT001  drawn
@@ -124,15 +90,6 @@ class Histories(RuleBasedStateMachine):
 
     want_it_often = want_its_key
 
-    def new(self, chosen: Options, args: bytes = b"{}") -> tuple[Job, NewEvent]:
-        self.named += 1
-        task = "other" if any(self.tasks.values()) and self.named % 3 == 0 else "task"
-        return lifecycle.submit(f"j{self.named:02}", task, args, chosen, self.now)
-
-    def check_added(self, got: Sequence[Answer], expected: Sequence[Answer]) -> None:
-        assert [told(answer) for answer in got] == [told(answer) for answer in expected]
-        come_again(got, expected)
-
     # --- attempts -----------------------------------------------------------------------------------------------------
 
     @rule(worker=drawn.workers, slots=st.builds(Slots, *[st.integers(0, 3)] * 3), queues=st.sampled_from(drawn.SERVED))
@@ -147,19 +104,6 @@ class Histories(RuleBasedStateMachine):
         self.claimed(worker, self.epochs[worker], Slots(3, 3, 3), QUEUES)
 
     work_often = work_more_often = work
-
-    def claimed(self, worker: str, epoch: int, slots: Slots, queues: Collection[str]) -> list[Job]:
-        try:
-            got = self.run(self.stores[WORKERS[worker]].claim(worker, epoch, slots, queues))
-        except LeaseLost:
-            assert not self.reference.may_claim(worker, epoch)
-            return []
-        assert self.reference.may_claim(worker, epoch)
-        self.reference.check_claim(worker, epoch, slots, queues, got, self.now)
-        due = self.run(self.stores[WORKERS[worker]].next_due())
-        self.reference.check_next_due(worker, slots, queues, got, due, self.now)
-        self.known |= {(job.id, job.attempt): job for job in got}
-        return got
 
     @rule(side=drawn.sides, rate=st.sampled_from(drawn.RATES))
     def reserve(self, side: int, rate: Rate) -> None:
@@ -324,18 +268,6 @@ class Histories(RuleBasedStateMachine):
         elif worker in self.reference.leases:
             self.beaten(worker, self.epochs[worker] - 1)
 
-    def beaten(self, worker: str, epoch: int, *, gone: bool = False) -> bool:
-        marks = {"process_started": 1} if gone else {}
-        record = self.cases.worker(worker, epoch=epoch, tasks=self.tasks[worker], **marks)
-        side = WORKERS[worker]
-        got = self.run(self.stores[side].beat(record, LEASE))
-        expected = self.reference.beat(record, self.clock.monotonic(), LEASE, self.processes[side], gone=gone)
-        assert got.alive == expected.alive
-        assert sorted(got.cancels, key=str) == sorted(expected.cancels, key=str)
-        for order in got.cancels:
-            self.known[order.job, order.attempt] = replace(self.known[order.job, order.attempt], cancel=order.request)
-        return got.alive
-
     @rule(span=drawn.spans, beating=drawn.beating)
     def wait(self, span: float, beating: set[str]) -> None:
         """Time passes, in which some workers beat."""
@@ -414,27 +346,6 @@ class Histories(RuleBasedStateMachine):
         chosen = tuple(sorted(states))
         assert self.found(states=chosen, queue=queue) == self.reference.find(chosen, queue)
 
-    def found(self, **query: Any) -> list[str]:
-        return self.run(self.cases.found(self.stores[0], limit=20, **query))
-
-    # --- both are the same, after each step ---------------------------------------------------------------------------
-
-    def save(self, side: int, *changes: Change) -> Sequence[Saved]:
-        before = self.stores[side].refused
-        got = self.run(self.stores[side].save(changes))
-        assert said(got) == said(self.reference.save(changes, self.processes[side]))
-        assert self.stores[side].refused == before + got.count(None), "what is refused is counted"
-        return got
-
-    def side_of(self, job: Job) -> int:
-        return WORKERS[job.worker or "w0"]
-
-    @invariant()
-    def what_is_read_is_what_was_written(self) -> None:
-        self.cases.lived += 1
-        self.run(compare(self.stores[self.cases.lived % 2], self.reference, self.now, self.clock.monotonic()))
-        self.sound = True
-
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def teardown(self) -> None:
@@ -468,13 +379,11 @@ class Histories(RuleBasedStateMachine):
         assert not left, "a job that was acknowledged comes to its end"
 
 
-class StoreHistories(StoreCases):
+class StoreHistories(Lived):
     """Random histories of one store, about `steps` in all; the same in each run, unless `derandomize` is False."""
 
     steps = 5_000
     derandomize = True
-    lived = 0
-    """Steps that were made so far."""
 
     def test_any_history_is_what_the_rules_make_of_it(self) -> None:
         chosen = settings(
