@@ -10,13 +10,14 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from tests.campaigns import drains, kills, runaways, soak
+from tests.campaigns import drains, kills, limits, runaways, soak
 from tests.campaigns.report import Report
 
 CAMPAIGNS: dict[str, Callable[[Path, float], Awaitable[Report]]] = {
     "workers": lambda folder, _: kills.kill_workers(folder, 2000, 50),
     "hosts": lambda folder, _: kills.kill_hosts(folder, 1000, 200),
     "anything": lambda folder, _: kills.kill_anything(folder, 500),
+    "limits": lambda folder, _: limits.limits(folder),
     "drain": lambda folder, _: drains.drain(folder, 3),
     "runaways": lambda folder, _: runaways.stop_runaways(folder, 1.0, 1.0),
     "soak": lambda folder, minutes: soak.soak(folder, 60 * minutes),

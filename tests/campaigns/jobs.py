@@ -81,6 +81,11 @@ async def linger_awaiting(ctx: Context, number: int, seconds: float) -> int:
     return number
 
 
+@lift.task
+def pass_by() -> None:
+    """Nothing: when it was started is in the store."""
+
+
 @lift.task(retry=QUICK)
 def fail_twice(ctx: Context, number: int) -> int:
     """Raises in its first two attempts that begin."""

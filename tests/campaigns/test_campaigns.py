@@ -1,7 +1,7 @@
 """The campaigns, small: what they count must be right at any size. How long things take is for the long runs."""
 
 import pytest
-from tests.campaigns import drains, kills, runaways, soak
+from tests.campaigns import drains, kills, limits, runaways, soak
 
 
 @pytest.fixture
@@ -47,3 +47,9 @@ async def test_runaways_in_every_kind_of_host_are_stopped(tmp_path, passed):
 @pytest.mark.timeout(300)
 async def test_nothing_is_lost_and_nothing_left_over_under_a_mixed_load_with_kills(tmp_path, passed):
     passed(await soak.soak(tmp_path, 15, every=2.0))
+
+
+@pytest.mark.timeout(300)
+async def test_limits_by_key_hold_while_workers_are_killed_and_no_slot_is_lost(tmp_path, passed):
+    found = passed(await limits.limits(tmp_path, 120, 3, 3.0))
+    assert found["kills of workers"] == 3
