@@ -58,6 +58,10 @@ TAKE = (
     " WHERE number IN (SELECT value FROM json_each(?1))"
 )
 
+EXPIRES = '"expires"'
+"""What stands in the options of a job that has to begin in time."""
+IN_TIME = "UPDATE job SET expires_at = NULL WHERE number IN (SELECT value FROM json_each(?))"
+
 Head = tuple[Any, ...]
 """A row of HEADS."""
 Awaited = Sequence[float | None]
@@ -97,7 +101,7 @@ def claim(
         more = _bring_due(transaction) == MOVED
     if (gate_opens is not None and gate_opens <= now) or (queue_opens is not None and queue_opens <= now):
         more = transaction.open_due() or more
-    transaction.flush()
+        transaction.flush()
     taken: list[tuple[Job, Held | None]] = []
     idle = claimer.was_idle
     for place, limit in enumerate(slots):
@@ -273,7 +277,11 @@ def _known(transaction: Transaction, queue: QueueRow, lane: LaneRow, heads: list
 def _unexpired(transaction: Transaction, heads: list[Head], claimer: Claimer) -> list[Head]:
     """Those heads that may begin; the others are settled."""
     now = transaction.now
-    late = [head[0] for head in heads if lifecycle.is_late(rows.options_of(head[3]), head[5], head[7], now)]
+    late = [
+        head[0]
+        for head in heads
+        if EXPIRES in head[3] and lifecycle.is_late(rows.options_of(head[3]), head[5], head[7], now)
+    ]
     if not late:
         return heads
     expiring.expire(transaction, late)
@@ -288,6 +296,8 @@ def _begin(
     now, worker = transaction.now, claimer.worker
     numbers = rows.numbers_text(head[0] for head in heads)
     transaction.connection.execute(TAKE, (numbers, worker, claimer.epoch, now, repr(now), rows.text_of(worker)))
+    if in_time := [head[0] for head in heads if EXPIRES in head[3]]:
+        transaction.connection.execute(IN_TIME, (rows.numbers_text(in_time),))
     queue.began(now, len(heads))
     transaction.changed = True
     return [_begun(transaction, head, queue.number, worker, claimer.epoch) for head in heads]

@@ -33,6 +33,7 @@ READ = (
     " FROM job WHERE id IN (SELECT value FROM json_each(?))"
 )
 INSERT_EVENT = "INSERT INTO event(job, seq, kind, at, data) VALUES (?, ?, ?, ?, ?)"
+IN_TIME = "UPDATE job SET expires_at = created_at + ? WHERE number = ?"
 THIN = (
     "DELETE FROM event WHERE job = ?1 AND seq IN (SELECT seq FROM"
     " (SELECT seq, row_number() OVER (ORDER BY seq) AS place FROM event WHERE job = ?1 AND kind = 'progress')"
@@ -252,20 +253,29 @@ def _moved(transaction: Transaction, job: Current, state: State) -> dict[str, An
     """The columns of a job that comes into another state; it is counted, and stands where it belongs."""
     columns: dict[str, Any] = {}
     after = rows.CODES[state][0]
-    queue = transaction.queue(job.queue)
+    queue, options = transaction.queue(job.queue), rows.options_of(job.options)
     if state is State.QUEUED:
         after = _placed(transaction, job, columns)
-        options = rows.options_of(job.options)
-        if options.unique is not None and job.state > rows.RUNNING:
-            keys.keep_again(transaction.connection, job.id, options, transaction.now)
+        if job.state > rows.RUNNING:
+            _begins_anew(transaction, job, options)
     elif state.final:
         transaction.ended = True
-        keys.over(transaction.connection, job.id, rows.options_of(job.options), transaction.now)
+        keys.over(transaction.connection, job.id, options, transaction.now)
+        if options.expires is not None:
+            columns["expires_at"] = None
     if job.state == rows.RUNNING:
-        _free(transaction, rows.options_of(job.options))
+        _free(transaction, options)
     queue.moved(job.state, after)
     job.state = columns["state"] = after
     return columns
+
+
+def _begins_anew(transaction: Transaction, job: Current, options: Options) -> None:
+    """Of a job that was over: it has its key again, and has to begin in time if it never did."""
+    if options.unique is not None:
+        keys.keep_again(transaction.connection, job.id, options, transaction.now)
+    if options.expires is not None and job.attempt == 0:
+        transaction.connection.execute(IN_TIME, (options.expires, job.number))
 
 
 def _free(transaction: Transaction, options: Options) -> None:

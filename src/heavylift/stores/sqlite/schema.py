@@ -207,11 +207,11 @@ ALTER TABLE queue ADD COLUMN keep TEXT;
 CREATE INDEX queue_opens ON queue(opens_at) WHERE opens_at IS NOT NULL;
 UPDATE queue SET paused_at = unixepoch() WHERE paused = 1;
 
--- `expires_at`: of a job that has to begin by then. `keeps`: its options say how long it is kept, and its queue counts
--- it apart.
+-- `expires_at`: of a waiting job that has to begin by then, and never did. `keeps`: its options say how long it is
+-- kept, and its queue counts it not.
 ALTER TABLE job ADD COLUMN expires_at REAL;
 ALTER TABLE job ADD COLUMN keeps INTEGER NOT NULL DEFAULT 0;
-CREATE INDEX job_expiring ON job(expires_at) WHERE expires_at IS NOT NULL AND state IN (1, 2) AND attempt = 0;
+CREATE INDEX job_expiring ON job(expires_at) WHERE expires_at IS NOT NULL;
 DROP INDEX job_finished;
 CREATE INDEX job_finished ON job(queue, state, keeps, finished_at) WHERE finished_at IS NOT NULL;
 CREATE INDEX job_keeping ON job(queue, task, state, finished_at) WHERE keeps = 1 AND finished_at IS NOT NULL;
