@@ -99,6 +99,7 @@ def claim(
     now, more = transaction.now, False
     if run_at is not None and run_at <= now:
         more = _bring_due(transaction) == MOVED
+        transaction.flush()
     if (gate_opens is not None and gate_opens <= now) or (queue_opens is not None and queue_opens <= now):
         more = transaction.open_due() or more
         transaction.flush()
