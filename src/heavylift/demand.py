@@ -7,14 +7,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from heavylift.core.errors import StoreUnavailable
 from heavylift.core.options import PLACES, RunIn, Slots
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from heavylift.core.job import Job
     from heavylift.store import Clock, Store
@@ -105,19 +104,22 @@ class Demand:
         self._alarm = None
         self.hint()
 
-    async def keep_time(self, store: Store, clock: Clock) -> None:
+    async def keep_time(self, store: Store, clock: Clock, away: Callable[[StoreUnavailable], None]) -> None:
         """Have what becomes due by time alone claimed in time; without end. Asks the store when a claim left room, for
-        only then all that was due is taken.
+        only then all that was due is taken; `away` is told when it does not answer.
         """
         while True:
             await self._left_room.wait()
             await asyncio.sleep(LULL)
             self._left_room.clear()
-            with suppress(StoreUnavailable):  # the claim that follows a poll asks again
+            try:
                 due = await store.next_due()
-                if due is not None:
-                    jitter = random.random() * JITTER  # noqa: S311  spreads claims, guards nothing
-                    self.expect(due - clock.wall() + jitter)
+            except StoreUnavailable as error:
+                away(error)  # the claim that follows a poll asks again
+                continue
+            if due is not None:
+                jitter = random.random() * JITTER  # noqa: S311  spreads claims, guards nothing
+                self.expect(due - clock.wall() + jitter)
 
 
 class Shares:

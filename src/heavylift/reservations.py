@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from heavylift.core.errors import StoreUnavailable
@@ -39,23 +38,27 @@ class Reservations:
         self._wishes.append(Wish(wanted, is_running))
         self._any.set()
 
-    async def make(self, store: Store) -> None:
-        """Take the places that are asked for, without end. While the store is away they are asked for again."""
+    async def make(self, store: Store, away: Callable[[StoreUnavailable], None]) -> None:
+        """Take the places that are asked for, without end. While the store is away, of which `away` is told, they are
+        asked for again.
+        """
         while True:
             await self._any.wait()
             self._any.clear()
             wishes, self._wishes = [wish for wish in self._wishes if wish.is_running()], []
             while wishes:
-                taken = await asyncio.gather(*(_take(store, wish) for wish in wishes[:BATCH]))
+                taken = await asyncio.gather(*(_take(store, wish, away) for wish in wishes[:BATCH]))
                 failed = [wish for wish, done in zip(wishes, taken, strict=False) if not done]
                 # Also in calm, for the places of an inline store are taken without a turn of the loop.
                 await asyncio.sleep(AWAY if failed else 0)
                 wishes = [wish for wish in (*failed, *wishes[BATCH:]) if wish.is_running()]
 
 
-async def _take(store: Store, wish: Wish) -> bool:
+async def _take(store: Store, wish: Wish, away: Callable[[StoreUnavailable], None]) -> bool:
     """Whether the place was taken, and the answer given."""
-    with suppress(StoreUnavailable):  # the worker's other calls tell of it
+    try:
         wish.wanted.answer(await store.reserve(wish.wanted.rate))
-        return True
-    return False
+    except StoreUnavailable as error:
+        away(error)
+        return False
+    return True

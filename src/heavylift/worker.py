@@ -106,8 +106,8 @@ class Worker:
                 group.create_task(self._housekeeping_loop(), name="housekeeping"),
                 group.create_task(self._save_loop(), name="save"),
                 group.create_task(self._questions.answer(self._executor, self._store), name="answers"),
-                group.create_task(self._demand.keep_time(self._store, self._clock), name="due"),
-                group.create_task(self._reservations.make(self._store), name="reservations"),
+                group.create_task(self._demand.keep_time(self._store, self._clock, self._no_contact), name="due"),
+                group.create_task(self._reservations.make(self._store, self._no_contact), name="reservations"),
             ]
             await self._drain_now.wait()
             await self._wind_down(claims, others)

@@ -32,6 +32,10 @@ def test_at_first_it_asks_everywhere_and_then_where_there_was_more() -> None:
     assert demand.slots(free) == Slots(0, 0, 0)
 
 
+def never(error: StoreUnavailable) -> None:
+    raise error
+
+
 async def test_a_hint_while_a_claim_is_under_way_is_not_lost() -> None:
     demand, free = Demand(), Slots(2, 3, 4)
     asked = demand.slots(free)
@@ -59,7 +63,7 @@ def test_a_free_slot_where_nothing_waits_is_no_reason_to_ask() -> None:
 
 async def test_it_asks_when_something_becomes_due_after_a_claim_that_left_room_and_never_else() -> None:
     demand, store, clock = Demand(), Diary(), SystemClock()
-    keeping = asyncio.create_task(demand.keep_time(store, clock))
+    keeping = asyncio.create_task(demand.keep_time(store, clock, never))
     try:
         demand.brought(demand.slots(Slots(2, 0, 0)), jobs(2))
         await asyncio.sleep(3 * LULL)
@@ -77,13 +81,15 @@ async def test_it_asks_when_something_becomes_due_after_a_claim_that_left_room_a
 
 async def test_a_question_that_the_store_does_not_answer_is_asked_again_after_the_next_claim() -> None:
     demand, store, clock = Demand(), Diary(), SystemClock()
+    told: list[StoreUnavailable] = []
     store.away = True
-    keeping = asyncio.create_task(demand.keep_time(store, clock))
+    keeping = asyncio.create_task(demand.keep_time(store, clock, told.append))
     try:
         demand.brought(demand.slots(Slots(1, 0, 0)), [])
         async with asyncio.timeout(30):
             while not store.questions:
                 await asyncio.sleep(LULL)
+        assert len(told) == 1, "it counts as lost contact, after which no worker is declared dead for a while"
         store.away, store.next = False, time.time()
         demand.hint()
         demand.brought(demand.slots(Slots(1, 0, 0)), [])

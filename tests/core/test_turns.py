@@ -114,6 +114,7 @@ class Waiting:
         self.store, self.reservations = Rates(), Reservations()
         self.answers: dict[str, float] = {}
         self.over: set[str] = set()
+        self.told: list[StoreUnavailable] = []
 
     def ask(self, key: str) -> None:
         def answer(seconds: float) -> None:
@@ -123,7 +124,7 @@ class Waiting:
         self.reservations.ask(Reserve(Rate("1/s", key=key), answer), lambda: key not in self.over)
 
     async def made(self, count: int) -> None:
-        making = asyncio.create_task(self.reservations.make(self.store))
+        making = asyncio.create_task(self.reservations.make(self.store, self.told.append))
         try:
             async with asyncio.timeout(30):
                 while len(self.answers) < count:

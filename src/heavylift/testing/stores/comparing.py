@@ -96,7 +96,8 @@ def audit(job: Job, items: Sequence[Event], written: Sequence[Event]) -> None:
     ends = [data["attempt"] for data in states if data.get("outcome", "expired") != "expired"]
     assert ends == starts[: len(ends)], "at most one outcome of an attempt"
     assert len(starts) - len(ends) == (job.state is State.RUNNING)
-    assert not starts or "expired" not in [data.get("outcome") for data in states], "what has begun expires no more"
+    expired = [data["attempt"] for data in states if data.get("outcome") == "expired"]
+    assert expired in ([], [0]), "what has begun expires no more, and what was retried not twice"
     over = asked = False
     for item in items:
         if item.kind == event.STATE:
