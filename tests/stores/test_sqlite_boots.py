@@ -1,4 +1,4 @@
-"""That rates go by the clock of one boot, and begin anew in the next: there, and on another machine, it says nothing."""
+"""That rates go by the clock of one boot, and begin anew in the next, or on another machine, where it says nothing."""
 
 import pytest
 

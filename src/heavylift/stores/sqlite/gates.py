@@ -35,8 +35,8 @@ AT_ONCE = 200
 SOONEST = 0.001
 """Seconds until a gate is looked at again, at least: no arithmetic of times may make a worker spin."""
 EARLY = limits.SLACK / 2
-"""Seconds by which it may be looked at too early: who comes when he was told to comes by the wall clock, and that moment
-was rounded.
+"""Seconds by which it may be looked at too early: whoever comes when he was told to comes by the wall clock, and that
+moment was rounded.
 """
 
 

@@ -191,9 +191,7 @@ class SqliteStore:
 
     async def next_due(self) -> float | None:
         """When some waiting job may become claimable by time alone."""
-        return await self._open_now().read(
-            lambda connection: reading.next_due(connection, Moment.of(self._clock))
-        )
+        return await self._open_now().read(lambda connection: reading.next_due(connection, Moment.of(self._clock)))
 
     async def reserve(self, rate: Rate) -> float:
         """Take the next free place in a rate of starts; seconds to wait until it is due."""

@@ -292,7 +292,7 @@ class Histories(History):
 
     @rule(span=st.sampled_from([5.0, 3600.0]))
     def set_the_wall_clock_forward(self, span: float) -> None:
-        """Leases and rates take no notice. (Set back, what was due already would seem to be early.)"""
+        """Leases and rates take no notice. Set back, what was due already would seem to be early."""
         self.clock.set_wall(self.now + span)
 
     @rule(worker=drawn.workers, others=st.booleans(), settled=st.booleans())

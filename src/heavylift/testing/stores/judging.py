@@ -41,8 +41,8 @@ class Lane(NamedTuple):
 @dataclass(slots=True)
 class Passage:
     """A gate. `limits` has more than one where it may have been forgotten, and a job that is queued anew may have
-    brought its own again. `due`: of a rate, when (monotonic) the next start would be due if all came evenly. `idle`: at the last
-    prune nobody waited or ran behind it.
+    brought its own again. `due`: of a rate, when (monotonic) the next start would be due if all came evenly. `idle`: at
+    the last prune nobody waited or ran behind it.
     """
 
     limits: set[int | str]
@@ -62,8 +62,8 @@ class Claim(NamedTuple):
 
 @dataclass(slots=True)
 class View:
-    """All that a claim decides by, at one moment: `now` in Unix seconds, `monotonic` by the clock of rates. `apart`: some
-    worker names its tasks.
+    """All that a claim decides by, at one moment: `now` in Unix seconds, `monotonic` by the clock of rates. `apart`:
+    some worker names its tasks.
     """
 
     jobs: Mapping[str, Job]
@@ -161,7 +161,9 @@ def lane_of(job: Job, *, apart: bool) -> Lane:
     return Lane(job.queue, job.options.run_in, keys_of(job), job.options.fair_share, task)
 
 
-def take(passages: Mapping[Key, Passage], settings: Mapping[str, Settings], got: Sequence[Job], monotonic: float) -> None:
+def take(
+    passages: Mapping[Key, Passage], settings: Mapping[str, Settings], got: Sequence[Job], monotonic: float
+) -> None:
     """Count starts for the rates that they fall under."""
     starts = Counter(key for job in got for key in keys_of(job) if key[0] == "rate")
     for key, count in starts.items():

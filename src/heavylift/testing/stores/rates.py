@@ -144,7 +144,8 @@ class Rates(StoreCases):
     async def test_a_wall_clock_that_is_set_starts_neither_less_nor_more(
         self, store: Store, clock: FakeClock, what: str, jump: float
     ) -> None:
-        await store.set_queue("q", **({"rate": "20/s"} if what == "queue" else {}))
+        if what == "queue":
+            await store.set_queue("q", rate="20/s")
         await self.many(store, clock, 20, queue="q", **(at("20/s") if what == "key" else {}))
         assert len(await self.begun(store, 1000)) == 2
         clock.set_wall(clock.wall() + jump)

@@ -35,7 +35,9 @@ Saved = int | DuplicateJob | None
 
 @dataclass(slots=True)
 class Settings:
-    """What somebody set of a queue; `kept`: somebody did. `due`: when (monotonic) the next start of its rate is, evenly."""
+    """What somebody set of a queue; `kept`: somebody did. `due`: when (monotonic) the next start of its rate is,
+    evenly.
+    """
 
     pause: Pause | None = None
     concurrency: int | None = None
