@@ -47,7 +47,7 @@ class Clock(Protocol):
         """Unix seconds: for `run_at`, `created_at` and other times that people read."""
 
     def monotonic(self) -> float:
-        """Seconds that never jump and are the same in all processes of one boot: for leases."""
+        """Seconds that never jump and are the same in all processes of one boot: for leases and rates."""
 
 
 class SystemClock:
@@ -268,6 +268,7 @@ class Store(Protocol):
     async def next_due(self) -> float | None:
         """When some waiting job may become claimable by time alone (its `run_at`, a rate), in Unix seconds; None when
         nothing but a change of the store can make one so. Hints tell when it comes nearer, and not when it is there.
+        Rates go by the monotonic clock: of one, it is right as long as the wall clock is not set.
         """
 
     async def reserve(self, rate: Rate) -> float:

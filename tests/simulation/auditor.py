@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from heavylift.core import lifecycle
 from heavylift.core.errors import DuplicateJob
-from heavylift.core.limits import Concurrency
+from heavylift.core.limits import SLACK, Concurrency, Rate, pace
 from heavylift.stores.sqlite import rows
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class Auditor:
         self._declared: set[tuple[str, int]] = set()
         self._checkpoints: dict[str, int] = {}
         self._cancelled: dict[str, int] = {}
+        self._paced: dict[str, float] = {}
+        """When the last one of each rate was claimed."""
         self.starts: Counter[str] = Counter()
         self.ends: dict[tuple[str, int], Outcome] = {}
         self.modes: tuple[str, ...] = ()
@@ -209,9 +212,20 @@ class Auditor:
                 if running[key] > most:
                     self.violation(f"{running[key]} jobs with the key {key!r} of {most} are recorded as running")
                 self.counts["claims behind a gate"] += 1
+        self._check_rates(begun)
         for key, held in self._database.connection.execute("SELECT key, held FROM gate WHERE kind = 'concurrency'"):
             if held != running[key]:
                 self.violation(f"the gate of {key!r} counts {held}, and {running[key]} run")
+
+    def _check_rates(self, begun: Sequence[Job]) -> None:
+        """Of each rate, none starts earlier than an interval after the one before, whatever the wall clock says."""
+        now = self._machine.loop.time()
+        for rate in [limit for job in begun for limit in job.options.limits if isinstance(limit, Rate)]:
+            passed, least = now - self._paced.get(rate.key, -inf), pace(rate.rate).interval
+            if passed < least - SLACK:
+                self.violation(f"a job with the key {rate.key!r} of {rate.rate} starts {passed:.3f} s after another")
+            self._paced[rate.key] = now
+            self.counts["claims behind a rate"] += 1
 
     def dead(self) -> set[tuple[str, int]]:
         """Epochs that were declared dead, of workers that are still known."""

@@ -11,7 +11,7 @@ from tests.simulation.machine import ProcessClock
 
 from heavylift.client import Client
 from heavylift.core.errors import DuplicateJob, JobFinished, JobNotFinished, StoreUnavailable
-from heavylift.core.limits import Concurrency
+from heavylift.core.limits import Concurrency, Rate
 from heavylift.core.options import FollowUp, Options
 from heavylift.core.retry import Exponential, Retry
 from heavylift.store import Added
@@ -26,6 +26,8 @@ T = TypeVar("T")
 MOST = {"one": 1, "two": 2}
 """How many jobs with each key may run at once."""
 ONE, TWO = (Concurrency(most, key) for key, most in MOST.items())
+PACED = Rate("30/min", "paced")
+"""How many jobs with its key may start in a time."""
 TASKS = ("steady", "steady", "steady", "steady", "flaky", "flaky", "failing", "poison", "endless")
 
 
@@ -79,7 +81,7 @@ class Clients:
             unique=unique,
             on_conflict=chance.choice(self._world.auditor.modes) if unique else "return",
             timeout=chance.choice((None, None, None, 6.0)),
-            limits=chance.choice(((), (), (ONE,), (TWO,), (ONE, TWO))),
+            limits=chance.choice(((), (), (ONE,), (TWO,), (ONE, TWO), (PACED,), (PACED, ONE))),
             fair_share=chance.choice((None, None, "a tenant", "another")),
             expires=chance.choice((None, None, None, 15.0)),
             on_exhausted=chance.choice((None, FollowUp("steady", Options()))),

@@ -12,6 +12,7 @@ from heavylift.core import lifecycle
 from heavylift.stores.sqlite import claiming, keys, rows, saving, workers
 from heavylift.stores.sqlite.claiming import Claimer
 from heavylift.stores.sqlite.gates import Gates
+from heavylift.stores.sqlite.transaction import Transaction
 from heavylift.worker import Worker
 
 ENOUGH = 200
@@ -201,3 +202,13 @@ def test_it_finds_a_replacement_that_does_not_wait_until_the_other_has_stopped(m
     monkeypatch.setattr(keys, "running_holders", lambda connection, key: 0)
 
     assert found("and 2 of them run")
+
+
+def test_it_finds_rates_that_go_by_the_wall_clock(monkeypatch):
+    def by_wall(transaction: Transaction) -> Gates:
+        transaction._gates = transaction._gates or Gates(transaction.now)
+        return transaction._gates
+
+    monkeypatch.setattr(Transaction, "gates", property(by_wall))
+
+    assert found("of 30/min starts", "jump")

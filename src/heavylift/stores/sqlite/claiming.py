@@ -14,6 +14,7 @@ from heavylift.core.job import Draft, Job, State, filled
 from heavylift.core.options import RESERVED, Slots
 from heavylift.store import LeaseLost
 from heavylift.stores.sqlite import expiring, facts, lanes, rows
+from heavylift.stores.sqlite.gates import EARLY
 from heavylift.stores.sqlite.lanes import LaneRow
 from heavylift.stores.sqlite.rows import Held
 from heavylift.stores.sqlite.transaction import QueueRow, Transaction
@@ -65,7 +66,7 @@ IN_TIME = "UPDATE job SET expires_at = NULL WHERE number IN (SELECT value FROM j
 Head = tuple[Any, ...]
 """A row of HEADS."""
 Awaited = Sequence[float | None]
-"""When the next scheduled job is due, the next gate opens, the next queue does."""
+"""When the next scheduled job is due (Unix seconds), the next gate opens, the next queue does (monotonic)."""
 
 
 @dataclass(slots=True)
@@ -96,12 +97,14 @@ def claim(
     `held`.
     """
     claimer, (run_at, gate_opens, queue_opens) = _claimer(transaction, worker, epoch, queues)
-    now, more = transaction.now, False
-    if run_at is not None and run_at <= now:
+    opening, more = transaction.monotonic + EARLY, False
+    comes = run_at is not None and run_at <= transaction.now
+    opens = any(at is not None and at <= opening for at in (gate_opens, queue_opens))
+    if comes:
         more = _bring_due(transaction) == MOVED
-        transaction.flush()
-    if (gate_opens is not None and gate_opens <= now) or (queue_opens is not None and queue_opens <= now):
+    if opens:
         more = transaction.open_due() or more
+    if comes or opens:
         transaction.flush()
     taken: list[tuple[Job, Held | None]] = []
     idle = claimer.was_idle
@@ -192,7 +195,7 @@ def _take_from(
     transaction: Transaction, queue: QueueRow, own: LaneRow, limit: int, claimer: Claimer
 ) -> list[tuple[Job, Held | None]]:
     """Begin attempts of a queue's jobs, from its lanes in turn, and have the queue wait for its next turn."""
-    slots = queue.slots(transaction.now)
+    slots = queue.slots(transaction.monotonic)
     wanted = limit if slots is None else min(limit, slots)
     taken: list[tuple[Job, Held | None]] = []
     while len(taken) < wanted and claimer.looks > 0:
@@ -299,7 +302,7 @@ def _begin(
     transaction.connection.execute(TAKE, (numbers, worker, claimer.epoch, now, repr(now), rows.text_of(worker)))
     if in_time := [head[0] for head in heads if EXPIRES in head[3]]:
         transaction.connection.execute(IN_TIME, (rows.numbers_text(in_time),))
-    queue.began(now, len(heads))
+    queue.began(transaction.monotonic, len(heads))
     transaction.changed = True
     return [_begun(transaction, head, queue.number, worker, claimer.epoch) for head in heads]
 

@@ -34,6 +34,10 @@ AT_ONCE = 200
 """Gates that one claim opens at most because their time has come."""
 SOONEST = 0.001
 """Seconds until a gate is looked at again, at least: no arithmetic of times may make a worker spin."""
+EARLY = limits.SLACK / 2
+"""Seconds by which it may be looked at too early: whoever comes when he was told to comes by the wall clock, and that
+moment was rounded.
+"""
 
 
 @dataclass(slots=True)
@@ -59,10 +63,10 @@ class GateRow:
 
 
 class Gates:
-    """Those that a transaction deals with."""
+    """Those that a transaction deals with. `monotonic`: the clock of rates."""
 
-    def __init__(self, now: float) -> None:
-        self._now = now
+    def __init__(self, monotonic: float) -> None:
+        self._now = monotonic
         self._by_number: dict[int, GateRow] = {}
         self._by_name: dict[tuple[str, str], GateRow] = {}
 
@@ -124,7 +128,7 @@ class Gates:
 
     def open_due(self, connection: sqlite3.Connection) -> int:
         """Look at those that were to open by now; how many."""
-        found = connection.execute(OPENED, (self._now, AT_ONCE)).fetchall()
+        found = connection.execute(OPENED, (self._now + EARLY, AT_ONCE)).fetchall()
         for row in found:
             (self._by_number.get(row[0]) or self._keep(row)).touched = True
         return len(found)
@@ -167,6 +171,26 @@ def count_lanes(connection: sqlite3.Connection, numbers: Iterable[int], more: in
     connection.executemany(COUNT, [(more, number) for number in numbers])
 
 
-def forget(connection: sqlite3.Connection, now: float) -> None:
+def forget(connection: sqlite3.Connection, monotonic: float) -> None:
     """Gates that no lane has, nothing runs behind, and whose rate says nothing more; some at a time."""
-    connection.execute(FORGET, (now, FORGOTTEN))
+    connection.execute(FORGET, (monotonic, FORGOTTEN))
+
+
+def know_boot(connection: sqlite3.Connection, boot: str) -> None:
+    """Have rates begin anew that went by the clock of another boot; the caller has the turn. Whoever waits at one is
+    looked at by the next claim.
+    """
+    if connection.execute("SELECT id FROM boot").fetchone() == (boot,):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for table in ("gate", "queue"):
+            connection.execute(f"UPDATE {table} SET due = 0 WHERE due <> 0")
+            connection.execute(f"UPDATE {table} SET opens_at = 0 WHERE opens_at IS NOT NULL")
+        connection.execute("DELETE FROM boot")
+        connection.execute("INSERT INTO boot VALUES (?)", (boot,))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise

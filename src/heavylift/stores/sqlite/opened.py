@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from heavylift.core.errors import StoreUnavailable
 from heavylift.store import Clock, Schema
-from heavylift.stores.sqlite import schema
+from heavylift.stores.sqlite import gates, schema, workers
 from heavylift.stores.sqlite.connection import connect, is_busy, never_wait, patiently, translated
 from heavylift.stores.sqlite.transaction import Transaction
 from heavylift.stores.sqlite.turns import Turn
@@ -123,6 +123,7 @@ def _prepare(location: Location) -> tuple[str, Schema]:
                 patiently(lambda: _write_ahead(connection, location.path))
                 schema.migrate(connection)
             versions = Schema(before, schema.version(connection))
+            patiently(lambda: gates.know_boot(connection, workers.boot_id()))
         finally:
             connection.close()
     finally:

@@ -222,7 +222,7 @@ def _forget(transaction: Transaction) -> None:
     """Records of what is long gone, a batch at a time."""
     questions.forget(transaction.connection, transaction.now)
     transaction.forget_empty()
-    gates.forget(transaction.connection, transaction.now)
+    gates.forget(transaction.connection, transaction.monotonic)
     keys.forget(transaction.connection, transaction.now)
     since = transaction.now - REMEMBERED
     for table, key, condition in LONG_GONE:

@@ -21,6 +21,7 @@ from heavylift.core.queue import Pause, Queue
 from heavylift.core.retention import Retention
 from heavylift.store import Query
 from heavylift.stores.sqlite import facts, rates, rows
+from heavylift.stores.sqlite.moment import Moment
 
 SCAN = 20_000
 """Jobs that one page looks at, at most: it may be short, and its token goes on from there."""
@@ -44,9 +45,9 @@ OVERDUE = (
     " WHERE state = 1 AND run_at <= ? ORDER BY run_at LIMIT 1000) GROUP BY queue"
 )
 NEXT_DUE = (
-    "SELECT min(at) FROM (SELECT min(run_at) AS at FROM job INDEXED BY job_scheduled WHERE state = 1"
-    " UNION ALL SELECT min(opens_at) FROM gate INDEXED BY gate_opens WHERE opens_at IS NOT NULL"
-    " UNION ALL SELECT min(opens_at) FROM queue INDEXED BY queue_opens WHERE opens_at IS NOT NULL)"
+    "SELECT (SELECT min(run_at) FROM job INDEXED BY job_scheduled WHERE state = 1),"
+    " (SELECT min(opens_at) FROM gate INDEXED BY gate_opens WHERE opens_at IS NOT NULL),"
+    " (SELECT min(opens_at) FROM queue INDEXED BY queue_opens WHERE opens_at IS NOT NULL)"
 )
 FINISHED = (
     "SELECT number FROM job INDEXED BY job_finished"
@@ -157,10 +158,11 @@ def events(connection: sqlite3.Connection, job: str, after: int, limit: int) -> 
     return found[:limit]
 
 
-def next_due(connection: sqlite3.Connection) -> float | None:
+def next_due(connection: sqlite3.Connection, now: Moment) -> float | None:
     """When some waiting job may become claimable by time alone; that may be past, until a claim sees to it."""
-    found: float | None = connection.execute(NEXT_DUE).fetchone()[0]
-    return found
+    run_at, *opens = connection.execute(NEXT_DUE).fetchone()
+    moments = [run_at, *(None if at is None else now.wall_of(at) for at in opens)]
+    return min((at for at in moments if at is not None), default=None)
 
 
 def queues(connection: sqlite3.Connection, now: float, name: str | None = None) -> list[Queue]:

@@ -182,7 +182,8 @@ CREATE INDEX lane_empty ON lane(turn) WHERE parent IS NOT NULL AND ready = 0;
 
 -- What lanes have to pass. `kind` as in core/limits.py; `held`: how many jobs run behind it; `due`: of a rate, when the
 -- next start would be due if all came evenly; `opens_at`: when it lets the next one pass, while some lane is parked at
--- it; `lanes`: of how many it is a gate.
+-- it; `lanes`: of how many it is a gate. `due` and `opens_at`, here and of a queue, are seconds of the monotonic clock
+-- of one boot, whose id stands in the only row of `boot`.
 CREATE TABLE gate(
     number INTEGER PRIMARY KEY,
     kind TEXT NOT NULL,
@@ -196,6 +197,8 @@ CREATE TABLE gate(
 );
 CREATE INDEX gate_unused ON gate(due) WHERE lanes = 0 AND held = 0;
 CREATE INDEX gate_opens ON gate(opens_at) WHERE opens_at IS NOT NULL;
+
+CREATE TABLE boot(id TEXT NOT NULL);
 
 ALTER TABLE queue ADD COLUMN paused_at REAL;
 ALTER TABLE queue ADD COLUMN paused_by TEXT;

@@ -21,7 +21,7 @@ def set_queue(transaction: Transaction, name: str, given: QueueValues) -> Queue:
         columns["keep"] = rows.text_of([keep.age, keep.succeeded, keep.failed])
     columns |= _pause(transaction, queue, given)
     if queue.rate is not None and (rate := given.get("rate")) not in (None, queue.rate):
-        queue.due = repaced(queue.due, transaction.now, pace(queue.rate), pace(rate))
+        queue.due = repaced(queue.due, transaction.monotonic, pace(queue.rate), pace(rate))
     for column in ("concurrency", "max_size", "rate", "paused_at"):
         setattr(queue, column, columns.get(column, getattr(queue, column)))
     sets = ", ".join(f"{column} = ?" for column in columns)

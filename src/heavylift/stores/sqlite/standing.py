@@ -14,6 +14,7 @@ from heavylift.core.queue import MOST_AHEAD, ClosedGate, Pause, Standing
 from heavylift.stores.sqlite import ahead, keys, reading, rows
 from heavylift.stores.sqlite.ahead import Waits
 from heavylift.stores.sqlite.gates import GateRow, Gates
+from heavylift.stores.sqlite.moment import Moment
 from heavylift.stores.sqlite.rates import drain_rate
 
 HOLDERS = 3
@@ -33,7 +34,7 @@ NAMESAKES = (
 )
 
 
-def standings(connection: sqlite3.Connection, ids: Sequence[str], now: float) -> dict[str, Standing]:
+def standings(connection: sqlite3.Connection, ids: Sequence[str], now: Moment) -> dict[str, Standing]:
     """Where those of these jobs stand that are queued, by id."""
     with reading.snapshot(connection):
         found = [
@@ -43,7 +44,7 @@ def standings(connection: sqlite3.Connection, ids: Sequence[str], now: float) ->
             ).fetchall()
         ]
         queues = {number: _queue(connection, number, now) for number in {job.queue for job in found}}
-        gates = Gates(now)
+        gates = Gates(now.monotonic)
         closed = {job.id: _closed(connection, gates, job, now) for job in found}
         _name_holders(connection, closed)
         alone = frozenset(name for name, gate in closed.items() if gate is not None)
@@ -51,19 +52,19 @@ def standings(connection: sqlite3.Connection, ids: Sequence[str], now: float) ->
         return {job.id: replace(queues[job.queue][0], gate=closed[job.id], ahead=before[job.id]) for job in found}
 
 
-def _queue(connection: sqlite3.Connection, number: int, now: float) -> tuple[Standing, int]:
+def _queue(connection: sqlite3.Connection, number: int, now: Moment) -> tuple[Standing, int]:
     """What all jobs of a queue have in common, and how many these are."""
     row = connection.execute(QUEUE, (number,)).fetchone()
     paused_at, by, why, concurrency, running, rate, due, queued = row
     pause = None if paused_at is None else Pause(paused_at, by, why)
     full = concurrency if concurrency is not None and running >= concurrency else None
     opens_at = None
-    if rate is not None and not limits.room(due, now, limits.pace(rate)):
-        opens_at = limits.opens_at(due, limits.pace(rate))
-    return Standing(pause, full, opens_at, None, 0, drain_rate(connection, number, now)), queued
+    if rate is not None and not limits.room(due, now.monotonic, limits.pace(rate)):
+        opens_at = now.wall_of(limits.opens_at(due, limits.pace(rate)))
+    return Standing(pause, full, opens_at, None, 0, drain_rate(connection, number, now.wall)), queued
 
 
-def _closed(connection: sqlite3.Connection, gates: Gates, job: Waits, now: float) -> ClosedGate | None:
+def _closed(connection: sqlite3.Connection, gates: Gates, job: Waits, now: Moment) -> ClosedGate | None:
     """The first of its gates that a job cannot pass now."""
     options = job.options
     for gate in limits.gates(options, beside=options.unique is not None and keys.is_shared(connection, options)):
@@ -72,7 +73,7 @@ def _closed(connection: sqlite3.Connection, gates: Gates, job: Waits, now: float
             continue
         opens_at = None
         if found.kind == "rate":
-            opens_at = max(now, limits.opens_at(found.due, limits.pace(found.limit)))
+            opens_at = max(now.wall, now.wall_of(limits.opens_at(found.due, limits.pace(found.limit))))
         return ClosedGate(_as_it_is(gate, found), (), opens_at)
     return None
 

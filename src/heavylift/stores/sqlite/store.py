@@ -48,6 +48,7 @@ from heavylift.stores.sqlite import (
     tallies,
     workers,
 )
+from heavylift.stores.sqlite.moment import Moment
 from heavylift.stores.sqlite.opened import Opened
 from heavylift.stores.sqlite.rows import Held
 from heavylift.stores.sqlite.url import parse
@@ -190,7 +191,7 @@ class SqliteStore:
 
     async def next_due(self) -> float | None:
         """When some waiting job may become claimable by time alone."""
-        return await self._open_now().read(reading.next_due)
+        return await self._open_now().read(lambda connection: reading.next_due(connection, Moment.of(self._clock)))
 
     async def reserve(self, rate: Rate) -> float:
         """Take the next free place in a rate of starts; seconds to wait until it is due."""
@@ -203,7 +204,9 @@ class SqliteStore:
 
     async def standing(self, ids: Sequence[str]) -> dict[str, Standing]:
         """Where those of these jobs stand that are queued."""
-        return await self._open_now().scan(lambda connection: standing.standings(connection, ids, self._clock.wall()))
+        return await self._open_now().scan(
+            lambda connection: standing.standings(connection, ids, Moment.of(self._clock))
+        )
 
     async def get(self, ids: Sequence[str]) -> list[Job | None]:
         """The jobs, in the order of `ids`, None for an unknown one."""

@@ -15,7 +15,7 @@ from heavylift.core.limits import Gate, Rate
 from heavylift.core.options import Options, serves
 from heavylift.stores.sqlite import keys, lanes
 from heavylift.stores.sqlite.batches import insert_many
-from heavylift.stores.sqlite.gates import AT_ONCE, SOONEST, Gates, count_lanes
+from heavylift.stores.sqlite.gates import AT_ONCE, EARLY, SOONEST, Gates, count_lanes
 from heavylift.stores.sqlite.lanes import LaneRow
 from heavylift.stores.sqlite.rows import DUE, PLACES, RUNNING, STATES, lane_key
 
@@ -81,26 +81,28 @@ class QueueRow:
         """Whether it may have to be opened or closed."""
         return self.concurrency is not None or self.rate is not None or self.paused_at is not None or self.set_anew
 
-    def slots(self, now: float) -> int | None:
+    def slots(self, monotonic: float) -> int | None:
         """How many more jobs may begin; None: any number."""
         if self.paused_at is not None:
             return 0
         free = None if self.concurrency is None else max(0, self.concurrency - self.counts[State.RUNNING])
         if self.rate is None:
             return free
-        room = limits.room(self.due, now, limits.pace(self.rate))
+        room = limits.room(self.due, monotonic, limits.pace(self.rate))
         return room if free is None else min(free, room)
 
-    def began(self, now: float, jobs: int) -> None:
+    def began(self, monotonic: float, jobs: int) -> None:
         """So many of its jobs begin."""
         self.moved(DUE, RUNNING, jobs)
         if self.rate is not None:
-            self.due = limits.taken(self.due, now, limits.pace(self.rate), jobs)
+            self.due = limits.taken(self.due, monotonic, limits.pace(self.rate), jobs)
 
 
 @dataclass(slots=True)
 class Transaction:
-    """The connection inside BEGIN … COMMIT. `careful`: no short cut is taken that could turn out to be wrong."""
+    """The connection inside BEGIN … COMMIT. `now`: Unix seconds; `monotonic`: the clock of leases and rates. `careful`:
+    no short cut is taken that could turn out to be wrong.
+    """
 
     _connection: sqlite3.Connection
     now: float
@@ -182,7 +184,7 @@ class Transaction:
     def gates(self) -> Gates:
         """The gates that it deals with."""
         if self._gates is None:
-            self._gates = Gates(self.now)
+            self._gates = Gates(self.monotonic)
         return self._gates
 
     def own_lane(self, queue: QueueRow, place: int) -> LaneRow:
@@ -192,7 +194,7 @@ class Transaction:
         if found is None:
             row = self._connection.execute(lanes.KEYED, key).fetchone()
             if row is None:
-                self._connection.execute(lanes.INSERT_OWN, (queue.number, place, int(queue.slots(self.now) != 0)))
+                self._connection.execute(lanes.INSERT_OWN, (queue.number, place, int(queue.slots(self.monotonic) != 0)))
                 row = self._connection.execute(lanes.KEYED, key).fetchone()
             found = self.kept_lane(LaneRow.of(row))
         return found
@@ -274,13 +276,13 @@ class Transaction:
     def reserve(self, rate: Rate) -> float:
         """Take the next place in a rate; seconds until it is due."""
         gate = self.gates.set_limit(self.connection, Gate("rate", rate.key, rate.rate))
-        wait = max(0.0, limits.opens_at(gate.due, limits.pace(gate.limit)) - self.now)
+        wait = max(0.0, limits.opens_at(gate.due, limits.pace(gate.limit)) - self.monotonic)
         self.gates.passed(gate, 1)
         return wait
 
     def open_due(self) -> bool:
         """Have those queues and gates looked at that were to open by now; whether there may be more."""
-        for (number,) in self.connection.execute(_OPENED, (self.now,)).fetchall():
+        for (number,) in self.connection.execute(_OPENED, (self.monotonic + EARLY,)).fetchall():
             self.queue(number)
         return self.gates.open_due(self.connection) == AT_ONCE
 
@@ -299,7 +301,7 @@ class Transaction:
 
     def _open_or_close(self, queue: QueueRow) -> None:
         """Have the queue's own lanes say whether its jobs may begin."""
-        is_open = queue.slots(self.now) != 0
+        is_open = queue.slots(self.monotonic) != 0
         self._write_rate(queue)
         for row in self.connection.execute(lanes.OWN, (queue.number,)).fetchall():
             lane = self.kept_lane(LaneRow.of(row))
@@ -324,8 +326,8 @@ class Transaction:
         """Write when the queue's rate lets the next job begin, if it does not now."""
         opens_at = None
         waits = queue.rate is not None and queue.counts[State.QUEUED]
-        if queue.rate is not None and waits and not limits.room(queue.due, self.now, limits.pace(queue.rate)):
-            opens_at = max(limits.opens_at(queue.due, limits.pace(queue.rate)), self.now + SOONEST)
+        if queue.rate is not None and waits and not limits.room(queue.due, self.monotonic, limits.pace(queue.rate)):
+            opens_at = max(limits.opens_at(queue.due, limits.pace(queue.rate)), self.monotonic + SOONEST)
         if (queue.due, opens_at) != queue.paced:
             self.connection.execute(
                 "UPDATE queue SET due = ?, opens_at = ? WHERE number = ?", (queue.due, opens_at, queue.number)

@@ -83,9 +83,10 @@ class History(RuleBasedStateMachine):
             return []
         assert self.reference.may_claim(worker, epoch)
         self.met_late()
-        self.reference.check_claim(worker, epoch, slots, queues, got, self.now)
+        claim = self.reference.asked(worker, slots, queues, self.now, self.clock.monotonic())
+        self.reference.check_claim(worker, epoch, claim, got)
         due = self.run(self.stores[WORKERS[worker]].next_due())
-        self.reference.check_next_due(worker, slots, queues, got, due, self.now)
+        self.reference.check_next_due(claim, got, due)
         self.known |= {(job.id, job.attempt): job for job in got}
         return got
 

@@ -41,8 +41,8 @@ class Lane(NamedTuple):
 @dataclass(slots=True)
 class Passage:
     """A gate. `limits` has more than one where it may have been forgotten, and a job that is queued anew may have
-    brought its own again. `due`: of a rate, when the next start would be due if all came evenly. `idle`: at the last
-    prune nobody waited or ran behind it.
+    brought its own again. `due`: of a rate, when (monotonic) the next start would be due if all came evenly. `idle`: at
+    the last prune nobody waited or ran behind it.
     """
 
     limits: set[int | str]
@@ -51,23 +51,27 @@ class Passage:
 
 
 class Claim(NamedTuple):
-    """Who asks for what. `tasks` empty: any."""
+    """Who asks for what, and when, by both clocks. `tasks` empty: any."""
 
     slots: Slots
     queues: Collection[str]
     tasks: Collection[str]
     now: float
+    monotonic: float
 
 
 @dataclass(slots=True)
 class View:
-    """All that a claim decides by, at one moment. `apart`: some worker names its tasks."""
+    """All that a claim decides by, at one moment: `now` in Unix seconds, `monotonic` by the clock of rates. `apart`:
+    some worker names its tasks.
+    """
 
     jobs: Mapping[str, Job]
     passages: Mapping[Key, Passage]
     settings: Mapping[str, Settings]
     apart: bool
     now: float
+    monotonic: float
     held: Counter[Key] = field(default_factory=Counter)
     uniques: set[str] = field(default_factory=set)
     running: Counter[str] = field(default_factory=Counter)
@@ -92,7 +96,7 @@ class View:
             return free, free
         passage = self.passages[key]
         if kind == "rate":
-            found = [room(passage.due, self.now, pace(limit)) for limit in passage.limits]
+            found = [room(passage.due, self.monotonic, pace(limit)) for limit in passage.limits]
         else:
             found = [max(0, int(limit) - self.held[key]) for limit in passage.limits]
         return min(found), max(found)
@@ -105,7 +109,7 @@ class View:
         if settings.pause:
             return 0
         free = ANY if settings.concurrency is None else max(0, settings.concurrency - self.running[queue])
-        return free if settings.rate is None else min(free, room(settings.due, self.now, pace(settings.rate)))
+        return free if settings.rate is None else min(free, room(settings.due, self.monotonic, pace(settings.rate)))
 
     def waiting(self, claim: Claim) -> Iterator[Job]:
         """The queued jobs that this worker may be given, in order; neither their times nor their gates are asked."""
@@ -126,9 +130,11 @@ class View:
         return found
 
     def opens(self, job: Job) -> float | None:
-        """When a job can begin by time alone, if nothing else happens; None when time alone does not do it."""
+        """When a job can begin by time alone (Unix seconds), if nothing else happens; None when time alone does not do
+        it.
+        """
         settings = self.settings.get(job.queue)
-        moments = [job.run_at]
+        moments: list[float] = []
         if settings is not None:
             full = settings.concurrency is not None and self.running[job.queue] >= settings.concurrency
             if settings.pause or full:
@@ -141,7 +147,7 @@ class View:
                     return None
             else:
                 moments += [opens_at(self.passages[key].due, pace(limit)) for limit in self.passages[key].limits]
-        return max(moments)
+        return max([job.run_at, *(self.now + (moment - self.monotonic) for moment in moments)])
 
 
 def keys_of(job: Job) -> frozenset[Key]:
@@ -155,16 +161,18 @@ def lane_of(job: Job, *, apart: bool) -> Lane:
     return Lane(job.queue, job.options.run_in, keys_of(job), job.options.fair_share, task)
 
 
-def take(passages: Mapping[Key, Passage], settings: Mapping[str, Settings], got: Sequence[Job], now: float) -> None:
+def take(
+    passages: Mapping[Key, Passage], settings: Mapping[str, Settings], got: Sequence[Job], monotonic: float
+) -> None:
     """Count starts for the rates that they fall under."""
     starts = Counter(key for job in got for key in keys_of(job) if key[0] == "rate")
     for key, count in starts.items():
         (limit,) = passages[key].limits
-        passages[key].due = taken(passages[key].due, now, pace(limit), count)
+        passages[key].due = taken(passages[key].due, monotonic, pace(limit), count)
     for queue, count in Counter(job.queue for job in got).items():
         known = settings.get(queue)
         if known is not None and known.rate is not None:
-            known.due = taken(known.due, now, pace(known.rate), count)
+            known.due = taken(known.due, monotonic, pace(known.rate), count)
 
 
 # --- judgements ------------------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ class Rates(StoreCases):
             due = await store.next_due()
             assert due is not None, "something waits for time alone"
             assert due > clock.wall(), "what is due now was claimed"
-            clock.set_wall(due)
+            clock.advance(due - clock.wall())
             begun = await self.begun(store, slots)
             assert begun, "a worker that follows it gets something"
             found += [clock.wall()] * len(begun)
@@ -80,7 +80,7 @@ class Rates(StoreCases):
             if burst > 1:
                 clock.advance(interval * (burst - 1) * chance.random())
             elif due is not None:
-                clock.set_wall(due)
+                clock.advance(due - clock.wall())
 
     async def test_idle_time_is_not_saved_up(self, store: Store, clock: FakeClock) -> None:
         await self.many(store, clock, 5, **at("20/s"))
@@ -136,6 +136,56 @@ class Rates(StoreCases):
         await self.added(store, clock, "free", **at("1/h", "free"))
         await self.added(store, clock, "other", queue="other")
         assert {"plain", "free", "other"} < set(await self.begun(store))
+
+    # --- the wall clock -----------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("jump", [-3600.0, 3600.0])
+    @pytest.mark.parametrize("what", ["key", "queue"])
+    async def test_a_wall_clock_that_is_set_starts_neither_less_nor_more(
+        self, store: Store, clock: FakeClock, what: str, jump: float
+    ) -> None:
+        if what == "queue":
+            await store.set_queue("q", rate="20/s")
+        await self.many(store, clock, 20, queue="q", **(at("20/s") if what == "key" else {}))
+        assert len(await self.begun(store, 1000)) == 2
+        clock.set_wall(clock.wall() + jump)
+        assert not await self.begun(store, 1000), "no more start"
+        assert await store.next_due() == pytest.approx(clock.wall() + 0.05, abs=TICK)
+        for _ in range(8):
+            clock.advance(0.05)
+            assert len(await self.begun(store, 1000)) == 1
+        assert len(await self.follow(store, clock, 10)) == 10
+
+    @pytest.mark.parametrize("jump", [-3600.0, 3600.0])
+    async def test_who_waits_is_told_the_time_of_the_clock_as_it_is_set(
+        self, store: Store, other: Store, clock: FakeClock, jump: float
+    ) -> None:
+        await store.set_queue("q", rate="1/10s")
+        await self.added(store, clock, "a", "b", queue="q")
+        await self.added(store, clock, "c", "d", **at("1/7s"))
+        assert sorted(await self.begun(store)) == ["a", "c"]
+        clock.set_wall(clock.wall() + jump)
+        found = await other.standing(["b", "d"])
+        gate = found["d"].gate
+        assert found["b"].opens_at == pytest.approx(clock.wall() + 10, abs=TICK)
+        assert gate is not None
+        assert gate.opens_at == pytest.approx(clock.wall() + 7, abs=TICK)
+
+    @pytest.mark.parametrize("jump", [-3600.0, 3600.0])
+    async def test_a_rate_is_changed_and_reserved_whatever_the_wall_clock_says(
+        self, store: Store, clock: FakeClock, jump: float
+    ) -> None:
+        await store.set_queue("q", rate="1/10s")
+        await self.many(store, clock, 3, queue="q")
+        assert len(await self.begun(store)) == 1
+        assert await store.reserve(Rate("1/min", "r")) == 0
+        clock.set_wall(clock.wall() + jump)
+        assert await store.reserve(Rate("1/min", "r")) == pytest.approx(60, abs=TICK)
+        await store.set_queue("q", rate="1/20s")
+        clock.advance(19)
+        assert not await self.begun(store)
+        clock.advance(1)
+        assert len(await self.begun(store)) == 1
 
     # --- the limit ----------------------------------------------------------------------------------------------------
 
@@ -215,7 +265,7 @@ class Rates(StoreCases):
             due = await store.next_due()
             assert due is not None
             assert due > clock.wall()
-            clock.set_wall(due)
+            clock.advance(due - clock.wall())
             times += [clock.wall() - began] * len(await self.begun(store))
             looks += 1
         assert times == pytest.approx([10, 20, 30], abs=1e-3)
@@ -345,7 +395,7 @@ class Rates(StoreCases):
                 clock.advance(11)
                 continue
             assert due > clock.wall(), "it would spin"
-            clock.set_wall(due)
+            clock.advance(due - clock.wall())
         await store.set_queue("q", paused=False, unlimited=["concurrency"])
         if why in ("unserved", "another place", "unknown task", "paused"):
             clock.advance(10)

@@ -35,7 +35,9 @@ Saved = int | DuplicateJob | None
 
 @dataclass(slots=True)
 class Settings:
-    """What somebody set of a queue; `kept`: somebody did. `due`: when the next start of its rate is, evenly."""
+    """What somebody set of a queue; `kept`: somebody did. `due`: when (monotonic) the next start of its rate is,
+    evenly.
+    """
 
     pause: Pause | None = None
     concurrency: int | None = None
@@ -186,43 +188,38 @@ class Reference:
 
     # --- claims -------------------------------------------------------------------------------------------------------
 
-    def check_claim(
-        self, worker: str, epoch: int, slots: Slots, queues: Collection[str], got: Sequence[Job], now: float
-    ) -> None:
+    def check_claim(self, worker: str, epoch: int, claim: Claim, got: Sequence[Job]) -> None:
         """Judge what a claim returned, and begin these attempts here, too."""
-        claim = self.asked(worker, slots, queues, now)
-        before = self.view(now)
+        before = self.view(claim)
         judging.check_heads(before, claim, got)
         judging.check_gates(before, got)
         for job in got:
             known = self.jobs[job.id]
-            change = lifecycle.claim(known, worker, epoch, now)
+            change = lifecycle.claim(known, worker, epoch, claim.now)
             assert job == change.apply(known), "a claim is what the rules make of the job"
             self._write(known, change)
-        judging.take(self.passages, self.settings, got, now)
-        after = self.view(now)
+        judging.take(self.passages, self.settings, got, claim.monotonic)
+        after = self.view(claim)
         judging.check_rest(after, claim, got)
         self.turns.check(before, after, claim, got)
 
-    def check_next_due(
-        self, worker: str, slots: Slots, queues: Collection[str], got: Sequence[Job], told: float | None, now: float
-    ) -> None:
+    def check_next_due(self, claim: Claim, got: Sequence[Job], told: float | None) -> None:
         """Judge what is told of the time to come, after that claim."""
-        judging.check_next(self.view(now), self.asked(worker, slots, queues, now), got, told)
+        judging.check_next(self.view(claim), claim, got, told)
 
-    def asked(self, worker: str, slots: Slots, queues: Collection[str], now: float) -> Claim:
+    def asked(self, worker: str, slots: Slots, queues: Collection[str], now: float, monotonic: float) -> Claim:
         """What a worker asks for."""
-        return Claim(slots, queues, self.leases[worker].worker.tasks, now)
+        return Claim(slots, queues, self.leases[worker].worker.tasks, now, monotonic)
 
-    def view(self, now: float) -> View:
-        """All that claims decide by."""
-        return View(dict(self.jobs), self.passages, self.settings, self.apart, now)
+    def view(self, claim: Claim) -> View:
+        """All that a claim decides by."""
+        return View(dict(self.jobs), self.passages, self.settings, self.apart, claim.now, claim.monotonic)
 
-    def reserve(self, rate: Rate, now: float) -> float:
+    def reserve(self, rate: Rate, monotonic: float) -> float:
         """How long to wait for the next place in a rate."""
         passage = self._passage(Gate("rate", rate.key, rate.rate))
-        wait = max(0.0, opens_at(passage.due, pace(rate.rate)) - now)
-        passage.due = taken(passage.due, now, pace(rate.rate), 1)
+        wait = max(0.0, opens_at(passage.due, pace(rate.rate)) - monotonic)
+        passage.due = taken(passage.due, monotonic, pace(rate.rate), 1)
         return wait
 
     def _passage(self, gate: Gate) -> Passage:
@@ -356,8 +353,7 @@ class Reference:
         behind = {key for job in left for key in judging.keys_of(job)}
         for key, passage in self.passages.items():
             passage.idle |= key not in behind
-        view = self.view(now)
-        self.turns.forget({view.lane(job) for job in left})
+        self.turns.forget({judging.lane_of(job, apart=self.apart) for job in left})
         for worker, lease in list(self.leases.items()):
             if (
                 lease.died_at is not None
