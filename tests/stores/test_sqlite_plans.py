@@ -110,8 +110,8 @@ STATEMENTS = {
     "gates that open": (gates.OPENED, ["SEARCH gate USING INDEX gate_opens (opens_at<?)"]),
     "queues that open": (transaction._OPENED, ["SEARCH queue USING COVERING INDEX queue_opens (opens_at<?)"]),
     "a gate by its key": (gates.NAMED, ["SEARCH gate USING INDEX sqlite_autoindex_gate_1 (kind=? AND key=?)"]),
-    "who waits at a gate": (gates.PARENT, ["SEARCH lane USING COVERING INDEX lane_parked (parked=? AND parent>?)"]),
-    "in what order": (gates.PARKED, ["SEARCH lane USING COVERING INDEX lane_parked (parked=? AND parent=?)"]),
+    "who waits at a gate": (gates.NEXT, ["SEARCH lane USING INDEX lane_parked (parked=? AND parent>?)"]),
+    "in what order": (gates.PARKED, ["SEARCH lane USING INDEX lane_parked (parked=? AND parent=? AND <expr>=?)"]),
     "whether anybody does": (gates.IS_WAITED_AT, ["SEARCH lane USING COVERING INDEX lane_parked (parked=?)"]),
     "gates that nobody needs": (
         gates.FORGET,

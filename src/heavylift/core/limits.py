@@ -77,9 +77,9 @@ class Gate(NamedTuple):
     limit: int | str
 
 
-def gates(options: Options, *, beside: bool = False) -> tuple[Gate, ...]:
-    """The gates of a job whose keys are no templates any more, each once. `beside`: another job with its unique key is
-    not over.
+def gates(options: Options, *, begun: bool = False) -> tuple[Gate, ...]:
+    """The gates of a job whose keys are no templates any more, each once. `begun`: it has begun before, and comes back;
+    another job with its unique key may have come meanwhile.
     """
     found: dict[tuple[str, str], Gate] = {}
     for limit in options.limits:
@@ -88,8 +88,8 @@ def gates(options: Options, *, beside: bool = False) -> tuple[Gate, ...]:
         else:
             found["rate", limit.key] = Gate("rate", limit.key, limit.rate)
     # The one that takes another's place, or waits beside it, starts when that one has stopped.
-    beside = beside or options.debounce is not None or options.on_conflict in ("replace", "queue-one")
-    if options.unique is not None and options.unique_until == "end" and beside:
+    waits = begun or options.debounce is not None or options.on_conflict in ("replace", "queue-one")
+    if options.unique is not None and options.unique_until == "end" and waits:
         found["unique", options.unique] = Gate("unique", options.unique, 1)
     return tuple(found.values())
 

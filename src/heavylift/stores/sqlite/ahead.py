@@ -48,6 +48,7 @@ class Waits(NamedTuple):
     lane: int
     options: Options
     rank: float
+    attempt: int
 
 
 def counted(

@@ -32,7 +32,7 @@ CLAIMER = (
     " FROM worker WHERE id = ?"
 )
 SCHEDULED = (
-    "SELECT number, queue, lane, options FROM job INDEXED BY job_scheduled WHERE state = 1 AND run_at <= ?"
+    "SELECT number, queue, lane, options, attempt FROM job INDEXED BY job_scheduled WHERE state = 1 AND run_at <= ?"
     " ORDER BY run_at LIMIT ?"
 )
 BECOME_DUE = "UPDATE job SET state = 2 WHERE number IN (SELECT value FROM json_each(?))"
@@ -104,8 +104,8 @@ def claim(
         more = _bring_due(transaction) == MOVED
     if opens:
         more = transaction.open_due() or more
-    if comes or opens:
-        transaction.flush()
+    if comes or opens or transaction.dirty:
+        transaction.flush()  # what is claimable is read from the tables
     taken: list[tuple[Job, Held | None]] = []
     idle = claimer.was_idle
     for place, limit in enumerate(slots):
@@ -146,9 +146,9 @@ def _bring_due(transaction: Transaction) -> int:
         return 0
     transaction.connection.execute(BECOME_DUE, (rows.numbers_text(row[0] for row in due),))
     moved: dict[int, list[int]] = {}
-    for number, queue_number, lane_number, options in due:
+    for number, queue_number, lane_number, options, attempt in due:
         queue = transaction.queue(queue_number)
-        lane = transaction.lane(queue, rows.options_of(options))
+        lane = transaction.lane(queue, rows.options_of(options), attempt)
         if lane.number != lane_number:  # the one in which it was to stand was forgotten meanwhile
             moved.setdefault(lane.number, []).append(number)
         transaction.becomes_due(queue, lane)
@@ -271,7 +271,7 @@ def _known(transaction: Transaction, queue: QueueRow, lane: LaneRow, heads: list
         return heads
     strange = [head for head in heads if head[2] not in known]
     for head in strange:
-        other = transaction.lane(queue, rows.options_of(head[3]), head[2])
+        other = transaction.lane(queue, rows.options_of(head[3]), head[7], head[2])
         transaction.connection.execute(MOVE, (other.number, rows.numbers_text([head[0]])))
         transaction.becomes_due(queue, other)
         claimer.looks -= 1

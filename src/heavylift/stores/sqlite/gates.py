@@ -1,6 +1,7 @@
 """Gates: counters that lanes have to pass. A lane whose gate is closed is parked at it, and leaves those that are
-claimable; when it opens, as many lanes as it lets pass come back, of each queue and place that has some there, since
-nobody knows which of these will be served. Whoever looked at a lane passes the rest on: it may have had no use for it.
+claimable; when it opens, as many lanes as it lets pass come back, of each queue, place and task that some worker did
+not know, since nobody knows which of these will be served. Whoever looked at a lane passes the rest on: it may have had
+no use for it.
 """
 
 from __future__ import annotations
@@ -20,8 +21,14 @@ NAMED = f"SELECT {COLUMNS} FROM gate WHERE kind = ? AND key = ?"
 OPENED = f"SELECT {COLUMNS} FROM gate INDEXED BY gate_opens WHERE opens_at <= ? ORDER BY opens_at LIMIT ?"
 INSERT = "INSERT INTO gate(kind, key, limit_) VALUES (?, ?, ?)"
 UPDATE = "UPDATE gate SET limit_ = ?, held = ?, due = ?, opens_at = ? WHERE number = ?"
-PARENT = "SELECT min(parent) FROM lane INDEXED BY lane_parked WHERE parked = ? AND parent > ?"
-PARKED = "SELECT number FROM lane INDEXED BY lane_parked WHERE parked = ? AND parent = ? ORDER BY turn LIMIT ?"
+NEXT = (
+    "SELECT parent, coalesce(task, '') FROM lane INDEXED BY lane_parked WHERE parked = ?1"
+    " AND (parent, coalesce(task, '')) > (?2, ?3) ORDER BY parent, coalesce(task, '') LIMIT 1"
+)
+PARKED = (
+    "SELECT number FROM lane INDEXED BY lane_parked WHERE parked = ? AND parent = ? AND coalesce(task, '') = ?"
+    " ORDER BY turn LIMIT ?"
+)
 IS_WAITED_AT = "SELECT 1 FROM lane INDEXED BY lane_parked WHERE parked = ? LIMIT 1"
 COUNT = "UPDATE gate SET lanes = lanes + ? WHERE number = ?"
 FORGET = (
@@ -143,9 +150,10 @@ class Gates:
     def let_go(self, connection: sqlite3.Connection, gate: GateRow) -> Iterator[int]:
         """The numbers of lanes that need wait at it no longer."""
         room = self.room(connection, gate)
-        parent = 0
-        while room and (parent := connection.execute(PARENT, (gate.number, parent)).fetchone()[0]) is not None:
-            for (number,) in connection.execute(PARKED, (gate.number, parent, room)).fetchall():
+        parent, task = 0, ""
+        while room and (crowd := connection.execute(NEXT, (gate.number, parent, task)).fetchone()) is not None:
+            parent, task = crowd
+            for (number,) in connection.execute(PARKED, (gate.number, parent, task, room)).fetchall():
                 yield number
         gate.opens_at = None
         if not room and gate.kind == "rate" and connection.execute(IS_WAITED_AT, (gate.number,)).fetchone():

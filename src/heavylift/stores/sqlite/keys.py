@@ -34,7 +34,6 @@ RUNNING = (
     "SELECT count(*) FROM unique_key CROSS JOIN job ON job.id = unique_key.id"
     f" WHERE key = ?1 AND state = {rows.RUNNING} AND json_extract(options, '$.unique') = ?1"
 )
-SHARED = "SELECT 1 FROM unique_key WHERE key = ? LIMIT 2"
 PAST = f"SELECT number FROM unique_key WHERE until <= ? ORDER BY until LIMIT {FORGOTTEN}"
 FORGET = (
     "DELETE FROM unique_key WHERE number IN (SELECT value FROM json_each(?)) AND NOT EXISTS"
@@ -141,11 +140,6 @@ def unfinished(connection: sqlite3.Connection, key: str, now: float) -> Holder |
     """Who has a key and is not over."""
     found = [holder for holder in holders(connection, key, now) if holder.waits or holder.runs]
     return found[-1] if found else None
-
-
-def is_shared(connection: sqlite3.Connection, options: Options) -> bool:
-    """Whether a unique key has more than one record."""
-    return len(connection.execute(SHARED, (options.unique,)).fetchall()) > 1
 
 
 def running_holders(connection: sqlite3.Connection, key: str) -> int:

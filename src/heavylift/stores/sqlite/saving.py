@@ -289,7 +289,7 @@ def _free(transaction: Transaction, options: Options) -> None:
 def _placed(transaction: Transaction, job: Current, columns: dict[str, Any]) -> int:
     """Have a queued job stand in its lane by its options and its time; whether it is due, as a code."""
     options, queue = rows.options_of(job.options), transaction.queue(job.queue)
-    lane = transaction.lane(queue, options)
+    lane = transaction.lane(queue, options, job.attempt)
     columns["lane"] = lane.number
     columns["rank"] = rows.rank(job.run_at, options.priority)
     if job.run_at > transaction.now:

@@ -177,7 +177,7 @@ DROP TABLE lane_old;
 CREATE INDEX lane_claimable ON lane(place, served) WHERE parent IS NULL AND open = 1 AND ready + crowded > 0;
 CREATE INDEX lane_served ON lane(served) WHERE parent IS NULL;
 CREATE INDEX lane_in_turn ON lane(parent, turn) WHERE parent IS NOT NULL AND ready = 1 AND parked IS NULL;
-CREATE INDEX lane_parked ON lane(parked, parent, turn) WHERE parked IS NOT NULL;
+CREATE INDEX lane_parked ON lane(parked, parent, coalesce(task, ''), turn) WHERE parked IS NOT NULL;
 CREATE INDEX lane_empty ON lane(turn) WHERE parent IS NOT NULL AND ready = 0;
 
 -- What lanes have to pass. `kind` as in core/limits.py; `held`: how many jobs run behind it; `due`: of a rate, when the

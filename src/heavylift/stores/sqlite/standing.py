@@ -11,7 +11,7 @@ from pydantic_core import from_json
 from heavylift.core import limits
 from heavylift.core.limits import Gate
 from heavylift.core.queue import MOST_AHEAD, ClosedGate, Pause, Standing
-from heavylift.stores.sqlite import ahead, keys, reading, rows
+from heavylift.stores.sqlite import ahead, reading, rows
 from heavylift.stores.sqlite.ahead import Waits
 from heavylift.stores.sqlite.gates import GateRow, Gates
 from heavylift.stores.sqlite.moment import Moment
@@ -20,7 +20,7 @@ from heavylift.stores.sqlite.rates import drain_rate
 HOLDERS = 3
 """Jobs behind a closed gate that are named."""
 JOBS = (
-    "SELECT number, id, task, queue, lane, options, rank FROM job"
+    "SELECT number, id, task, queue, lane, options, rank, attempt FROM job"
     " WHERE id IN (SELECT value FROM json_each(?)) AND state IN (1, 2)"
 )
 QUEUE = "SELECT paused_at, paused_by, paused_why, concurrency, running, rate, due, queued FROM queue WHERE number = ?"
@@ -38,8 +38,8 @@ def standings(connection: sqlite3.Connection, ids: Sequence[str], now: Moment) -
     """Where those of these jobs stand that are queued, by id."""
     with reading.snapshot(connection):
         found = [
-            Waits(number, name, task, queue, lane, rows.options_of(options), rank)
-            for number, name, task, queue, lane, options, rank in connection.execute(
+            Waits(number, name, task, queue, lane, rows.options_of(options), rank, attempt)
+            for number, name, task, queue, lane, options, rank, attempt in connection.execute(
                 JOBS, (rows.text_of(list(ids)),)
             ).fetchall()
         ]
@@ -66,8 +66,7 @@ def _queue(connection: sqlite3.Connection, number: int, now: Moment) -> tuple[St
 
 def _closed(connection: sqlite3.Connection, gates: Gates, job: Waits, now: Moment) -> ClosedGate | None:
     """The first of its gates that a job cannot pass now."""
-    options = job.options
-    for gate in limits.gates(options, beside=options.unique is not None and keys.is_shared(connection, options)):
+    for gate in limits.gates(job.options, begun=job.attempt > 0):
         found = gates.named(connection, gate.kind, gate.key)
         if found is None or gates.room(connection, found):
             continue

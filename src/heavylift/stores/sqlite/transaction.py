@@ -13,7 +13,7 @@ from heavylift.core import limits
 from heavylift.core.job import State
 from heavylift.core.limits import Gate, Rate
 from heavylift.core.options import Options, serves
-from heavylift.stores.sqlite import keys, lanes
+from heavylift.stores.sqlite import lanes
 from heavylift.stores.sqlite.batches import insert_many
 from heavylift.stores.sqlite.gates import AT_ONCE, EARLY, SOONEST, Gates, count_lanes
 from heavylift.stores.sqlite.lanes import LaneRow
@@ -199,12 +199,12 @@ class Transaction:
             found = self.kept_lane(LaneRow.of(row))
         return found
 
-    def lane(self, queue: QueueRow, options: Options, task: str | None = None) -> LaneRow:
-        """The lane of jobs with these options that come back, made if there is none; `task`: some worker did not know
-        that.
+    def lane(self, queue: QueueRow, options: Options, attempt: int, task: str | None = None) -> LaneRow:
+        """The lane of jobs with these options that wait for the attempt after this one, made if there is none; `task`:
+        some worker did not know that.
         """
         own = self.own_lane(queue, PLACES[options.run_in])
-        passed = limits.gates(options, beside=options.unique is not None and keys.is_shared(self.connection, options))
+        passed = limits.gates(options, begun=attempt > 0)
         key = lane_key(options, passed, task)
         return self.keyed_lane(own, key, passed, task) if key else own
 
@@ -241,6 +241,11 @@ class Transaction:
         """Give these gates the limits that they have by now."""
         for gate in gates:
             self.gates.set_limit(self._connection, gate)
+
+    @property
+    def dirty(self) -> bool:
+        """Whether an operation before has dealt with queues, whose rows may not have been written yet."""
+        return bool(self._by_number)
 
     def becomes_due(self, queue: QueueRow, lane: LaneRow) -> None:
         """A job stands in that lane: it can be claimed, unless a gate is closed."""

@@ -151,8 +151,9 @@ class View:
 
 
 def keys_of(job: Job) -> frozenset[Key]:
-    """The gates that a job has to pass."""
-    return frozenset((gate.kind, gate.key) for gate in gates(job.options))
+    """The gates that a job has to pass, or has passed. One that comes back may meet another with its unique key."""
+    begun = job.attempt > (job.state is State.RUNNING)
+    return frozenset((gate.kind, gate.key) for gate in gates(job.options, begun=begun))
 
 
 def lane_of(job: Job, *, apart: bool) -> Lane:
