@@ -190,9 +190,9 @@ REQUESTS = [
     missing("/v1/jobs/%F0%9F%9A%80", "job-not-found"),
     missing("/v1/jobs/" + "x" * 4000, "job-not-found"),
     *(method(verb, "/v1/jobs") for verb in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS")),
-    *(method(verb, "/v1/jobs/{id}") for verb in ("POST", "PUT", "DELETE", "PATCH")),
+    *(method(verb, "/v1/jobs/{id}") for verb in ("POST", "PUT", "DELETE")),
     *(method(verb, "/v1/tasks/add/jobs") for verb in ("GET", "PUT", "DELETE")),
-    *(method(verb, "/v1/queues/x") for verb in ("GET", "POST", "DELETE")),
+    *(method(verb, "/v1/queues/x") for verb in ("POST", "DELETE")),
     method("GET", "/v1/jobs/{id}/cancel"),
     method("TRACE", "/v1/jobs"),
 ]

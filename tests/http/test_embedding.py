@@ -168,6 +168,8 @@ REQUESTS = [
     ("GET", "/v1/jobs"),
     ("HEAD", "/v1/jobs"),
     ("GET", "/v1/jobs/x"),
+    ("PATCH", "/v1/jobs/x"),
+    ("POST", "/v1/jobs/batch"),
     ("GET", "/v1/jobs/x/result"),
     ("GET", "/v1/jobs/x/events"),
     ("GET", "/v1/jobs/x/logs"),
@@ -176,6 +178,7 @@ REQUESTS = [
     ("POST", "/v1/jobs/x/cancel"),
     ("POST", "/v1/jobs/x/retry"),
     ("GET", "/v1/queues"),
+    ("GET", "/v1/queues/x"),
     ("PATCH", "/v1/queues/x"),
     ("GET", "/v1/workers"),
 ]

@@ -110,7 +110,8 @@ def test_it_finds_jobs_of_the_dead_that_nobody_sweeps(monkeypatch):
 
 def test_it_finds_claims_of_an_epoch_that_was_declared_dead(monkeypatch):
     def unchecked(transaction, worker, epoch, queues):
-        return Claimer(worker, epoch, queues, tasks=None, known=None, was_idle=0)
+        claimer = Claimer(worker, epoch, dict.fromkeys(queues, 1), tasks=None, known=None, was_idle=0)
+        return claimer, (0.0, None, None)  # look whether something became due
 
     monkeypatch.setattr(claiming, "_claimer", unchecked)
 
