@@ -81,7 +81,7 @@ class Clients:
             unique=unique,
             on_conflict=chance.choice(self._world.auditor.modes) if unique else "return",
             timeout=chance.choice((None, None, None, 6.0)),
-            limits=chance.choice(((), (), (ONE,), (TWO,), (ONE, TWO), (PACED,), (PACED, ONE))),
+            limits=chance.choice(((), (), (ONE,), (TWO,), (ONE, TWO), (PACED,))),
             fair_share=chance.choice((None, None, "a tenant", "another")),
             expires=chance.choice((None, None, None, 15.0)),
             on_exhausted=chance.choice((None, FollowUp("steady", Options()))),
