@@ -289,7 +289,12 @@ class Auditor:
         over, attempt = False, 0
         ended: set[int] = set()
         spent: Counter[str] = Counter()
-        for data in (item.data for item in events if item.kind == "state"):
+        for item in events:
+            if item.kind == "checkpoint":
+                spent.pop("losses", None)  # it comes forward whatever happens to its workers
+            if item.kind != "state":
+                continue
+            data = item.data
             if over and not data.get("retry"):
                 self.violation(job.id, "goes on after its final state:", data)
             over = data["state"] in ("succeeded", "failed", "cancelled")
