@@ -15,7 +15,7 @@ from heavylift.core.limits import SLACK, Concurrency, Rate, pace
 from heavylift.stores.sqlite import rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tests.simulation.database import Database
     from tests.simulation.executor import Run, SimulatedExecutor
@@ -289,12 +289,7 @@ class Auditor:
         over, attempt = False, 0
         ended: set[int] = set()
         spent: Counter[str] = Counter()
-        for item in events:
-            if item.kind == "checkpoint":
-                spent.pop("losses", None)  # it comes forward whatever happens to its workers
-            if item.kind != "state":
-                continue
-            data = item.data
+        for data in _states(events, spent):
             if over and not data.get("retry"):
                 self.violation(job.id, "goes on after its final state:", data)
             over = data["state"] in ("succeeded", "failed", "cancelled")
@@ -377,3 +372,12 @@ class Auditor:
 def limits_of(options: Options) -> dict[str, int]:
     """How many jobs may run at once, by key."""
     return {limit.key: limit.most for limit in options.limits if isinstance(limit, Concurrency)}
+
+
+def _states(events: list[Any], spent: Counter[str]) -> Iterator[Any]:
+    """What the state events say, one after the other; a checkpoint between them forgives the losses before it."""
+    for item in events:
+        if item.kind == "checkpoint":
+            spent.pop("losses", None)
+        elif item.kind == "state":
+            yield item.data
