@@ -234,7 +234,8 @@ class Store(Protocol):
         - `options.debounce`: those that wait are cancelled and the new one is kept, whatever `on_conflict` says; its
           `run_at` is at most DEBOUNCE_MOST × debounce after the first of a row of such replacements was created.
         - A queue with `max_size`: QueueFull when as many jobs are queued (due or not), those that the new one takes the
-          place of not counted; `retry_after` 1-300 whole seconds from its drain rate, 300 when it is not known.
+          place of not counted; `retry_after` 1-300 whole seconds until it has a place again, by what runs and how
+          long its jobs took lately, 300 when nobody knows.
         - The gates of `options.limits` get the limits that this job brings; a refused job changes none.
         - A refused job leaves no trace; its neighbours are kept.
         - After the write, one idle worker gets a hint if a job is due now, and if one of those that wait for their time

@@ -173,6 +173,21 @@ class Moving(StoreCases):
         assert isinstance(refused, QueueFull)
         assert max(1, 0.5 / true) <= refused.retry_after <= max(2, 2 / true)
 
+    @pytest.mark.parametrize(("side_by_side", "since", "wait"), [(1, 0, 8), (1, 5, 3), (1, 7.5, 1), (3, 2, 6)])
+    async def test_a_full_queue_has_a_place_when_the_next_of_those_that_run_ends(
+        self, store: Store, clock: FakeClock, side_by_side: int, since: float, wait: int
+    ) -> None:
+        await self.drain(store, clock, 5, side_by_side, 8.0)
+        await store.set_queue("q", max_size=1)
+        names = [f"runs-{number}" for number in range(side_by_side)]
+        for name in names:
+            await self.started(store, clock, name, queue="q")
+        await self.added(store, clock, "x", queue="q")
+        clock.advance(since)
+        (refused,) = await store.add([self.job(clock, "y", queue="q")])
+        assert isinstance(refused, QueueFull)
+        assert refused.retry_after == wait
+
     async def test_a_rest_does_not_make_a_queue_slow_that_is_not(self, store: Store, clock: FakeClock) -> None:
         await self.drain(store, clock, 10, 2, 4.0)
         clock.advance(400)
