@@ -10,7 +10,7 @@ from heavylift.core.job import Job, NewEvent, State
 from heavylift.core.limits import gates
 from heavylift.store import DEBOUNCE_MOST, Added
 from heavylift.stores.sqlite import facts, keys, rows, saving
-from heavylift.stores.sqlite.rates import retry_after
+from heavylift.stores.sqlite.drain_rate import retry_after
 from heavylift.stores.sqlite.transaction import PLAIN, QueueRow, Transaction
 
 told_options = rows.ToldOptions()

@@ -20,7 +20,8 @@ from heavylift.core.job import Job, State
 from heavylift.core.queue import Pause, Queue
 from heavylift.core.retention import Retention
 from heavylift.store import Query
-from heavylift.stores.sqlite import facts, rates, rows
+from heavylift.stores.sqlite import facts, rows
+from heavylift.stores.sqlite.drain_rate import drain_rate
 from heavylift.stores.sqlite.moment import Moment
 
 SCAN = 20_000
@@ -178,7 +179,7 @@ def queues(connection: sqlite3.Connection, now: float, name: str | None = None) 
         wait = None if since > now else now - since
         pause = None if paused_at is None else Pause(paused_at, by, why)
         kept = None if keep is None else Retention(*from_json(keep))
-        drained = rates.drain_rate(connection, number, now)
+        drained = drain_rate(connection, number, now)
         found.append(Queue(title, pause, concurrency, max_size, rate, kept, by_state, wait, drained))
     return found
 

@@ -13,9 +13,9 @@ from heavylift.core.limits import Gate
 from heavylift.core.queue import MOST_AHEAD, ClosedGate, Pause, Standing
 from heavylift.stores.sqlite import ahead, reading, rows
 from heavylift.stores.sqlite.ahead import Waits
+from heavylift.stores.sqlite.drain_rate import drain_rate
 from heavylift.stores.sqlite.gates import GateRow, Gates
 from heavylift.stores.sqlite.moment import Moment
-from heavylift.stores.sqlite.rates import drain_rate
 
 HOLDERS = 3
 """Jobs behind a closed gate that are named."""
