@@ -73,7 +73,7 @@ Awaited = Sequence[float | None]
 class Claimer:
     """Who claims, for one claim. `weights`: by queue, of those that it serves, none for all. `tasks`: JSON array of
     those that it knows, None for all. `looks`: how many lanes and jobs it may still look at in vain. `seen`: own lanes
-    of queues that had nothing for it.
+    of queues that had nothing for it. `late`: numbers of expired jobs that it has met.
     """
 
     worker: str
@@ -84,6 +84,7 @@ class Claimer:
     was_idle: int
     looks: int = LOOKS
     seen: set[int] = field(default_factory=set)
+    late: list[int] = field(default_factory=list)
 
     def progress(self, taken: Sequence[Any]) -> tuple[int, int]:
         """What differs when something was moved."""
@@ -212,6 +213,9 @@ def _take_from(
                 heads += _heads(transaction, queue, lane, share, claimer)
         if heads:
             taken += _begin(transaction, queue, heads, claimer)
+        if claimer.late:  # not before: a job that follows may take the place of one that was at the head of a lane
+            expiring.expire(transaction, claimer.late)
+            claimer.late.clear()
         if own.crowded:
             transaction.flush()
     if taken:
@@ -279,7 +283,7 @@ def _known(transaction: Transaction, queue: QueueRow, lane: LaneRow, heads: list
 
 
 def _unexpired(transaction: Transaction, heads: list[Head], claimer: Claimer) -> list[Head]:
-    """Those heads that may begin; the others are settled."""
+    """Those heads that may begin; the others are to be settled."""
     now = transaction.now
     late = [
         head[0]
@@ -288,7 +292,7 @@ def _unexpired(transaction: Transaction, heads: list[Head], claimer: Claimer) ->
     ]
     if not late:
         return heads
-    expiring.expire(transaction, late)
+    claimer.late += late
     claimer.looks -= len(late)
     return [head for head in heads if head[0] not in late]
 

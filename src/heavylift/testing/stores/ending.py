@@ -173,6 +173,26 @@ class Ending(StoreCases):
         assert [job.task for jobs in begun for job in jobs] == ["tell", "tell"]
         assert sorted(job.args for job in await self.followers(store)) == [b'{"job_id":"a"}', b'{"job_id":"b"}']
 
+    @pytest.mark.parametrize("takes", ["replace", "debounce"])
+    async def test_what_follows_an_expiry_that_a_claim_meets_never_cancels_what_it_begins(
+        self, store: Store, clock: FakeClock, takes: str
+    ) -> None:
+        options = Options(unique="told", unique_until="start", priority=1)
+        options = options.using(debounce=1.0) if takes == "debounce" else options.using(on_conflict="replace")
+        await store.beat(self.worker(), LEASE)
+        await self.added(store, clock, "late", expires=1.0, on_exhausted=FollowUp("tell", options), priority=9)
+        first = lifecycle.submit("first", "tell", b"{}", options, clock.wall())
+        await store.add([first])
+        clock.advance(2)
+        begun = await store.claim("worker", 1, Slots(1))
+        for job in begun:
+            assert (await self.read(store, job.id)).state is State.RUNNING
+        (queue,) = await store.queues()
+        states = [job.state for job in await store.get(await self.found(store)) if job is not None]
+        assert queue.counts == {state: states.count(state) for state in set(states)}
+        last = [item.data["state"] for item in await self.events(store, "first") if item.kind == "state"]
+        assert "cancelled" not in last[:-1], "what is over does not begin"
+
     async def test_nothing_follows_a_change_that_is_refused(self, store: Store, clock: FakeClock) -> None:
         (job,) = await self.started(store, clock, "a", on_exhausted=TELL)
         change = lifecycle.settle(job, LAST, clock.wall())
