@@ -77,10 +77,19 @@ STATEMENTS = {
         ],
     ),
     "queues in turn": (
-        claiming.CLAIMABLE,
+        claiming.CLAIMABLE.format(known=""),
         [
             "SEARCH lane USING INDEX lane_claimable (place=?)",
             "SEARCH queue USING COVERING INDEX sqlite_autoindex_queue_1 (name>? AND name<?)",
+        ],
+    ),
+    "queues with known tasks in turn": (
+        claiming.CLAIMABLE.format(known=claiming.WITH_KNOWN),
+        [
+            "SEARCH lane USING INDEX lane_claimable (place=?)",
+            "SEARCH queue USING COVERING INDEX sqlite_autoindex_queue_1 (name>? AND name<?)",
+            "SEARCH beside USING INDEX lane_in_turn (parent=?)",
+            "SEARCH beside USING INDEX lane_in_turn (parent=?)",
         ],
     ),
     "named queues": (
@@ -234,3 +243,21 @@ async def test_jobs_of_a_rare_state_are_found_by_its_index(connection, state, an
         connection.execute("ANALYZE sqlite_schema")
     steps = [step for step in plan(connection, reading.SOURCES[state]) if " job " in step]
     assert steps == SOURCES[state]
+
+
+async def test_queues_of_unknown_tasks_cost_a_claim_no_statements(tmp_path):
+    clock = FakeClock()
+    store = open_store(f"sqlite:///{tmp_path}/jobs.db", clock)
+    await store.open()
+    told = []
+    for most in (2, 40):
+        names = [f"q{number}" for number in range(most)]
+        await store.add([CASES.job(clock, task="strange", queue=name) for name in names])
+        await CASES.begun(store, 1, tasks=["known"])  # which brings them where they are passed over
+        statements = []
+        store._opened.writer._connection.set_trace_callback(statements.append)
+        assert not await CASES.begun(store, 1, tasks=["known"])
+        store._opened.writer._connection.set_trace_callback(None)
+        told.append(len(statements))
+    await store.close()
+    assert told[0] == told[1]

@@ -40,7 +40,16 @@ CLAIMABLE = (
     f"{lanes.SELECT} INDEXED BY lane_claimable WHERE parent IS NULL AND open = 1 AND ready + crowded > 0"
     # Names between "heavylift." and "heavylift/", the next text: a look into the index of names, however many queues.
     f" AND queue NOT IN (SELECT number FROM queue WHERE name >= '{RESERVED}' AND name < '{RESERVED[:-1]}/')"
-    " AND place = ? ORDER BY served LIMIT ?"
+    " AND place = ?{known} ORDER BY served LIMIT ?"
+)
+# Of queues in which only tasks wait that this worker does not know there may be many: they are passed over in one go.
+_BESIDE = (
+    "SELECT 1 FROM lane AS beside INDEXED BY lane_in_turn"
+    " WHERE beside.parent = lane.number AND beside.ready = 1 AND beside.parked IS NULL"
+)
+WITH_KNOWN = (
+    f" AND (ready = 1 OR NOT EXISTS ({_BESIDE}) OR EXISTS"
+    f" ({_BESIDE} AND (beside.task IS NULL OR beside.task IN (SELECT value FROM json_each(?)))))"
 )
 NAMED = (
     f"SELECT {', '.join(f'lane.{name}' for name in lanes.COLUMNS.split(', '))}"
@@ -187,7 +196,9 @@ def _claimable(transaction: Transaction, place: int, limit: int, claimer: Claime
     if claimer.weights:
         found = transaction.connection.execute(NAMED, (rows.text_of(list(claimer.weights)), place)).fetchall()
     else:
-        found = transaction.connection.execute(CLAIMABLE, (place, limit + len(claimer.seen))).fetchall()
+        known, tasks = ("", ()) if claimer.tasks is None else (WITH_KNOWN, (claimer.tasks,))
+        values = (place, *tasks, limit + len(claimer.seen))
+        found = transaction.connection.execute(CLAIMABLE.format(known=known), values).fetchall()
     kept = (transaction.kept_lane(LaneRow.of(row)) for row in found)
     return [(transaction.queue(lane.queue), lane) for lane in kept if lane.number not in claimer.seen]
 
