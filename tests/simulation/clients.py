@@ -28,6 +28,7 @@ MOST = {"one": 1, "two": 2}
 ONE, TWO = (Concurrency(most, key) for key, most in MOST.items())
 PACED = Rate("30/min", "paced")
 """How many jobs with its key may start in a time."""
+RUSH = 8
 TASKS = ("steady", "steady", "steady", "steady", "flaky", "flaky", "failing", "poison", "endless")
 
 
@@ -68,6 +69,13 @@ class Clients:
                 self._others.append(self.process.start(self._retry(moment + chance.random() * 30, name)))
         if chance.random() < 0.3:
             self._others.append(self.process.start(self._pause(chance.random() * storm, chance.random() * 20)))
+
+    async def rush(self) -> None:
+        """More jobs at once than there are slots."""
+        self._submits += [
+            self.process.start(self._submit(0.0, f"rush-{number}", "steady", Options(priority=9)))
+            for number in range(len(self._submits), len(self._submits) + RUSH)
+        ]
 
     def _options(self, unique: str | None) -> Options:
         chance = self._random

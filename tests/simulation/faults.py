@@ -16,22 +16,23 @@ if TYPE_CHECKING:
 STORM = 30.0
 """Seconds within which faults begin."""
 INSTANT = 1e-6
-OFTEN = ("kill", "kill", "kill all", "stop", "stop", "freeze", "outage", "cut", "drain", "jump", "skew", "suspend")
+OFTEN = ("kill", "kill", "kill all", "stop", "stall", "freeze", "outage", "cut", "drain", "jump", "skew", "suspend")
 
 
 class Faults:
     """A few of them for each schedule, at random moments, some at once."""
 
-    def __init__(self, world: World, only: str | None) -> None:
+    def __init__(self, world: World, clients: Clients, only: str | None) -> None:
         self._world = world
+        self._clients = clients
         self._random = world.random
         self._only = only
 
-    async def storm(self, clients: Clients) -> None:
+    async def storm(self) -> None:
         """Let it all happen, and leave the world in order: everybody runs, everything can be reached."""
         world, chance = self._world, self._random
         self._weather()
-        clients.begin(STORM)
+        self._clients.begin(STORM)
         begun = [
             world.loop.root.start(self._at(chance.random() * STORM, self._faults[self._only or chance.choice(OFTEN)]))
             for _ in range(chance.randint(1, 3) if self._only else chance.randint(0, 5))
@@ -39,7 +40,7 @@ class Faults:
         await asyncio.sleep(STORM)
         if begun:
             await asyncio.gather(*begun)
-        self._clear(clients)
+        self._clear()
 
     @property
     def _faults(self) -> dict[str, Callable[[], Awaitable[None]]]:
@@ -47,6 +48,7 @@ class Faults:
             "kill": self._kill,
             "kill all": self._kill_all,
             "stop": self._stop,
+            "stall": self._stall,
             "freeze": self._freeze,
             "outage": self._outage,
             "cut": self._cut,
@@ -70,7 +72,7 @@ class Faults:
         self._world.database.hints.lost = chance.choice((0.0, 0.2, 1.0))
         self._world.database.hints.slowest = chance.choice((0.01, 2.0))
 
-    def _clear(self, clients: Clients) -> None:
+    def _clear(self) -> None:
         world, weather = self._world, self._world.weather
         weather.fails = weather.lost = weather.late = weather.slow = 0.0
         weather.outage = False
@@ -112,6 +114,16 @@ class Faults:
             await self._pause(
                 [member], self._random.choice((3.0, 16.0, 30.0)) * (0.9 + self._random.random() / 5), hosts=False
             )
+
+    async def _stall(self) -> None:
+        """Stop a process while its claim is on its way, which comes long after it was declared dead, to a full queue."""
+        if member := self._member():
+            end = self._world.loop.time() + 5
+            while "claim" not in member.link.on_the_way and self._world.loop.time() < end:
+                await asyncio.sleep(0.002)
+            length = self._random.choice((16.0, 30.0)) * (1 + self._random.random() / 10)
+            self._world.loop.root.start(self._at(length - self._random.random(), self._clients.rush))
+            await self._pause([member], length, hosts=False)
 
     async def _freeze(self) -> None:
         members = [member for member in self._world.members if member]

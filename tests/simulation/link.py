@@ -68,8 +68,17 @@ class Link:
         """Its process has ended."""
         self.stops = 0
         """How often its process was stopped."""
+        self.on_the_way: list[str] = []
+        """The calls that have begun and not ended."""
 
     async def _call(self, name: str, call: Callable[[], Awaitable[Any]], *, repeatable: bool = True) -> Any:
+        self.on_the_way.append(name)
+        try:
+            return await self._carry(name, call, repeatable=repeatable)
+        finally:
+            self.on_the_way.remove(name)
+
+    async def _carry(self, name: str, call: Callable[[], Awaitable[Any]], *, repeatable: bool) -> Any:
         weather, random = self._weather, self._machine.random
         await asyncio.sleep(self._latency())
         if weather.outage or self._process.name in weather.cut:

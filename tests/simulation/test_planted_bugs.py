@@ -110,12 +110,12 @@ def test_it_finds_jobs_of_the_dead_that_nobody_sweeps(monkeypatch):
 
 def test_it_finds_claims_of_an_epoch_that_was_declared_dead(monkeypatch):
     def unchecked(transaction, worker, epoch, queues):
-        claimer = Claimer(worker, epoch, dict.fromkeys(queues, 1), tasks=None, known=None, was_idle=0)
-        return claimer, (0.0, None, None)  # look whether something became due
+        _, _, idle, tasks, *awaited = transaction.connection.execute(claiming.CLAIMER, (worker,)).fetchone()
+        return Claimer(worker, epoch, dict.fromkeys(queues, 1), tasks, claiming._names(tasks), idle), awaited
 
     monkeypatch.setattr(claiming, "_claimer", unchecked)
 
-    assert found("which was declared dead", "stop")
+    assert found("which was declared dead", "stall")
 
 
 def test_it_finds_a_crash_that_costs_nothing(monkeypatch):

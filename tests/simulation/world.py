@@ -106,10 +106,10 @@ class World:
     async def play(self, only: str | None) -> None:
         """Storm, calm, rest, end."""
         clients = Clients(self)
-        faults = Faults(self, only)
+        faults = Faults(self, clients, only)
         for slot in range(WORKERS):
             self.start(slot)
-        await faults.storm(clients)
+        await faults.storm()
         calm = self.loop.time()
         self.machine.note("--- the faults are over ---")
         await clients.all_accepted()

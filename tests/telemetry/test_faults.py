@@ -175,9 +175,10 @@ def test_a_loop_that_is_blocked(server, client):
 
 def test_a_worker_that_vanishes_loses_no_count(server, client, metrics_port):
     """Its jobs are settled by its successor; what it had counted stays, and its own page begins anew."""
+    assert finished(client, submit(client, "crash"))["state"] == "failed"
+    eventually(lambda: fault(server.address, "host_crash"), "a crash")
     job = submit(client, "sleep", seconds=3)
     until(client, job, "log")
-    eventually(lambda: fault(server.address, "host_crash"), "a crash")
     before = scraped(server.address)
     pid = worker(server).pid
     os.kill(pid, signal.SIGKILL)
