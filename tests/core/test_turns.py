@@ -57,7 +57,9 @@ def test_run_task_does_not_wait(task) -> None:
     assert time.monotonic() - began < 3600
 
 
-@pytest.mark.parametrize("rate", ["0/s", "10", "", "10/parsec", "-1/s", None, 5])
+@pytest.mark.parametrize(
+    "rate", ["0/s", "10", "", "10/parsec", "-1/s", "\uff11/s", "1/0.5ms", "1/0." + "0" * 316 + "1s", None, 5]
+)
 def test_what_is_no_rate_is_refused(rate) -> None:
     ctx = Context.fake()
     with pytest.raises(ConfigError, match="is no rate; give"):

@@ -24,9 +24,11 @@ BURST = 0.1
 """Seconds of a rate that may be taken at once."""
 SLACK = 1e-6
 """Seconds that sums of Unix times may be wrong by: four times what a double can tell apart there."""
-_RATE = re.compile(r"\s*(\d{1,7})\s*/\s*(\d+(?:\.\d+)?)?\s*(ms|s|m|h|d|w|sec|second|min|minute|hour|day|week)\s*")
+_RATE = re.compile(
+    r"\s*(\d{1,7})\s*/\s*(\d+(?:\.\d+)?)?\s*(ms|s|m|h|d|w|sec|second|min|minute|hour|day|week)\s*", re.ASCII
+)
 _UNITS = {"sec": "s", "second": "s", "min": "m", "minute": "m", "hour": "h", "day": "d", "week": "w"}
-_LONGEST = 366 * 86400.0
+_SHORTEST, _LONGEST = 0.001, 366 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ def _paced(rate: str) -> Pace | None:
         return None
     unit = _UNITS.get(match[3], match[3])
     period = seconds(f"{match[2] or 1}{unit}", "rate")
-    if not 0 < period <= _LONGEST:
+    if not _SHORTEST <= period <= _LONGEST:
         return None
     interval = period / int(match[1])
     return Pace(interval, max(1, math.floor((BURST + SLACK) / interval)))
@@ -119,8 +121,8 @@ def pace(rate: object, name: str = "rate") -> Pace:
     found = _paced(rate) if isinstance(rate, str) else None
     if found is None:
         message = (
-            f"{name}: {shown(rate)} is no rate; give a number of starts from 1 to {MOST} and a time of at most a year,"
-            " such as '10/s', '100/min' or '5/30s'. (To start none, pause the queue.)"
+            f"{name}: {shown(rate)} is no rate; give a number of starts from 1 to {MOST} and a time from a"
+            " millisecond to a year, such as '10/s', '100/min' or '5/30s'. (To start none, pause the queue.)"
         )
         raise ConfigError(message)
     return found
