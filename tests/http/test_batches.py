@@ -30,6 +30,16 @@ def test_options_are_those_of_a_submit(client):
     assert (job["priority"], job["queue"], job["labels"]) == (5, "batched", {"tenant": "acme"})
 
 
+def test_a_key_for_sending_it_again_is_refused_and_not_passed_over(client):
+    item = add(1, queue="batched-once")
+    headers = {"Idempotency-Key": "batch-1"}
+    response = client.post("/v1/jobs/batch", json={"items": [item]}, headers=headers)
+    assert response.status_code == 400
+    assert response.json()["parameter"] == "Idempotency-Key"
+    assert "give each item of a batch an id" in response.json()["detail"]
+    assert client.get("/v1/jobs", params={"queue": "batched-once"}).json()["items"] == []
+
+
 def test_what_is_refused_is_the_only_one_refused(client):
     client.patch("/v1/queues/batch-small", json={"max_size": 1})
     later = {"delay": "1h"}

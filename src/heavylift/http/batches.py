@@ -34,6 +34,10 @@ async def submit(call: Call) -> Response:
     """Queue many jobs; an answer for each."""
     call.service.accepting()
     params.only(call.request)
+    if params.IDEMPOTENCY_KEY in call.request.headers:
+        # Not to be passed over: who sends it believes that the batch can be sent twice.
+        detail = "it is of one submit; give each item of a batch an id of its own in its options."
+        raise params.parameter(name=params.IDEMPOTENCY_KEY, detail=detail)
     items = await _items_of(call.request, max(call.client.max_payload, LARGEST))
     requests: dict[int, Request] = {}
     ids: dict[int, str | None] = {}
