@@ -1,7 +1,7 @@
 """POST /v1/jobs/batch: many jobs, and an answer for each."""
 
 import pytest
-from tests.http.serving import finished
+from tests.http.serving import finished, submit
 
 
 def batch(client, *items):
@@ -93,6 +93,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize(("body", "pointer"), MISTAKES.values(), ids=MISTAKES)
 def test_what_is_no_batch_is_refused_as_a_whole(client, body, pointer):
+    finished(client, submit(client, "add", a=1))
     before = client.get("/v1/queues/default").json()["counts"]["succeeded"]
     response = client.post("/v1/jobs/batch", json=body)
     assert (response.status_code, response.json()["code"]) == (422, "invalid-body")

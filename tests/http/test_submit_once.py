@@ -88,7 +88,9 @@ def test_a_key_may_be_any_visible_text(client, key):
     assert second.json()["id"] == first.json()["id"]
 
 
-@pytest.mark.parametrize("key", ["", '""', "x" * 256, "a b", '"a b"', "ü".encode(), b"\x80", b"a\tb", '"x"y z'])
+@pytest.mark.parametrize(
+    "key", ["", '""', "x" * 256, "a b", '"a b"', "ü".encode(), b"\x80", b"a\tb", '"x"y z', 'a"b', '"a', r"a\b"]
+)
 def test_what_cannot_be_a_key_is_refused(client, key):
     response = once(client, key, queue="keyless")
     assert code_of(response) == (400, "invalid-parameter")

@@ -43,14 +43,14 @@ TASK = Parameter("task", "path", "The task's name.", NAME)
 PREFER = Parameter(
     "Prefer",
     "header",
-    "`wait=N` (RFC 7240): up to so many seconds, 300 at most, before the answer.",
-    {"type": "string", "pattern": "^wait=[0-9]{1,9}$"},
+    "`wait=N` (RFC 7240): up to so many seconds, 300 at most, before the answer. Other preferences are passed over.",
+    {"type": "string", "example": "wait=10"},
 )
 IDEMPOTENCY_KEY = Parameter(
     params.IDEMPOTENCY_KEY,
     "header",
     "The same key and task give the same job, however often they are sent: 1-255 visible characters, quoted or bare.",
-    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!#-\\[\\]-~]+$"},
+    {"type": "string", "pattern": params.IDEMPOTENCY_KEYS},
 )
 IF_NONE_MATCH = Parameter(
     "If-None-Match", "header", "The ETag that the caller has: 304 while it is still right.", {"type": "string"}

@@ -43,6 +43,8 @@ BODY_TIME = 60.0
 MAX_WAIT = 300.0
 """Seconds that a request waits at most, whatever it prefers."""
 IDEMPOTENCY_KEY = "Idempotency-Key"
+IDEMPOTENCY_KEYS = r'^([!#-\[\]-~]{1,255}|"([!#-\[\]-~]|\\["\\]){1,255}")$'
+"""Bare, or a string of RFC 8941, in which quotes and backslashes stand after a backslash."""
 KEEP = ("age", "succeeded", "failed")
 
 JSON = "application/json"
@@ -105,13 +107,10 @@ def idempotency_key(request: Request) -> str | None:
     given = request.headers.getlist(IDEMPOTENCY_KEY)
     if not given:
         return None
-    text = given[0].strip()
-    if re.fullmatch(r'"([^"\\]|\\["\\])*"', text):
-        text = re.sub(r"\\(.)", r"\1", text[1:-1])
-    if len(given) > 1 or not re.fullmatch(r"[!-~]{1,255}", text):
+    if len(given) > 1 or not re.fullmatch(IDEMPOTENCY_KEYS, text := given[0].strip()):
         detail = "give one key of 1-255 visible ASCII characters, such as a UUID, in quotes or bare."
         raise parameter(name=IDEMPOTENCY_KEY, detail=detail)
-    return text
+    return re.sub(r"\\(.)", r"\1", text[1:-1]) if text.startswith('"') else text
 
 
 def known(request: Request) -> frozenset[str] | None:
