@@ -116,7 +116,7 @@ class Faults:
             )
 
     async def _stall(self) -> None:
-        """Stop a process while its claim is on its way, which comes long after it was declared dead, to a full queue."""
+        """Stop a process while its claim is on its way: to a full queue, long after the worker was declared dead."""
         if member := self._member():
             end = self._world.loop.time() + 5
             while "claim" not in member.link.on_the_way and self._world.loop.time() < end:
