@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, Unpack, overload
 
 from heavylift.context import is_loop_running
 from heavylift.core import codec, keys
-from heavylift.core.errors import ConfigError, InvalidArguments, shown
+from heavylift.core.errors import ConfigError, InvalidArguments, SubmitError, shown
 from heavylift.core.job import check_id
 from heavylift.core.options import FollowUp
 from heavylift.core.task import check_fit
+from heavylift.store import Added
+from heavylift.submission import accepted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from heavylift.client import Client, Handle
+    from heavylift.core.errors import HeavyliftError
     from heavylift.core.job import Job
     from heavylift.core.options import Options, OptionValues
     from heavylift.core.task import Task
@@ -119,28 +122,71 @@ class BoundTask(Generic[F, P, C, R]):
         [job] = await self._client().submit([self._request(args, kwargs)], self._own_id())
         return self._handle(job)
 
+    @overload
+    async def submit_many(
+        self,
+        args: Sequence[Sequence[Any]] = ...,
+        *,
+        kwargs: Sequence[Mapping[str, Any]] = ...,
+        ids: Sequence[str] = ...,
+        return_exceptions: Literal[False] = ...,
+    ) -> list[Handle[R]]: ...
+
+    @overload
+    async def submit_many(
+        self,
+        args: Sequence[Sequence[Any]] = ...,
+        *,
+        kwargs: Sequence[Mapping[str, Any]] = ...,
+        ids: Sequence[str] = ...,
+        return_exceptions: bool,
+    ) -> list[Handle[R] | HeavyliftError]: ...
+
     async def submit_many(
         self,
         args: Sequence[Sequence[Any]] = (),
         *,
         kwargs: Sequence[Mapping[str, Any]] = (),
         ids: Sequence[str] = (),
-    ) -> list[Handle[R]]:
+        return_exceptions: bool = False,
+    ) -> list[Handle[R]] | list[Handle[R] | HeavyliftError]:
         """Queue a job for each tuple of positional arguments, then for each mapping of named ones: one write. `ids`
         names all of them, in this order, or none.
 
-        Everything is checked before anything is queued.
+        All arguments are checked before anything is queued. What is refused then (QueueFull, DuplicateJob, JobPruned)
+        is the only one refused: the first such error is raised, or with `return_exceptions` stands in the list, in the
+        place of its handle.
         """
         requests, names = self._requests(args, kwargs, ids)
-        return [self._handle(job) for job in await self._client().submit(requests, names)]
+        return self._handles(await self._client().add(requests, names), return_exceptions=return_exceptions)
 
     def submit_sync(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Like `submit`, for code without an event loop: blocks until the job is durable.
 
         Raises ConfigError where an event loop runs, which it would hold up.
         """
-        [job] = self._verbs("submit").submit([self._request(args, kwargs)], self._own_id())
+        [job] = accepted(self._verbs("submit").add([self._request(args, kwargs)], self._own_id()))
         return self._handle(job)
+
+    @overload
+    def submit_many_sync(
+        self,
+        args: Sequence[Sequence[Any]] = ...,
+        *,
+        kwargs: Sequence[Mapping[str, Any]] = ...,
+        ids: Sequence[str] = ...,
+        return_exceptions: Literal[False] = ...,
+    ) -> list[Handle[R]]: ...
+
+    @overload
+    def submit_many_sync(
+        self,
+        args: Sequence[Sequence[Any]] = ...,
+        *,
+        kwargs: Sequence[Mapping[str, Any]] = ...,
+        ids: Sequence[str] = ...,
+        return_exceptions: bool,
+    ) -> list[Handle[R] | HeavyliftError]: ...
 
     def submit_many_sync(
         self,
@@ -148,10 +194,11 @@ class BoundTask(Generic[F, P, C, R]):
         *,
         kwargs: Sequence[Mapping[str, Any]] = (),
         ids: Sequence[str] = (),
-    ) -> list[Handle[R]]:
+        return_exceptions: bool = False,
+    ) -> list[Handle[R]] | list[Handle[R] | HeavyliftError]:
         """Like `submit_many`, for code without an event loop. Raises ConfigError where one runs."""
         requests, names = self._requests(args, kwargs, ids)
-        return [self._handle(job) for job in self._verbs("submit_many").submit(requests, names)]
+        return self._handles(self._verbs("submit_many").add(requests, names), return_exceptions=return_exceptions)
 
     def _verbs(self, name: str) -> Sync:
         if is_loop_running():
@@ -183,10 +230,24 @@ class BoundTask(Generic[F, P, C, R]):
         if self.job_id is not None or (names and len(names) != len(calls)) or len(set(names)) != len(names):
             message = f"ids: {len(calls)} jobs have as many different ids, or none; give a list, and no using(id=…)."
             raise ConfigError(message)
-        return [self._request(positional, named) for positional, named in calls], names
+        return [self._one_of_many(place, *call) for place, call in enumerate(calls)], names
+
+    def _one_of_many(self, place: int, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Request:
+        try:
+            return self._request(args, kwargs)
+        except SubmitError as error:
+            error.add_note(f"These are the arguments of number {place}, counted from 0; nothing was queued.")
+            raise
 
     def _own_id(self) -> list[str]:
         return [] if self.job_id is None else [self.job_id]
+
+    def _handles(
+        self, answers: Sequence[Added | HeavyliftError], *, return_exceptions: bool
+    ) -> list[Handle[R]] | list[Handle[R] | HeavyliftError]:
+        if not return_exceptions:
+            return [self._handle(job) for job in accepted(answers)]
+        return [self._handle(answer.job) if isinstance(answer, Added) else answer for answer in answers]
 
     def _handle(self, job: Job) -> Handle[R]:
         return self._client().handle(job, self.task)

@@ -110,10 +110,7 @@ class Client:
         Raises the first error of a refused one; then its neighbours may have been queued: their ids are known
         to the caller if given as `ids`, and submitting them again is safe.
         """
-        for result in (results := await self.add(requests, ids)):
-            if isinstance(result, HeavyliftError):
-                raise result
-        return [result.job for result in results if isinstance(result, Added)]
+        return submission.accepted(await self.add(requests, ids))
 
     async def add(self, requests: Sequence[Request], ids: Sequence[str | None] = ()) -> list[Added | HeavyliftError]:
         """Like `submit`, with an answer per item: the job (an existing one for a taken unique key, and for an id that

@@ -41,6 +41,19 @@ async def add(
     return [gone[name] if name in gone else next(known) for name in names]
 
 
+def accepted(answers: Sequence[Added | HeavyliftError]) -> list[Job]:
+    """The jobs, where all were accepted; raises the first error otherwise, and of many says how many there are."""
+    refused = [answer for answer in answers if isinstance(answer, HeavyliftError)]
+    if refused and len(answers) > 1:
+        refused[0].add_note(
+            f"{len(refused)} of {len(answers)} submits were refused, {len(answers) - len(refused)} were not."
+            " submit_many(…, return_exceptions=True) returns the answer to each of them."
+        )
+    for error in refused:
+        raise error
+    return [answer.job for answer in answers if isinstance(answer, Added)]
+
+
 async def _pruned(store: Store, job_id: str) -> JobPruned | None:
     """Why no job of this id is to be queued: there was one, and a store would take this one for the first."""
     try:

@@ -25,12 +25,13 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from heavylift.client import Client
+    from heavylift.core.errors import HeavyliftError
     from heavylift.core.event import Event
     from heavylift.core.job import Job
     from heavylift.core.queue import Limits, Queue
     from heavylift.core.stack import Stack
     from heavylift.core.task import Task
-    from heavylift.store import WorkerStatus
+    from heavylift.store import Added, WorkerStatus
     from heavylift.submission import Request
 
 T = TypeVar("T")
@@ -63,9 +64,9 @@ class Sync:
         self._lock = threading.Lock()
         self._opened: Client | None = None
 
-    def submit(self, requests: Sequence[Request], ids: Sequence[str] = ()) -> list[Job]:
-        """See `Client.submit`."""
-        return self.call(lambda client: client.submit(requests, ids), "submit(…)")
+    def add(self, requests: Sequence[Request], ids: Sequence[str] = ()) -> list[Added | HeavyliftError]:
+        """See `Client.add`."""
+        return self.call(lambda client: client.add(requests, ids), "submit(…)")
 
     def get(self, job_id: str) -> Handle[Any]:
         """The job's handle; raises JobNotFound."""

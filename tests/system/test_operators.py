@@ -1,9 +1,11 @@
 """What people who look after a service do, on a real worker: pause, limit, move; and what full queues say."""
 
+import asyncio
+
 import pytest
 from tests.system.service import serving
 
-from heavylift import Heavylift, JobNotWaiting
+from heavylift import Handle, Heavylift, JobNotWaiting
 from heavylift.core.errors import QueueFull
 from heavylift.core.job import Job, State
 from heavylift.store import Added
@@ -46,14 +48,23 @@ async def test_what_a_full_queue_refuses_in_a_batch_is_all_that_is_refused(tmp_p
             return a
 
         await lift.set_queue("small", max_size=2)
-        with pytest.raises(QueueFull):
+        with pytest.raises(QueueFull) as caught:
             await add.using(queue="small").submit_many([(number,) for number in range(5)])
+        assert caught.value.__notes__[0].startswith("3 of 5 submits were refused, 2 were not.")
         assert [job.args async for job in lift.find(queue="small")] == [b'{"a":1}', b'{"a":0}']
         small, wide = (add.using(queue=name).options for name in ("small", "wide"))
         requests = [("add", b'{"a":7}', options) for options in (small, wide, small, wide)]
         answers = await lift.client.add(requests)
         assert [type(answer) for answer in answers] == [QueueFull, Added, QueueFull, Added]
         assert [queue.counts for queue in await lift.queues()] == [{State.QUEUED: 2}, {State.QUEUED: 2}]
+
+        await lift.set_queue("small", max_size=3)
+        task = add.using(queue="small")
+        first, *others = await task.submit_many([(8,), (9,)], return_exceptions=True)
+        others += await asyncio.to_thread(task.submit_many_sync, [(8,)], return_exceptions=True)
+        assert isinstance(first, Handle)
+        assert [type(answer) for answer in others] == [QueueFull, QueueFull]
+        assert [job.args async for job in lift.find(queue="small")] == [b'{"a":8}', b'{"a":1}', b'{"a":0}']
 
 
 async def test_jobs_that_were_moved_while_their_queue_was_paused_start_in_their_new_order(tmp_path):

@@ -80,15 +80,17 @@ async def test_a_job_without_keys_has_the_options_of_its_task(opened):
 async def test_arguments_that_give_no_key_queue_nothing(opened, account):
     """Of many, too, for all are looked at before the first is queued."""
     task = opened.find_task("sync")
-    for submit in (
-        lambda: task.submit(account),
-        lambda: task.submit_many([("a",), (account,)]),
-        lambda: asyncio.to_thread(task.submit_sync, account),
-        lambda: asyncio.to_thread(task.submit_many_sync, [("a",), (account,)]),
+    place = ["These are the arguments of number 1, counted from 0; nothing was queued."]
+    for submit, notes in (
+        (lambda: task.submit(account), []),
+        (lambda: task.submit_many([("a",), (account,)]), place),
+        (lambda: asyncio.to_thread(task.submit_sync, account), []),
+        (lambda: asyncio.to_thread(task.submit_many_sync, [("a",), (account,)]), place),
     ):
         with pytest.raises(InvalidArguments) as caught:
             await submit()
         assert [problem.pointer for problem in caught.value.problems] == ["/account"]
+        assert getattr(caught.value, "__notes__", []) == notes
     assert await stored(opened) == []
 
 

@@ -132,3 +132,14 @@ async def wrong_options() -> None:
     build.using(on_conflict="ignore")  # error
     build.using(limits=["5/s"])  # error
     build.using(on_exhausted=takes_text)  # error
+
+
+async def wrong_operations() -> None:
+    """Limits and moves have names and types."""
+    await lift.set_queue("mail", concurency=2)  # error
+    await lift.set_queue("mail", rate=50)  # error
+    await lift.pause("mail", why="the mail server is down")  # error
+    handle = await build.submit(7)
+    await handle.move(priority="high")  # error
+    await handle.move(later="5m")  # error
+    takes_text(build.submit_many_sync([(7,)], return_exceptions=True)[0])  # error

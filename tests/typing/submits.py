@@ -8,6 +8,7 @@ from heavylift import (
     Context,
     Handle,
     Heavylift,
+    HeavyliftError,
     Provide,
     Rate,
     Retention,
@@ -176,6 +177,22 @@ async def submit_many_at_once() -> None:
     assert_type(await build.submit_many([(7,), (8, 2025)]), list[Handle[Report]])
     assert_type(await send.submit_many(kwargs=[{"address": "me"}]), list[Handle[list[str]]])
     assert_type(await build.using(priority=5).submit_many([(7,)]), list[Handle[Report]])
+    for answer in await build.submit_many([(7,)], return_exceptions=True):
+        assert_type(answer, Handle[Report] | HeavyliftError)
+    for answer in build.submit_many_sync([(7,)], return_exceptions=True):
+        assert_type(answer, Handle[Report] | HeavyliftError)
+
+
+async def operate() -> None:
+    """Queues have limits by name, and waiting jobs are moved."""
+    queue = await lift.set_queue("mail", concurrency=2, max_size=100, rate="50/s", keep=Retention("7d", succeeded=10))
+    assert_type(queue.concurrency, int | None)
+    assert_type((await lift.pause("mail", by="anna", reason="the mail server is down")).paused, bool)
+    assert_type((await lift.set_queue("mail", concurrency=None)).max_size, int | None)
+    handle = await build.submit(7)
+    await handle.move(priority=9, run_at="2027-01-01T08:00:00Z")
+    await handle.move(delay="5m")
+    assert_type((await handle.outlook()).reason, str | None)
 
 
 async def call_plainly() -> None:
