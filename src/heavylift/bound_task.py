@@ -150,12 +150,12 @@ class BoundTask(Generic[F, P, C, R]):
         ids: Sequence[str] = (),
         return_exceptions: bool = False,
     ) -> list[Handle[R]] | list[Handle[R] | HeavyliftError]:
-        """Queue a job for each tuple of positional arguments, then for each mapping of named ones: one write. `ids`
-        names all of them, in this order, or none.
+        """Queue a job for each tuple of positional arguments, then for each mapping of named ones: one write, or one
+        for about 200 of them where they are more. `ids` names all of them, in this order, or none.
 
         All arguments are checked before anything is queued. What is refused then (QueueFull, DuplicateJob, JobPruned)
         is the only one refused: the first such error is raised, or with `return_exceptions` stands in the list, in the
-        place of its handle.
+        place of its handle. After StoreUnavailable some may have been queued; with `ids` it is safe to submit again.
         """
         requests, names = self._requests(args, kwargs, ids)
         return self._handles(await self._client().add(requests, names), return_exceptions=return_exceptions)

@@ -105,7 +105,7 @@ class Client:
         return self._clock.wall()
 
     async def submit(self, requests: Sequence[Request], ids: Sequence[str] = ()) -> list[Job]:
-        """Queue jobs: one write for all.
+        """Queue jobs: one write, or one for about 200 of them where they are more.
 
         Raises the first error of a refused one; then its neighbours may have been queued: their ids are known
         to the caller if given as `ids`, and submitting them again is safe.
