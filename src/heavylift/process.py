@@ -46,7 +46,9 @@ log = logging.getLogger("heavylift.worker")
 
 
 def main(argument: str | None = None) -> int:
-    """Run a worker until it is told to stop; the exit code: 0 drained, 2 it could not start."""
+    """Run a worker until it is told to stop; the exit code: 0 drained, or stopped before it had begun, 2 it could not
+    start.
+    """
     logs.hold_standard_descriptors()
     config = json.loads(sys.argv[1] if argument is None else argument)
     ready = config.get("ready")
@@ -60,6 +62,8 @@ def main(argument: str | None = None) -> int:
         else:
             print(f"heavylift: {error}", file=sys.stderr)  # noqa: T201  the program's own voice
         return 2
+    except asyncio.CancelledError:  # asked to stop while it was starting
+        return 0
     return 0
 
 
@@ -148,12 +152,13 @@ def _process_started() -> int:
 class _Stops:
     """Whatever asks the worker to drain: TERM, INT and HUP, and the end of the web process (of the pipe `alive`).
 
-    Heard from the first moment on: before there is a worker, the process just ends. The second signal, a second later
-    or more, cuts the drain short.
+    Heard from the first moment on: before there is a worker, what is being started is ended again. The second signal, a
+    second later or more, cuts the drain short.
     """
 
     def __init__(self, alive: int | None) -> None:
         self._last = float("-inf")
+        self._starting = asyncio.current_task()
         self._drain: Callable[[], None] | None = None
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -177,9 +182,10 @@ class _Stops:
 
     def _stop(self, why: str) -> None:
         log.info(why)
-        if self._drain is None:
-            os._exit(0)  # nothing runs yet, and the nanny goes with its control socket
-        self._drain()
+        if self._drain is not None:
+            self._drain()
+        elif self._starting is not None:
+            self._starting.cancel()
 
 
 def _tell(ready: int | None) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.http.serving import HEAVYLIFT
+from tests.telemetry.seen import eventually
 
 OTHERS = {
     "two.py": "from heavylift import Heavylift\nfirst, second = Heavylift(), Heavylift()\n",
@@ -115,6 +116,39 @@ def test_a_worker_is_one_process_that_works_and_drains_when_told_to(shell, comma
     finally:
         process.kill()
         process.communicate()
+
+
+NEVER_DONE = """
+import os, subprocess
+from pathlib import Path
+from heavylift import Heavylift
+
+lift = Heavylift()
+if Path("/proc/self/comm").read_text() == "heavylift-nanny\\n":
+    child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    Path("importing.new").write_text(f"{os.getpid()} {child.pid}")
+    Path("importing.new").rename("importing")
+    while True:
+        pass
+"""
+
+
+def test_a_worker_that_is_stopped_while_it_starts_leaves_nothing_behind(shell):
+    """Its exit tells a service manager that all is gone: what imports the application, and what that has started."""
+    (shell.folder / "never_done.py").write_text(NEVER_DONE)
+    log = shell.folder / "log"
+    with log.open("w") as said:
+        process = subprocess.Popen([*HEAVYLIFT, "worker", "never_done:lift"], cwd=shell.folder, stderr=said)
+    try:
+        eventually((shell.folder / "importing").exists, "the import")
+        pids = [int(pid) for pid in (shell.folder / "importing").read_text().split()]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
+        assert "Traceback" not in log.read_text()
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_worker_serves_the_queues_that_it_is_given(shell):
