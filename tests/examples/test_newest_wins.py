@@ -71,6 +71,7 @@ def test_what_does_not_fit_stops_nothing(client, native, body):
     assert client.post("/documents/d/import", json=body).status_code == 422
     assert native.get(f"/v1/jobs/{job}").json()["state"] == "running"
     assert client.get("/documents/d/import").json()["jobId"] == job
+    assert native.post(f"/v1/jobs/{job}/cancel", headers={"Prefer": "wait=20"}).status_code == 200
 
 
 def test_a_document_that_was_never_imported_has_no_import(client):

@@ -150,7 +150,8 @@ class ProvidingCases(ExecutorSuite):
             await attempt.begun()
             [folder] = marks(tmp_path)
             assert exists(folder)
-            executor.stop(attempt.job.id, 1, StopReason.CANCEL, GRACE, force=force)
+            # Where it holds up its loop the stop reaches it only when its grace is over.
+            executor.stop(attempt.job.id, 1, StopReason.CANCEL, 1.0, force=force)
             assert isinstance(await attempt.outcome(), Cancelled)
             await until(lambda: not exists(folder))
 
