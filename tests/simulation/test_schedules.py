@@ -1,4 +1,4 @@
-"""The worker's own logic on virtual time under more than a thousand schedules of faults; a seed gives the same.
+"""The worker's own logic on virtual time: a thousand schedules of faults and more. A seed gives the same each time.
 
 HEAVYLIFT_TEST_SCHEDULES=100000 python -m pytest tests/simulation -n 2      many schedules
 HEAVYLIFT_TEST_SEED=1234 python -m pytest tests/simulation -s               one, with all that happened in it
