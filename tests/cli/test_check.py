@@ -65,6 +65,37 @@ def written(shell, **modules):
         (shell.folder / f"{name}.py").write_text(text)
 
 
+LIMITED = """
+from heavylift import Concurrency, Heavylift, Rate, Retention
+
+lift = Heavylift()
+
+@lift.task
+def alert(job_id: str) -> None: ...
+
+@lift.task(
+    limits=[Concurrency(2, key="account:{account}"), Rate("100/min", key="crm")], fair_share="{account}",
+    expires="1h", keep=Retention("2d", succeeded=10), on_exhausted=alert, memory="1GiB", fresh=True, nice=5,
+)
+def sync(account: int) -> None: ...
+"""
+
+
+def test_options_are_shown_as_people_say_them(shell):
+    written(shell, limited=LIMITED)
+    text = " ".join(shell("check", "limited:lift").stdout.split())
+    for said in (
+        "limits 2 at a time of account:{account} and 100/min of crm,",
+        "fair_share {account},",
+        "expires 1 h,",
+        "on_exhausted alert,",
+        "keep 2 d (10 succeeded),",
+        "memory 1.0 GiB,",
+        "nice 5, fresh yes",
+    ):
+        assert said in text
+
+
 def test_an_application_is_listed_with_what_its_tasks_take(shell):
     written(shell, good=GOOD, more="from good import lift\n\n@lift.task\ndef other(): ...\n")
     ended = shell("check", "good:lift")

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 from heavylift.cli import find, output
 from heavylift.cli.exits import Exit, complain
+from heavylift.cli.machine import amount
 from heavylift.core.errors import ConfigError, shown
-from heavylift.core.options import to_data
+from heavylift.core.limits import Concurrency, Rate
+from heavylift.core.options import FollowUp, to_data
+from heavylift.core.retention import Retention
 from heavylift.core.units import spoken
 from heavylift.http import render
 
@@ -23,6 +26,8 @@ NEXT = (
     "A signature can have numbers, text, booleans, lists, dicts, dates, enums, dataclasses and pydantic models; of what"
     " is larger, submit where it is.\n"
 )
+DURATIONS = ("delay", "grace", "unique_for", "debounce", "expires", "cpu_time")
+SIZES = ("memory", "address_space")
 RESULT = "return"
 """The name under which the result stands among the faults of a signature."""
 
@@ -135,18 +140,37 @@ def _options(options: Options) -> str:
     """How its jobs run unless they say otherwise: what every task has, then what this one was given."""
     timeout = "no timeout" if options.timeout is None else f"timeout {spoken(options.timeout)}"
     parts = [f"queue {options.queue}", f"attempts {options.retry.attempts}", timeout]
-    given = to_data(options)
-    parts += [f"{name} {_plain(given[name])}" for name in given if name not in ("queue", "retry", "timeout")]
-    return ", ".join(parts)
+    given = [name for name in to_data(options) if name not in ("queue", "retry", "timeout")]
+    return ", ".join(parts + [f"{name} {_plain(name, getattr(options, name))}" for name in given])
 
 
-def _plain(value: Any) -> str:
+def _plain(name: str, value: Any) -> str:
     """The value of an option, for people."""
-    if isinstance(value, dict):
-        return " ".join(f"{key}={text}" for key, text in value.items())
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return value if isinstance(value, str) else shown(value)
+    match value:
+        case str():
+            return value
+        case bool():
+            return "yes" if value else "no"
+        case dict():
+            return " ".join(f"{key}={text}" for key, text in value.items())
+        case tuple():
+            return " and ".join(_plain(name, item) for item in value)
+        case Concurrency(most, key):
+            return f"{most} at a time of {key}"
+        case Rate(rate, key):
+            return f"{rate} of {key}"
+        case FollowUp(task):
+            return task
+        case Retention(age, succeeded, failed):
+            counts = [
+                f"{count} {state}"
+                for count, state in ((succeeded, "succeeded"), (failed, "failed"))
+                if count is not None
+            ]
+            return spoken(age) + (f" ({', '.join(counts)})" if counts else "")
+    if name in SIZES:
+        return amount(value)
+    return spoken(value) if name in DURATIONS else shown(value)
 
 
 def _as_json(task: Task, faults: list[str]) -> dict[str, Any]:
