@@ -147,8 +147,6 @@ def _options(options: Options) -> str:
 def _plain(name: str, value: Any) -> str:
     """The value of an option, for people."""
     match value:
-        case str():
-            return value
         case bool():
             return "yes" if value else "no"
         case dict():
@@ -159,8 +157,8 @@ def _plain(name: str, value: Any) -> str:
             return f"{most} at a time of {key}"
         case Rate(rate, key):
             return f"{rate} of {key}"
-        case FollowUp(task):
-            return task
+        case FollowUp(str(text)) | str(text):
+            return text
         case Retention(age, succeeded, failed):
             counts = [
                 f"{count} {state}"
