@@ -19,9 +19,9 @@ PAUSE = Pause(NOW - 60, "ann", "the database moves")
 # Each closes the way by itself; those that stand first are told first.
 OBSTACLES = {
     "queue-paused": {"pause": PAUSE},
-    "queue-full": {"full": 2},
+    "queue-concurrency": {"full": 2},
     "queue-rate": {"opens_at": NOW + 3},
-    "key-full": {"gate": HELD},
+    "key-concurrency": {"gate": HELD},
 }
 SERVERS = {
     "no-worker": [],
@@ -29,7 +29,14 @@ SERVERS = {
     "task-not-known": [Server((), ("other",)), Server(("other",), ("build",))],
     None: [Server(("reports",), ("build", "other"))],
 }
-ORDER = ("scheduled", "queue-paused", *(code for code in SERVERS if code), "queue-full", "queue-rate", "key-full")
+ORDER = (
+    "scheduled",
+    "queue-paused",
+    *(code for code in SERVERS if code),
+    "queue-concurrency",
+    "queue-rate",
+    "key-concurrency",
+)
 
 
 def waiting(job=JOB, servers=SERVERS[None], **standing):

@@ -30,9 +30,9 @@ SHORT: dict[Code, str] = {
     "no-worker": "no worker",
     "queue-not-served": "no worker for its queue",
     "task-not-known": "no worker for its task",
-    "queue-full": "queue full",
+    "queue-concurrency": "queue's concurrency",
     "queue-rate": "queue's rate",
-    "key-full": "key in use",
+    "key-concurrency": "key's concurrency",
     "key-rate": "key's rate",
     "unique-key": "unique key in use",
 }

@@ -99,7 +99,7 @@ def start(job: Job, waiting: Waiting, servers: Sequence[Server], now: float) -> 
     """When a waiting job starts."""
     standing = waiting.standing
     taking = [server for server in servers if server.takes(job)]
-    if standing.pause is not None or not taking or waiting.code in ("key-full", "unique-key"):
+    if standing.pause is not None or not taking or waiting.code in ("key-concurrency", "unique-key"):
         return None
     if waiting.code == "key-rate" and standing.gate is not None:
         interval = pace(standing.gate.gate.limit).interval

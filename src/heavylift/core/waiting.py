@@ -27,9 +27,9 @@ Code = Literal[
     "no-worker",
     "queue-not-served",
     "task-not-known",
-    "queue-full",
+    "queue-concurrency",
     "queue-rate",
-    "key-full",
+    "key-concurrency",
     "key-rate",
     "unique-key",
     "in-line",
@@ -87,7 +87,7 @@ def explain(job: Job, standing: Standing, servers: Sequence[Server], now: float)
     if not any(server.takes(job) for server in serving):
         return Waiting("task-not-known", None, standing)
     if standing.full is not None:
-        return Waiting("queue-full", None, standing)
+        return Waiting("queue-concurrency", None, standing)
     if standing.opens_at is not None and standing.opens_at > now:
         return Waiting("queue-rate", standing.opens_at, standing)
     if standing.gate is not None:
@@ -110,8 +110,8 @@ def text(job: Job, waiting: Waiting, now: float, moment: Callable[[float], str] 
     return f"{line}, {ahead}" if line else ahead
 
 
-_GATES: dict[str, Code] = {"concurrency": "key-full", "rate": "key-rate", "unique": "unique-key"}
-_LINES = frozenset({"queue-full", "queue-rate", "key-full", "key-rate", "unique-key", "in-line"})
+_GATES: dict[str, Code] = {"concurrency": "key-concurrency", "rate": "key-rate", "unique": "unique-key"}
+_LINES = frozenset({"queue-concurrency", "queue-rate", "key-concurrency", "key-rate", "unique-key", "in-line"})
 """Reasons of jobs that stand in a line which moves."""
 
 
@@ -134,7 +134,7 @@ def _line(job: Job, waiting: Waiting, when: str, moment: Callable[[float], str])
         "no-worker": "no live worker takes jobs",
         "queue-not-served": f"no live worker serves {queue}",
         "task-not-known": f"no live worker that serves {queue} knows the task {job.task!r}",
-        "queue-full": f"{queue} runs as many jobs as it may ({standing.full})",
+        "queue-concurrency": f"{queue} runs as many jobs as it may ({standing.full})",
         "queue-rate": f"the rate of {queue} lets the next one start {when}",
         "in-line": "",
     }
