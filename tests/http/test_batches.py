@@ -64,6 +64,7 @@ def test_what_is_refused_is_the_only_one_refused(client):
         *("queue-full", "unknown-task", "invalid-arguments"),
         *("invalid-parameter", "unknown-parameter", "duplicate-job"),
     ]
+    assert not any("query" in item["problem"]["title"] for item in items if "problem" in item)
     assert all(("job" in item) == (item["status"] == 202) for item in items)
     assert 1 <= items[1]["problem"]["retry_after"] <= 300
     assert items[3]["problem"]["errors"][0]["pointer"] == "/a"

@@ -83,6 +83,9 @@ def test_a_wrong_method_names_the_right_ones(client):
     response = client.delete("/v1/queues")
     assert (response.status_code, response.json()["code"]) == (405, "method-not-allowed")
     assert set(response.headers["allow"].split(", ")) == {"GET", "HEAD"}
+    several = client.delete("/v1/queues/mail")
+    assert set(several.headers["allow"].split(", ")) == {"GET", "HEAD", "PATCH"}
+    assert "allowed: GET, HEAD, PATCH." in several.json()["detail"]
     assert client.options("/v1/jobs").status_code == 405
     assert client.head("/v1/jobs").status_code == 200
 

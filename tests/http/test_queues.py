@@ -34,6 +34,7 @@ def test_a_setting_that_does_not_fit_changes_nothing(client, body):
 
 MISTAKES = {
     "rate": ({"rate": "0/s"}, "/rate", "'0/s' is no rate"),
+    "rate of ages": ({"rate": "1/1000000h"}, "/rate", "'1/1000000h' is no rate"),
     "number as rate": ({"rate": 10}, "/rate", "10 is no rate"),
     "keep": ({"keep": "7d"}, "/keep", "give an object of age, succeeded, failed"),
     "count": ({"keep": {"failed": -1}}, "/keep", "failed: -1 is no number of jobs"),

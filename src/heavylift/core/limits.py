@@ -109,7 +109,10 @@ def _paced(rate: str) -> Pace | None:
     if match is None or not 1 <= int(match[1]) <= MOST:
         return None
     unit = _UNITS.get(match[3], match[3])
-    period = seconds(f"{match[2] or 1}{unit}", "rate")
+    try:
+        period = seconds(f"{match[2] or 1}{unit}", "rate")
+    except ConfigError:  # over a hundred years
+        return None
     if not _SHORTEST <= period <= _LONGEST:
         return None
     interval = period / int(match[1])

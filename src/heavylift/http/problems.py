@@ -13,6 +13,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from heavylift.core import errors
 from heavylift.core.codec import NotJson
@@ -138,14 +139,21 @@ async def http_exception(request: Request, error: Exception) -> Response:
     """What the router refuses, 404 and 405, as a problem."""
     if not isinstance(error, HTTPException):
         raise error
-    detail = error.detail
+    detail, headers = error.detail, error.headers
     if error.status_code == HTTPStatus.NOT_FOUND:
         detail = f"There is nothing at {request.url.path}. See /v1/tasks and /openapi.json for what there is."
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}).get("Allow", "")
-        detail = f"{request.method} is not possible here; allowed: {allowed}."
+        headers = {"Allow": _allowed(request)}
+        detail = f"{request.method} is not possible here; allowed: {headers['Allow']}."
     code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
-    return response(request, Refused(error.status_code, code, detail, headers=error.headers))
+    return response(request, Refused(error.status_code, code, detail, headers=headers))
+
+
+def _allowed(request: Request) -> str:
+    """The methods of a path, which are those of several routes; Starlette names those of the first one."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    own = [route for route in routes if route.matches(request.scope)[0] is Match.PARTIAL]
+    return ", ".join(sorted({method for route in own for method in route.methods or ()}))
 
 
 def _extras(error: errors.HeavyliftError) -> tuple[dict[str, str], dict[str, Any]]:
@@ -178,8 +186,8 @@ def title(code: str, status: int) -> str:
 
 TITLES = {
     "config-error": "The server is not configured",
-    "unknown-parameter": "There is no such query parameter",
-    "invalid-parameter": "A query parameter does not fit",
+    "unknown-parameter": "There is no such parameter",
+    "invalid-parameter": "A parameter does not fit",
     "malformed-json": "The body is not JSON",
     "body-too-slow": "The body did not arrive in time",
     "not-acceptable": "There is no such representation",

@@ -337,7 +337,7 @@ class Problem(TypedDict):
     instance: Annotated[str, Field(description="The path of the request.")]
     code: str
     errors: NotRequired[list[Mistake]]
-    parameter: NotRequired[Annotated[str, Field(description="The query parameter that does not fit.")]]
+    parameter: NotRequired[Annotated[str, Field(description="Which parameter, or option in a batch.")]]
     existing: NotRequired[Annotated[str, Field(description="The id of the job that has the unique key.")]]
     state: NotRequired[Annotated[StateName, Field(description="Of the job.")]]
     queue: NotRequired[str]
