@@ -143,6 +143,21 @@ def test_a_snooze_is_one():
     assert run.error is None
 
 
+@pytest.mark.parametrize("delay", [-1, float("nan"), 1e308, "soon", None, True])
+@pytest.mark.parametrize("wish", [Snooze, RetryLater])
+def test_a_pause_that_is_no_duration_is_told_with_its_place(wish, delay):
+    @Heavylift("memory://").task
+    def ask() -> None:
+        raise wish(delay)
+
+    error = run_task(ask).error
+    if wish is RetryLater and delay is None:
+        assert error.message == "the task asked to be retried"
+        return
+    assert f"{wish.__name__}: {delay!r} is no duration" in error.message
+    assert "raise wish(delay)" in error.traceback
+
+
 def test_the_result_of_a_failure_shows_the_tasks_own_exception():
     run = run_task(fail, "value")
     with pytest.raises(AssertionError, match=r"Task 'fail' has no result.*no luck") as raised:

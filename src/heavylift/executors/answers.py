@@ -69,9 +69,10 @@ def raised(task: Task, error: BaseException, failures: int, met: Met | None = No
     """The task raised, because it `met` a limit perhaps; `failures` counts this one too."""
     if isinstance(error, Snooze):
         try:
-            return Kind.SNOOZED, codec.encode(seconds(cast("Duration", error.delay), "delay"))
+            return Kind.SNOOZED, codec.encode(seconds(cast("Duration", error.delay), "Snooze"))
         except ConfigError as wrong:
-            return failed(Error("failed", str(wrong), "heavylift.Snooze"), retryable=False)
+            failure = Error("failed", str(wrong), "heavylift.Snooze", traceback_of(error))
+            return failed(failure, retryable=False)
     retryable, delay, note = _policy(task.options.retry, error, failures)
     code = "gave-up" if isinstance(error, GiveUp) else "failed"
     message = text_of(error)
@@ -117,7 +118,7 @@ def _policy(retry: Retry, error: BaseException, failures: int) -> tuple[bool, fl
         if isinstance(error, GiveUp):
             return False, None, ""
         if isinstance(error, RetryLater):
-            return True, None if error.delay is None else seconds(cast("Duration", error.delay)), ""
+            return True, None if error.delay is None else seconds(cast("Duration", error.delay), "RetryLater"), ""
         if not retry.covers(error):
             return False, None, ""
         if isinstance(retry.delay, Exponential | Fixed):
