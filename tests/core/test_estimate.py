@@ -139,7 +139,24 @@ def test_nothing_starts_before_its_time():
 
 
 def test_the_rate_of_a_queue_holds_up_its_next_job():
-    assert starts(servers=(Server(free=1),), opens_at=NOW + 7) == Estimate("queue", 7.0, starts_at=NOW + 7)
+    place = (Server(free=1),)
+    assert starts(servers=place, rate="6/min", opens_at=NOW + 7) == Estimate("rate", 7.0, starts_at=NOW + 7)
+    assert starts(servers=place, rate="6/min") == Estimate("queue", 0.0, starts_at=NOW)
+
+
+def test_behind_the_rate_of_a_queue_jobs_start_at_its_intervals():
+    place = {"servers": (Server(free=1),), "rate": "6/min"}
+    third = Estimate("rate", 27.0, starts_at=NOW + 27)
+    assert starts(**place, opens_at=NOW + 7, ahead=2) == third
+    assert starts(**place, opens_at=NOW + 7, ahead=2, drain_rate=9.0) == third, "it has drained faster, once"
+    assert starts(**place, opens_at=NOW + 7, ahead=2, drain_rate=0.001) == third, "it has stood still, until now"
+    assert starts(**place, ahead=2) == Estimate("rate", 20.0, starts_at=NOW + 20)
+    # Where no place is free, the slower of the two counts.
+    assert starts(rate="6/min", ahead=2, drain_rate=9.0) == Estimate("rate", 20.0, starts_at=NOW + 20)
+    assert starts(rate="6/min", ahead=2, drain_rate=0.1) == Estimate("queue", 30.0, starts_at=NOW + 30)
+    assert starts(rate="6/min", ahead=2) is None
+    later = replace(QUEUED, run_at=NOW + 60)
+    assert starts(later, **place, ahead=2) == Estimate("schedule", 60.0, starts_at=NOW + 60)
 
 
 def test_behind_the_rate_of_a_key_jobs_start_at_its_intervals():

@@ -7,9 +7,9 @@ nothing can be said.
 
 *A waiting job.* `ahead` jobs start before it, and workers that would take it have `free` places. Places become free as
 jobs end, `drain_rate` a second, so it waits for `need = ahead + 1 - free` of them (`ahead + 1` when its queue runs as
-many as it may): it starts at `now + need / drain_rate`, or now if need is 0. It never starts before its time, before
-its queue's rate lets the next one start, and behind the rate of a key it starts with that: at
-`opens_at + ahead * interval`. Nothing can be said while its queue is paused, no worker would take it, a running job
+many as it may): it starts at `now + need / drain_rate`, or now if need is 0. It never starts before its time, and never
+before the rate of its queue or its key lets it: at `opens_at + ahead * interval`. Where a place is free, it is that rate
+alone that holds its queue up. Nothing can be said while its queue is paused, no worker would take it, a running job
 holds its key, or too little has ended lately to tell a rate.
 """
 
@@ -40,7 +40,7 @@ Basis = Literal["progress", "queue", "schedule", "rate"]
 class Estimate:
     """What is to be expected. `starts_at` of a waiting job and `finishes_at` of a running one in Unix seconds;
     `remaining` seconds until then. `basis`: what it comes of: the job's progress, its queue's line, its own time, or
-    the rate of a key.
+    the rate of its queue or its key.
     """
 
     basis: Basis
@@ -105,13 +105,19 @@ def start(job: Job, waiting: Waiting, servers: Sequence[Server], now: float) -> 
         interval = pace(standing.gate.gate.limit).interval
         return _starting("rate", max(now, waiting.until or now) + waiting.ahead * interval, now)
     free = 0 if standing.full is not None else _free(job, taking)
-    need = max(0, waiting.ahead + 1 - free)
+    if standing.rate is None:
+        paced, need = now, max(0, waiting.ahead + 1 - free)
+    else:
+        paced = max(now, standing.opens_at or now) + waiting.ahead * pace(standing.rate).interval
+        need = 0 if free > 0 else waiting.ahead + 1
     if need and not standing.drain_rate:
         # Its own time is all that is known, and the line may be gone by then.
         return _starting("schedule", job.run_at, now) if job.run_at > now else None
     turn = now + (need / standing.drain_rate if need and standing.drain_rate else 0.0)
-    at = max(turn, standing.opens_at or now)
-    return _starting("queue", at, now) if at >= job.run_at else _starting("schedule", job.run_at, now)
+    at = max(turn, paced)
+    if at < job.run_at:
+        return _starting("schedule", job.run_at, now)
+    return _starting("rate" if paced > turn else "queue", at, now)
 
 
 def _free(job: Job, taking: Sequence[Server]) -> int:

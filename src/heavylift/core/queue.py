@@ -168,13 +168,14 @@ class Standing:
     """Where a queued job stands, and what it waits for at this moment.
 
     `pause` and `full` are of its queue (`full`: its concurrency, when it runs as many jobs), `opens_at` too: when the
-    queue's rate lets the next one start (Unix seconds), None when it does. `gate`: one that it cannot pass itself.
+    queue's `rate` lets the next one start (Unix seconds), None when it does. `gate`: one that it cannot pass itself.
     `ahead`: how many due jobs are likely to start before it; MOST_AHEAD stands for that many and more. `drain_rate` as
     in Queue.
     """
 
     pause: Pause | None = None
     full: int | None = None
+    rate: str | None = None
     opens_at: float | None = None
     gate: ClosedGate | None = None
     ahead: int = 0

@@ -49,7 +49,7 @@ class Estimate(TypedDict):
     remaining_s: Annotated[float, Field(ge=0, description="Seconds until then.")]
     basis: Annotated[
         Basis,
-        Field(description="What it comes of: the job's progress, its place in the line, its time, the rate of a key."),
+        Field(description="What it comes of: the job's progress, its place in the line, its time, or a rate."),
     ]
 
 

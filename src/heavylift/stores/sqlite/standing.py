@@ -61,7 +61,7 @@ def _queue(connection: sqlite3.Connection, number: int, now: Moment) -> tuple[St
     opens_at = None
     if rate is not None and not limits.room(due, now.monotonic, limits.pace(rate)):
         opens_at = now.wall_of(limits.opens_at(due, limits.pace(rate)))
-    return Standing(pause, full, opens_at, None, 0, drain_rate(connection, number, now.wall)), queued
+    return Standing(pause, full, rate, opens_at, None, 0, drain_rate(connection, number, now.wall)), queued
 
 
 def _closed(connection: sqlite3.Connection, gates: Gates, job: Waits, now: Moment) -> ClosedGate | None:

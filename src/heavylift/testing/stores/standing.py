@@ -85,7 +85,7 @@ class Standings(StoreCases):
         assert await self.begin(store, 3) == ["a"]
         opens_at = clock.wall() + 10
         found = await self.stands(other, "c")
-        assert (found.opens_at, found.ahead) == (opens_at, 1)
+        assert (found.rate, found.opens_at, found.ahead) == ("6/min", opens_at, 1)
         clock.advance(10)
         assert (await self.stands(other, "c")).opens_at is None
         assert await self.begin(store, 3) == ["b"]
