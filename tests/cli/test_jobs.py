@@ -2,19 +2,25 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from tests.http.serving import HEAVYLIFT
 
 from heavylift import Heavylift
-from heavylift.cli import output
+from heavylift.cli import expected, output
 from heavylift.core import checkpoint, event
+from heavylift.core.estimate import start
 from heavylift.core.event import Event
 from heavylift.core.job import Job, State
 from heavylift.core.options import Options
+from heavylift.core.queue import Standing
+from heavylift.core.waiting import Server, explain
+from heavylift.outlook import Outlook
 
 
 def submitted(shell, *arguments):
@@ -337,3 +343,15 @@ def test_help_needs_neither_the_web_nor_the_terminal_library(working):
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert ended.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_list_tells_the_start_of_each_job_behind_a_rate():
+    """And not that of the next one for all."""
+    place, now = (Server(free=1),), time.time()
+    said = []
+    for ahead in (0, 3):
+        job = Job(str(ahead), "add", b"{}", Options(), State.QUEUED, now, now)
+        why = explain(job, Standing(rate="1/min", opens_at=now + 30.5, ahead=ahead), place, now)
+        said.append(expected.short(Outlook(why, None, start(job, why, place, now))))
+    assert re.fullmatch(r"queue's rate in (30|29)\.\d s", said[0])
+    assert said[1] == "queue's rate in ~4 min"

@@ -77,6 +77,34 @@ def test_a_table_of_jobs_fits_the_terminal(filled, columns, shown, gone):
     assert id in shell("job", named).stdout
 
 
+@pytest.mark.parametrize(("columns", "gone"), [(80, ["OLDEST", "RATE", "DRAINS"]), (150, [])])
+def test_long_texts_take_no_figures_away(filled, columns, gone):
+    shell, _ = filled
+    shell("queues", "pause", "z" * 128, "--by", "anna", "--reason", "down,\n\x1b[31msince noon " + "see the wiki " * 60)
+    text, code = seen(shell, "queues", columns=columns, NO_COLOR="1")
+    lines = COLOUR.sub("", text).splitlines()
+    assert code == 0
+    assert max(len(line.rstrip()) for line in lines) <= columns
+    assert [name for name in ("RUNNING", "WAITING", "OLDEST", "RATE", "DRAINS") if name not in lines[0].split()] == gone
+    _, queue, long = lines
+    assert queue.split()[:4] == ["a-queue-with-quite-a-name", "open", "0", "1"]
+    assert long.split()[1:4] == ["paused", "0", "0"]
+    assert "\x1b" not in text.replace("\x1b[0m", "").replace("\x1b[1m", "")
+    cells = shell("queues").stdout.splitlines()[-1].split("\t")
+    assert "by anna: down, �[31msince noon" in cells[-1], "one line in a pipe, too"
+    said = shell("queues", "pause", "z" * 128).stderr
+    assert said.count("\n") == 1
+    assert "\x1b" not in said
+
+
+def test_a_time_that_comes_is_not_told_as_one_that_was(filled):
+    shell, _ = filled
+    id = shell("submit", "add", "a=1", "--expires", "2h", "--delay", "110m").stdout.strip()
+    text = shell("job", id).stdout
+    assert re.search(r"expires +\S+( \S+)? \(in 1 h 59 min\)", text)
+    assert shell("jobs", "--task", "add").stdout.splitlines()[0].split("\t")[-1] == "in 1 h 49 min"
+
+
 @pytest.mark.parametrize("command", ["queues", "jobs"])
 def test_colours_are_for_terminals_that_want_them(filled, command):
     shell, _ = filled

@@ -37,6 +37,7 @@ SHORT: dict[Code, str] = {
     "unique-key": "unique key in use",
 }
 """What is enough in a list."""
+RATES: frozenset[Code] = frozenset({"queue-rate", "key-rate"})
 
 
 def waits(job: Job, found: Outlook, moment: Callable[[float], str]) -> str | None:
@@ -71,8 +72,10 @@ def short(found: Outlook) -> str:
     if why is None:
         return f"{about(expected.remaining)} left" if expected is not None else ""
     if why.until is not None:
-        seconds = why.until - time.time()
-        return f"{SHORT.get(why.code, '')} in {spoken(max(0.0, seconds), short=True)}".strip()
+        # Behind a rate it is not the next one's turn that counts, but its own.
+        later = why.ahead and why.code in RATES and expected is not None
+        when = about(expected.remaining) if later and expected else spoken(max(0.0, why.until - time.time()))
+        return f"{SHORT.get(why.code, '')} in {when}".strip()
     parts = [SHORT[why.code]] if why.code in SHORT else [_starts(found) or ("" if why.ahead else "next in line")]
     if why.ahead and why.code not in HINTS:
         parts.append(_ahead(why))

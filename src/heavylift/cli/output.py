@@ -43,6 +43,8 @@ SHORT_ID = 8
 """The last characters of an id, which are enough to name its job."""
 GAP = 2
 """Columns of a terminal between those of a table."""
+ENOUGH = 40
+"""Characters of a cell for which other columns give way; a longer text is cut first."""
 FACT = 12
 """Columns of the name of a fact about a job."""
 LINES = 20
@@ -123,8 +125,8 @@ def table(
     out = console()
     columns = _fitting(heads, list(rows), gives_way, out.width)
     shown = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
-    for head in columns:
-        shown.add_column(head, no_wrap=True)
+    for head, most in zip(columns, _widths(columns, out.width), strict=True):
+        shown.add_column(head, no_wrap=True, max_width=most)
     for row in zip(*columns.values(), strict=True):
         marks = [styles.get(head, {}).get(cell) for head, cell in zip(columns, row, strict=True)]
         shown.add_row(
@@ -141,14 +143,26 @@ def _fitting(
 
     columns = {head: [row[index] for row in rows] for index, head in enumerate(heads)}
     for head in gives_way:
-        taken = sum(max(map(cell_len, [name, *cells])) + GAP for name, cells in columns.items()) - GAP
-        if taken <= width:
+        cut = ([cell[:ENOUGH] for cell in [name, *cells]] for name, cells in columns.items())
+        if sum(max(map(cell_len, cells)) + GAP for cells in cut) - GAP <= width:
             break
         if head == "ID":
             columns[head] = [cell[-SHORT_ID:] for cell in columns[head]]
         else:
             del columns[head]
     return columns
+
+
+def _widths(columns: Mapping[str, Sequence[str]], width: int) -> list[int]:
+    """How wide each column is to be, so that all fit into so many: the widest ones are cut, none below its head."""
+    from rich.cells import cell_len
+
+    least = [cell_len(head) for head in columns]
+    found = [max([low, *map(cell_len, cells)]) for low, cells in zip(least, columns.values(), strict=True)]
+    for _ in range(sum(found) + GAP * (len(found) - 1) - width):
+        widest = max(range(len(found)), key=lambda index: (found[index] > least[index], found[index]))
+        found[widest] = max(least[widest], found[widest] - 1)
+    return found
 
 
 def hanging(out: Console, mark: str, width: int, text: str, indent: int) -> None:
@@ -353,10 +367,11 @@ def stack(record: Job, value: Stack) -> None:
 
 
 def pause_text(value: Pause) -> str:
-    """Since when a queue is paused, by whom and why."""
+    """Since when a queue is paused, by whom and why: one line, for a terminal as well."""
     by = f" by {value.by}" if value.by else ""
     why = f": {value.reason}" if value.reason else ""
-    return f"{spoken(max(time.time() - value.at, 0), short=True)} ago{by}{why}"
+    line = " ".join(f"{spoken(max(time.time() - value.at, 0), short=True)} ago{by}{why}".split())
+    return "".join(char if char.isprintable() else "�" for char in line)
 
 
 def progress_text(value: Progress) -> str:
@@ -370,7 +385,8 @@ def progress_text(value: Progress) -> str:
 
 
 def _when(at: float) -> str:
-    return f"{clock(at)} ({spoken(time.time() - at)} ago)"
+    since = time.time() - at
+    return f"{clock(at)} ({f'{spoken(since)} ago' if since >= 0 else f'in {spoken(-since)}'})"
 
 
 def clock(at: float) -> str:
