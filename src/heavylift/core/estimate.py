@@ -8,7 +8,7 @@ nothing can be said.
 *A waiting job.* `ahead` jobs start before it, and workers that would take it have `free` places. Places become free as
 jobs end, `drain_rate` a second, so it waits for `need = ahead + 1 - free` of them (`ahead + 1` when its queue runs as
 many as it may): it starts at `now + need / drain_rate`, or now if need is 0. It never starts before its time, and never
-before the rate of its queue or its key lets it, at `opens_at + ahead * interval`. Where a place is free, it is that rate
+before the rate of its queue or its key lets it, at `opens_at + ahead * interval`. Where a place is free, it is the rate
 alone that holds a queue up. Nothing can be said while its queue is paused, no worker would take it, a running job
 holds its key, or too little has ended lately to tell a rate.
 """
