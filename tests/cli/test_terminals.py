@@ -20,8 +20,10 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 LONG = "日本語のとても長い名前🐎" * 20
 
 
-def seen(shell, *arguments, columns=80, **environment):
-    """What the command writes to a terminal of so many columns, and its exit code."""
+def seen(shell, *arguments, columns=80, once=None, **environment):
+    """What the command writes to a terminal of so many columns, and its exit code. `once`: (a text, what is called when
+    that is there).
+    """
     ours, theirs = pty.openpty()
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     clean = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
@@ -39,6 +41,9 @@ def seen(shell, *arguments, columns=80, **environment):
         try:
             while data := terminal.read(4096):
                 text += data
+                if once is not None and once[0].encode() in text:
+                    once[1]()
+                    once = None
         except OSError:  # how Linux says that nobody is at the other end any more
             pass
     return text.decode().replace("\r\n", "\n"), process.wait(50)
@@ -130,6 +135,17 @@ def test_findings_are_wrapped_below_each_other(filled):
     [place] = [number for number, line in enumerate(lines) if line.startswith("fail  workers")]
     assert lines[place + 1].strip() == "→ Start one: heavylift worker APP"
     assert re.fullmatch(r"\d+ ok · (\d+ warnings? · )?1 failure", lines[-1])
+
+
+def test_a_live_bar_says_all_of_why_a_job_waits(working):
+    working("queues", "pause", "held", "--by", "anna", "--reason", "the disks of the archive are being replaced")
+    id = working("submit", "add", "a=1", "--queue", "held").stdout.strip()
+    stop = ("queue 'held'", lambda: working("cancel", id))
+    text, code = seen(working, "watch", id, once=stop)
+    assert code == 1
+    words = " ".join(re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|━+|\d:\d\d:\d\d", " ", text).split())
+    assert "queued add queue 'held' is paused by anna since" in words
+    assert "(the disks of the archive are being replaced); `heavylift queues resume held` lets it start" in words
 
 
 def test_a_live_bar_ends_as_a_line_with_the_result_below_it(working):

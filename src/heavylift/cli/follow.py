@@ -35,6 +35,9 @@ FIRST = "in-line"
 
 ROOM = 80
 """Columns of a terminal that has room for the time that is left."""
+BAR, SHORT_BAR, TASK = 30, 12, 32
+"""Columns of the bar, of that on a terminal with less than WIDE columns, and of a task's name at most."""
+WIDE = 100
 
 
 class View(Protocol):
@@ -107,6 +110,7 @@ def _view(job: Job) -> Iterator[View]:
         return
     from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
+    from rich.table import Column
     from rich.text import Text
 
     class Left(ProgressColumn):
@@ -116,14 +120,14 @@ def _view(job: Job) -> Iterator[View]:
             seconds = task.fields["until"] - time.monotonic()
             return Text(f"{about(seconds)} left" if seconds > 0 and not task.finished else "")
 
+    console = output.console(stderr=True)
     columns: list[ProgressColumn] = [
         TextColumn("{task.fields[state]}"),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=30),
-        TextColumn("{task.fields[text]}"),
+        TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", max_width=TASK)),
+        BarColumn(bar_width=BAR if console.width >= WIDE else SHORT_BAR),
+        TextColumn("{task.fields[text]}", table_column=Column()),  # why it waits may take several lines
         TimeElapsedColumn(),
     ]
-    console = output.console(stderr=True)
     if console.width >= ROOM:
         columns.append(Left())
     with Bars(*columns, console=console, transient=True) as bars:
