@@ -57,6 +57,14 @@ def test_a_mistake_is_told_with_its_place_and_reason(client, body, pointer, deta
     assert client.get("/v1/queues/untouched").status_code == 404
 
 
+def test_a_condition_that_cannot_be_held_is_refused_and_not_passed_over(client):
+    client.patch("/v1/queues/conditional", json={"concurrency": 2})
+    refused = client.patch("/v1/queues/conditional", json={"concurrency": 3}, headers={"If-Match": '"7"'})
+    assert (refused.status_code, refused.json()["parameter"]) == (400, "If-Match")
+    assert "a queue has no ETag to compare" in refused.json()["detail"]
+    assert client.get("/v1/queues/conditional").json()["concurrency"] == 2
+
+
 def test_a_pause_says_by_whom_why_and_since_when(client):
     paused = {"paused": True, "by": "anna", "reason": "the mail server is down"}
     first = client.patch("/v1/queues/mail", json=paused).json()

@@ -42,6 +42,8 @@ async def change(call: Call) -> Response:
     if not NAME.fullmatch(name):
         detail = f"{name!r} cannot name a queue; give 1-128 letters, digits, '.', '_', ':' or '-'."
         raise Refused(400, "invalid-parameter", detail, parameter="name")
+    if (params.expected(call.request) or {"*"}) != {"*"}:
+        raise params.parameter(name="If-Match", detail="a queue has no ETag to compare; leave it out.")
     given = await params.fields(call.request, params.QUEUE)
     await call.client.open()
     unlimited = [limit for limit in UNLIMITED if limit in given and given[limit] is None]
