@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from applications import HEAD, pool_of, write
 
-from heavylift.core.outcome import Cancelled, Succeeded
+from heavylift.core.outcome import Cancelled, Succeeded, TimedOut
 from heavylift.core.stack import Source
 from heavylift.executor import Application, StopReason
+from heavylift.executors import looking, stacks
 from heavylift.executors.link import Nanny
 from heavylift.executors.pools import Pools
 from heavylift.settings import Settings
@@ -66,6 +67,19 @@ TASKS = """
             time.sleep(600.)
         time.sleep(600)
 
+    def outermost(ctx: Context) -> None:
+        wide(ctx, 27)
+
+    def wide(ctx: Context, depth: int) -> None:
+        if depth:
+            wide(ctx, depth - 1)
+        else:
+            ctx.progress(message="begun")
+            collections.deque(itertools.count(), maxlen=0)
+
+    # Of a name like this the handler in C writes each character by itself: it takes its time.
+    wide.__code__ = wide.__code__.replace(co_filename=480 * "\N{LATIN SMALL LETTER E WITH ACUTE}")
+
     async def gathering(ctx: Context, path: str) -> str:
         ctx.progress(message="begun")
         await both(path)
@@ -89,7 +103,7 @@ TASKS = """
         ctx.progress(message="begun")
         collections.deque(itertools.count(), maxlen=0)
 
-    for function in (in_kernel, for_a_lock, in_sleep, recurse, there, gathering, spinning, blocking):
+    for function in (in_kernel, for_a_lock, in_sleep, recurse, there, outermost, gathering, spinning, blocking):
         lift.task(function)
 """.replace("SMILES", 1000 * "\N{SLIGHTLY SMILING FACE}")
 
@@ -167,6 +181,60 @@ async def test_a_deep_stack_is_cut_within_a_character(pool, dot):
     assert len(found.text) > 10_000
     pool.stop(attempt.job.id, 1, StopReason.CANCEL, 25.0)
     assert isinstance(await attempt.outcome(), Cancelled)
+
+
+def host_of(pool, attempt):
+    [host] = [run.host for run in pool.exclusive._runs.values() if run.job is attempt.job]
+    return host
+
+
+async def lose_the_cpu(host):
+    """Stop a host for a moment, while it writes where it is, as a busy machine may do."""
+    os.kill(host.pid, signal.SIGSTOP)
+    try:
+        while looking.of_kernel(host.pid).state != "T":
+            pass
+        before = stacks.dump(host._stacks)
+        await asyncio.sleep(1.0)  # in which nobody takes the half for the whole, nor kills it
+        assert len(stacks.dump(host._stacks)) >= len(before)
+    finally:
+        os.kill(host.pid, signal.SIGCONT)
+
+
+async def test_a_stack_that_is_not_whole_yet_is_waited_for(pool):
+    attempt = give(pool, "outermost")
+    await attempt.begun()
+    await look_at_native(pool, attempt)
+    host, looks = host_of(pool, attempt), asyncio.ensure_future(look(pool, attempt))
+    await asyncio.sleep(0)  # it has asked
+    while not stacks.dump(host._stacks):
+        await asyncio.sleep(0)
+    await lose_the_cpu(host)
+    found = await looks
+    assert (found.source, found.text.count("in wide")) == (Source.SIGNAL, 28)
+    assert found.text.splitlines()[0].endswith("in outermost")
+    pool.stop(attempt.job.id, 1, StopReason.CANCEL, 0.0, force=True)
+    await attempt.outcome()
+
+
+@pytest.mark.parametrize("looked_at", [False, True])
+async def test_who_is_killed_says_all_of_its_stack_before(pool, looked_at):
+    attempt = give(pool, "outermost", job={"timeout": 600})
+    await attempt.begun()
+    await look_at_native(pool, attempt)
+    host = host_of(pool, attempt)
+    stacks.clear(host._stacks)
+    pool.stop(attempt.job.id, 1, StopReason.TIMEOUT, 0.0)
+    while not stacks.dump(host._stacks):
+        pass
+    looks = [asyncio.ensure_future(pool.look(attempt.job.id, 1))] if looked_at else []
+    await lose_the_cpu(host)
+    outcome = await attempt.outcome()
+    assert isinstance(outcome, TimedOut)
+    assert outcome.killed
+    assert outcome.error.traceback.count("in wide") == 28
+    assert outcome.error.traceback.endswith("in outermost")
+    await asyncio.gather(*looks)
 
 
 async def test_what_a_coroutine_awaits_is_followed_into_its_tasks(pool, tmp_path):

@@ -23,7 +23,6 @@ from heavylift.executors.output import Output
 from heavylift.executors.wire import (
     HEADER,
     NUMBER_SIZE,
-    STACK_SIGNAL,
     STOP_PACKET,
     Kind,
     Page,
@@ -271,8 +270,7 @@ class HostLink(ABC):
         """Have it write where each of its threads is: soon, whatever it is busy with, native code included."""
         if not self._looks.busy:
             stacks.clear(self._stacks)
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._pidfd, STACK_SIGNAL)
+        looking.have_dumped(self.pid, self._pidfd)
 
     def _crashed(self, ending: Ending, usage: Usage) -> Outcome:
         output, stack = self._output.tail(self._output_before), self._stack_of_death(ending.status)

@@ -31,6 +31,8 @@ ASK_AGAIN = 0.02
 ASK_SLOWLY_AFTER, ASK_SLOWLY = 1.0, 0.1
 LAST_WORDS, LOOK_AGAIN = 0.5, 0.01
 """Seconds that a host has to say where it is before it is killed, and between two looks whether it has."""
+STARVED = 2.5
+"""So many seconds more if it is saying so, or would if it got a CPU."""
 JUST_BEGUN = 0.01
 """A run of less seconds is not looked at yet."""
 UNSTARTED_DEATHS = 5
@@ -178,9 +180,13 @@ class HostProcess(HostLink):
         if stop.told_by is None:
             stop.told_by = self._loop.time() + (LAST_WORDS / 10 if far else LAST_WORDS)
             self.ask_for_stack()
+            self._looks.keep = True
             return False
-        told, stop.told = stop.told, stacks.size(self._stacks)
-        return self._loop.time() >= stop.told_by or 0 < stop.told == told
+        told, stop.told = stop.told, len(stacks.dump(self._stacks))
+        is_at_it = looking.is_dumping(self.pid)
+        if 0 < stop.told == told and not is_at_it:
+            return True
+        return self._loop.time() >= stop.told_by + (STARVED if is_at_it and not far else 0.0)
 
     # --- what the host says ------------------------------------------------------------------------------------
 

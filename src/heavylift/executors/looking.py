@@ -41,6 +41,8 @@ class Looks:
         self._page, self._file = page, file
         self._turn = asyncio.Lock()
         self._number = 0
+        self.keep = False
+        """What the handler in C writes is to stay: the host is killed, and that is what is told of it."""
 
     @property
     def busy(self) -> bool:
@@ -57,15 +59,16 @@ class Looks:
             if not is_there():
                 return None
             self._number += 1
-            stacks.clear(self._file)
+            if not self.keep:
+                stacks.clear(self._file)
             self._page.ask(self._number, run)
             _signal(pidfd, LOOK_SIGNAL)
             if not await self._until_answered(pid, pidfd, is_there):
                 return None
             answer = self._answer()
             if answer is None:
-                _signal(pidfd, STACK_SIGNAL)
-                if not await self._until_dumped(is_there):
+                have_dumped(pid, pidfd)
+                if not await self._until_dumped(pid, is_there):
                     return None
                 answer = self._answer()  # it may have come to it meanwhile
             if answer is not None:
@@ -91,14 +94,14 @@ class Looks:
                 return False
         return True
 
-    async def _until_dumped(self, is_there: Callable[[], bool]) -> bool:
+    async def _until_dumped(self, pid: int, is_there: Callable[[], bool]) -> bool:
         deadline, before = time.monotonic() + HANDLER, ""
         while time.monotonic() < deadline:
             await asyncio.sleep(2 * LOOK)
             if not is_there():
                 return False
             dump = self._dump()
-            if dump and dump == before:
+            if dump and dump == before and not is_dumping(pid):
                 break
             before = dump
         return True
@@ -117,6 +120,21 @@ class Looks:
     def _dump(self) -> str:
         """What the handler in C wrote."""
         return stacks.dump(self._file, SIGHTING_AT)
+
+
+def have_dumped(pid: int, pidfd: int) -> None:
+    """Have the handler in C write, unless it is at it."""
+    if not is_dumping(pid):
+        _signal(pidfd, STACK_SIGNAL)
+
+
+def is_dumping(pid: int) -> bool:
+    """Whether the handler in C has still to write, or is at it: on a busy machine it may lose its CPU in the middle.
+
+    False also where the code of a job blocks the signal: nobody knows when it will be heard.
+    """
+    waits, blocked = processes.signal_of(pid, STACK_SIGNAL)
+    return waits != blocked
 
 
 def of_main_thread(dump: str) -> str:

@@ -190,6 +190,24 @@ def _stat(pid: int) -> list[bytes]:
         return []
 
 
+def signal_of(pid: int, number: int) -> tuple[bool, bool]:
+    """Whether a signal waits for a process, and whether its main thread blocks it: the kernel has it do so while it is
+    in the signal's handler.
+    """
+    waits = blocked = 0
+    try:
+        lines = _read(f"/proc/{pid}/status").splitlines()
+    except OSError:
+        return False, False
+    for line in lines:
+        if line.startswith((b"SigPnd:", b"ShdPnd:")):
+            waits |= int(line.split()[1], 16)
+        elif line.startswith(b"SigBlk:"):
+            blocked = int(line.split()[1], 16)
+    bit = 1 << (number - 1)
+    return bool(waits & bit), bool(blocked & bit)
+
+
 def cpu_clock(pid: int) -> int:
     """The clock of a process's CPU time, for time.clock_gettime (as clock_getcpuclockid(3) computes it)."""
     return (~pid << 3) | 2

@@ -16,11 +16,6 @@ def clear(memory: int) -> None:
     os.lseek(memory, 0, os.SEEK_SET)
 
 
-def size(memory: int) -> int:
-    """How many bytes of stacks there are."""
-    return os.fstat(memory).st_size
-
-
 def dump(memory: int, longest: int = LONGEST) -> str:
     """What the signal's handler in C wrote there, the most recent call first; at most so many bytes."""
     return os.pread(memory, longest, 0).rstrip(b"\0").decode(errors="replace")

@@ -46,7 +46,7 @@ class Stop:
     told_by: float | None = None
     """The host was asked where it is, and has until then to say so before it is killed."""
     told: int = 0
-    """How many bytes it had said when we last looked."""
+    """How much it had said when we last looked."""
 
     @property
     def meaning(self) -> str:
