@@ -4,7 +4,7 @@ from tests.http.serving import ROOT, started
 READY = r"Uvicorn running on (\S+)"
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="module")  # not longer: it reaches all that is started
 def _importable():
     """Examples run in folders of their own, where they leave their stores."""
     with pytest.MonkeyPatch.context() as patch:

@@ -11,10 +11,9 @@ HERE = str(Path(__file__).parent)
 def server(tmp_path_factory):
     """One server for the tests that do not stop it."""
     folder = tmp_path_factory.mktemp("server")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", HERE)
-        with serving("--store", "sqlite:///jobs.db", "--concurrency", "2", cwd=folder) as found:
-            yield found
+    settings = ("--store", "sqlite:///jobs.db", "--concurrency", "2")
+    with serving(*settings, cwd=folder, variables={"PYTHONPATH": HERE}) as found:
+        yield found
 
 
 @pytest.fixture

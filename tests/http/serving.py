@@ -2,11 +2,12 @@
 
 import contextlib
 import json
+import os
 import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,25 @@ import httpx2
 ROOT = Path(__file__).parents[2]
 HEAVYLIFT = [sys.executable, "-c", "from heavylift.cli import main; main()"]
 START_TIME = 30
+NONE: Mapping[str, str] = {}
 
 
 class Server:
-    """A server's process, what it has said on stderr, and where it listens."""
+    """A server's process, what it has said on stderr, and where it listens.
 
-    def __init__(self, command: list[str], cwd: Path, ready: str) -> None:
-        self.process = subprocess.Popen(command, cwd=cwd, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    `variables` are its alone: what stood in the environment of the tests, as long as a server of a whole folder lives,
+    would reach all that other tests start meanwhile.
+    """
+
+    def __init__(self, command: list[str], cwd: Path, ready: str, variables: Mapping[str, str] = NONE) -> None:
+        self.process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=os.environ | variables,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
         self.said: list[str] = []
         self.address = ""
         self._ready = re.compile(ready)
@@ -59,17 +72,19 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(*arguments: str, cwd: Path, app: str = "jobs_app:lift") -> Iterator[Server]:
+def serving(
+    *arguments: str, cwd: Path, app: str = "jobs_app:lift", variables: Mapping[str, str] = NONE
+) -> Iterator[Server]:
     """`heavylift serve APP --port 0 …` until the block ends."""
     command = [*HEAVYLIFT, "serve", app, "--port", "0", *arguments]
-    with started(command, cwd=cwd, ready=r"Heavylift serves (http://[^\s\"]+)") as server:
+    with started(command, cwd=cwd, ready=r"Heavylift serves (http://[^\s\"]+)", variables=variables) as server:
         yield server
 
 
 @contextlib.contextmanager
-def started(command: list[str], *, cwd: Path, ready: str) -> Iterator[Server]:
+def started(command: list[str], *, cwd: Path, ready: str, variables: Mapping[str, str] = NONE) -> Iterator[Server]:
     """The process of a command that says on stderr where it serves, when it does."""
-    server = Server(command, cwd, ready)
+    server = Server(command, cwd, ready, variables)
     try:
         assert server.address, "".join(server.said)
         yield server

@@ -106,11 +106,10 @@ def hosted(tmp_path, monkeypatch):
 def fastapi(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fastapi")
     (folder / "host_app.py").write_text(FASTAPI)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", f"{HERE}:{folder}")
-        patch.setenv("HEAVYLIFT_STORE", f"sqlite:///{folder}/jobs.db")
-        with started([sys.executable, "-c", UVICORN], cwd=folder, ready=r"serves (\S+)") as server:
-            yield server
+    variables = {"PYTHONPATH": f"{HERE}:{folder}", "HEAVYLIFT_STORE": f"sqlite:///{folder}/jobs.db"}
+    command = [sys.executable, "-c", UVICORN]
+    with started(command, cwd=folder, ready=r"serves (\S+)", variables=variables) as server:
+        yield server
 
 
 @pytest.fixture

@@ -36,14 +36,13 @@ count: Counter[str] = Counter()
 @pytest.fixture(scope="module")
 def own(tmp_path_factory):
     """A server of its own, for all its queues and jobs are at risk; and a job that is over, one that waits."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", HERE)
-        with serving("--store", "sqlite:///jobs.db", cwd=tmp_path_factory.mktemp("generated")) as server:
-            with server.client() as client:
-                over = submit(client, "chatty")
-                finished(client, over)
-                waiting = submit(client, "add", params={"delay": "10h"}, a=1)
-            yield server.address, over, waiting
+    folder = tmp_path_factory.mktemp("generated")
+    with serving("--store", "sqlite:///jobs.db", cwd=folder, variables={"PYTHONPATH": HERE}) as server:
+        with server.client() as client:
+            over = submit(client, "chatty")
+            finished(client, over)
+            waiting = submit(client, "add", params={"delay": "10h"}, a=1)
+        yield server.address, over, waiting
     print(f"{sum(count.values())} requests were answered: {dict(sorted(count.items()))}")
 
 

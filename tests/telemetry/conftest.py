@@ -22,11 +22,9 @@ def metrics_port():
 def server(tmp_path_factory, metrics_port):
     folder = tmp_path_factory.mktemp("faults")
     shutil.copy(Path(__file__).with_name("faults_app.py"), folder)
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("HEAVYLIFT_METRICS_PORT", str(metrics_port))
-        with serving(cwd=folder, app="faults_app:lift") as running:
-            running.folder = folder
-            yield running
+    with serving(cwd=folder, app="faults_app:lift", variables={"HEAVYLIFT_METRICS_PORT": str(metrics_port)}) as running:
+        running.folder = folder
+        yield running
 
 
 @pytest.fixture
