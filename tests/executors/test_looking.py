@@ -92,6 +92,11 @@ TASKS = """
         while not os.path.exists(path):
             await asyncio.sleep(0.01)
 
+    async def stepping(ctx: Context) -> None:
+        ctx.progress(message="begun")
+        while True:
+            await asyncio.sleep(0)
+
     async def spinning(ctx: Context) -> None:
         ctx.progress(message="begun")
         await asyncio.sleep(0)
@@ -103,7 +108,9 @@ TASKS = """
         ctx.progress(message="begun")
         collections.deque(itertools.count(), maxlen=0)
 
-    for function in (in_kernel, for_a_lock, in_sleep, recurse, there, outermost, gathering, spinning, blocking):
+    for function in (in_kernel, for_a_lock, in_sleep, recurse, there, outermost):
+        lift.task(function)
+    for function in (gathering, stepping, spinning, blocking):
         lift.task(function)
 """.replace("SMILES", 1000 * "\N{SLIGHTLY SMILING FACE}")
 
@@ -116,6 +123,10 @@ async def pool(tmp_path):
     await pool.start()
     yield pool
     await pool.close(0.0)
+
+
+def calls(text):
+    return [line.rpartition(" in ")[2] for line in text.splitlines() if "File" in line]
 
 
 def in_loop(pool, task, **arguments):
@@ -240,14 +251,24 @@ async def test_who_is_killed_says_all_of_its_stack_before(pool, looked_at):
 async def test_what_a_coroutine_awaits_is_followed_into_its_tasks(pool, tmp_path):
     attempt = in_loop(pool, "gathering", path=str(tmp_path / "go"))
     await attempt.begun()
+    own, tasks = "", [""]
     async with asyncio.timeout(30):
-        while (found := await look(pool, attempt)).text.count("Task ") < 2:
-            pass
-    own = found.text.split("\nTask ", 1)[0]
-    assert [line.rpartition(" in ")[2] for line in own.splitlines() if "File" in line] == ["gathering", "both"]
-    assert found.text.count("in until_there") == 2
+        while calls(own) != ["gathering", "both"] or len(tasks) < 2:  # it is still on its way there
+            own, *tasks = (await look(pool, attempt)).text.split("\nTask ")
+    assert ["in until_there" in one for one in tasks] == [True, True]
     (tmp_path / "go").touch()
     assert isinstance(await attempt.outcome(), Succeeded)
+
+
+async def test_a_coroutine_is_found_also_while_the_loop_begins_or_ends_its_step(pool):
+    attempt = in_loop(pool, "stepping")
+    await attempt.begun()
+    found = [await look(pool, attempt) for _ in range(40)]
+    seen = [one for one in found if "in stepping" in one.text]
+    assert len(seen) > 35, "all, unless one met the instant in which its own frame was entered"
+    assert not any("call_soon" in one.text for one in found)
+    pool.stop(attempt.job.id, 1, StopReason.CANCEL, 25.0)
+    await attempt.outcome()
 
 
 async def test_of_a_busy_loop_each_coroutine_says_where_it_is_itself(pool, tmp_path):
