@@ -319,7 +319,7 @@ class SharedHost:
 
     @staticmethod
     def _of_task(run: LoopRun, task: asyncio.Task[Any], coroutine: Any, frame: FrameType | None) -> str:
-        """Where a task of the loop is: on its way, or awaiting something (also while the loop begins or ends its step)."""
+        """Where a task of the loop is: on its way, or awaiting something, also while a step begins or ends."""
         if task is asyncio.current_task(run.loop) and getattr(coroutine, "cr_running", True):
             return sightings.of_frames(frame, lambda one: one.f_code is _OF_LOOP)
         return sightings.of_awaits(coroutine)
