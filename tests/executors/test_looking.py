@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -323,6 +325,35 @@ async def test_what_waits_behind_another_has_not_begun(pool, tmp_path):
     (tmp_path / "go").touch()
     for attempt in (*first, waiting):
         assert isinstance(await attempt.outcome(), Succeeded)
+
+
+THREADS = """
+import sys, threading
+def spin():
+    while going: pass
+going = True
+threading.Thread(target=spin).start()
+print(flush=True)
+sys.stdin.readline()
+going = False
+print(flush=True)
+sys.stdin.readline()
+"""
+
+
+async def test_a_process_is_still_when_all_its_threads_are():
+    with subprocess.Popen(
+        [sys.executable, "-c", THREADS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.readline()
+        await until(lambda: looking.of_kernel(process.pid).state == "S")  # its main thread, which reads
+        assert looking.wants_cpu(process.pid)
+        process.stdin.write("\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        await until(lambda: not looking.wants_cpu(process.pid))
+        process.stdin.close()
+    assert not looking.wants_cpu(process.pid)
 
 
 COMMANDS = r"""

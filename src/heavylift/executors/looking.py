@@ -22,7 +22,9 @@ PATIENCE = 3.0
 CPU = 0.1
 """… but not longer than until it has taken so much CPU time …"""
 STILL = 0.5
-"""… or has waited in the kernel for so long; then it is the turn of the handler in C, which needs no interpreter."""
+"""… or has waited in the kernel for so long, with all its threads; then it is the turn of the handler in C, which needs
+no interpreter.
+"""
 HANDLER = 2.0
 LOOK = 0.01
 """Seconds between two looks for an answer."""
@@ -87,7 +89,7 @@ class Looks:
                 # It waits for a lock. Python does so in a way that can be interrupted, and goes on waiting.
                 nudged = True
                 _signal(pidfd, NUDGE_SIGNAL)
-            if waited > STILL and _state(pid) != "R":
+            if waited > STILL and not wants_cpu(pid):
                 break
             await asyncio.sleep(LOOK)
             if not is_there():
@@ -213,9 +215,15 @@ def of_kernel(pid: int, *, by_name: bool = False) -> Process | None:
     )
 
 
-def _state(pid: int) -> str:
-    """Its letter in ps, of its main thread; empty when it is gone."""
-    return _read(pid, "stat").rpartition(b")")[2].strip()[:1].decode()
+def wants_cpu(pid: int) -> bool:
+    """Whether a thread of a process runs, or would. On a busy machine the main thread may wait for the interpreter's
+    lock, and the thread that has it for a CPU.
+    """
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208  path objects take longer than the kernel
+    except OSError:
+        return False
+    return any(_read(pid, f"task/{one}/stat").rpartition(b")")[2].split()[:1] == [b"R"] for one in threads)
 
 
 def _read(pid: int, name: str) -> bytes:
