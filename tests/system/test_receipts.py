@@ -30,7 +30,16 @@ async def running(service, task, place=None, **arguments):
     bound = service.task(task)
     handle = await (bound.using(run_in=place) if place else bound).submit(**arguments)
     await saved(service, handle)
+    if arguments.get("how") == "hold":
+        await holds(handle)
     return handle
+
+
+async def holds(handle):
+    """Wait until its code is where a stop is followed by its clean-up, a moment after it has saved."""
+    async with asyncio.timeout(30):
+        while "sleep" not in (await handle.stack()).text:
+            await asyncio.sleep(0.01)
 
 
 def resumed(result):
