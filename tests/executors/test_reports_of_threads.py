@@ -5,11 +5,13 @@ import os
 import signal
 import socket
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 from heavylift.core.errors import Cancelled
 from heavylift.executors.reporting import HostReporter, Wire
+from heavylift.executors.shared_reporting import Sender, SharedReporter
 from heavylift.executors.stopping import Guard
 from heavylift.executors.wire import HEADER, NUMBERED, Kind, Page
 
@@ -40,6 +42,20 @@ def test_a_report_of_another_thread_raises_nothing_there():
     here.close()
     there.close()
     page.close()
+
+
+def test_a_report_of_a_shared_host_is_on_its_way_when_its_code_goes_on():
+    """On a busy machine the thread that sends may get no CPU for a while; what the code does next may keep it."""
+    here, there = socket.socketpair()
+    sender = Sender(Wire(here))
+    reporter = SharedReporter(sender, SimpleNamespace(number=7, loop=None), 2**20)
+    sender.start()
+    sender.lock.acquire()
+    threading.Timer(0.2, sender.lock.release).start()
+    reporter.log("info", "what comes next holds the interpreter")
+    there.setblocking(False)
+    assert lines_of(there) == [(0, ["what comes next holds the interpreter"])]
+    there.close()
 
 
 class Interrupted(socket.socket):

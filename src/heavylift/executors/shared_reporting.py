@@ -18,15 +18,17 @@ from heavylift.executors.wire import NUMBERED, SPACING, Kind
 from heavylift.reporter import NOT_HEARD, PATIENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from heavylift.core.limits import Rate
     from heavylift.executors.shared_runs import LoopRun, ThreadRun
 
 HANDOVER = 0.02
-"""Seconds that a report waits at most until it is sent."""
-KEPT = 2.0
-"""Seconds that a checkpoint does so."""
+"""Seconds between two looks whether a report is sent."""
+HEARD, KEPT = 0.5, 2.0
+"""Seconds that a report and a checkpoint wait at most until they are sent: on a busy machine the sender may have no CPU
+for a while.
+"""
 
 
 current: ContextVar[SharedReporter | None] = ContextVar("heavylift_reporter", default=None)
@@ -83,7 +85,7 @@ class SharedReporter:
         self.urgent = False
         """It holds a checkpoint, or what its code waits for."""
         self._lines_sent = self._numbers = self._dropped = 0
-        self._saved = self._kept = 0
+        self._flushes = self._saved = self._kept = 0
         """Checkpoints that the code has saved, and those that were sent."""
         self._turns: set[BellTurn] = set()
         """Those that the code waits for."""
@@ -102,12 +104,11 @@ class SharedReporter:
         if self._over:
             return
         self._saved += 1
-        number, until = self._saved, time.monotonic() + KEPT
+        number = self._saved
         self._said.append((Kind.CHECKPOINT, value))
         self.urgent = True
         self._sender.add(self)
-        while self._kept < number and time.monotonic() < until and not self._over:
-            self._sent.acquire(timeout=HANDOVER)
+        self._wait(lambda: self._kept >= number, KEPT)
 
     def log(self, level: str, message: str, extra: Mapping[str, Any] | None = None) -> None:
         """See `context.Reporter`."""
@@ -160,6 +161,7 @@ class SharedReporter:
         with self._sender.lock:
             if not self._over:
                 self._send()
+        self._flushes += 1
         with suppress(RuntimeError):  # nobody waited for the last one either
             self._sent.release()
 
@@ -181,11 +183,16 @@ class SharedReporter:
             return
         self._said.append((kind, data))
         if not self._waits:
-            self._waits = True
+            self._waits, flushes = True, self._flushes
             self._sender.add(self)
             if time.monotonic() - self.sent_at >= SPACING:
                 # The sender needs the interpreter for a moment: what comes next here may keep it for long.
-                self._sent.acquire(timeout=HANDOVER)
+                self._wait(lambda: self._flushes > flushes, HEARD)
+
+    def _wait(self, is_sent: Callable[[], bool], longest: float) -> None:
+        until = time.monotonic() + longest
+        while not is_sent() and time.monotonic() < until and not self._over:
+            self._sent.acquire(timeout=HANDOVER)
 
     def _send(self) -> None:
         """Of progress without anything else in between only the last is sent; lines go together."""
