@@ -44,13 +44,13 @@ async def add(
 def accepted(answers: Sequence[Added | HeavyliftError]) -> list[Job]:
     """The jobs, where all were accepted; raises the first error otherwise, and of many says how many there are."""
     refused = [answer for answer in answers if isinstance(answer, HeavyliftError)]
-    if refused and len(answers) > 1:
-        refused[0].add_note(
-            f"{len(refused)} of {len(answers)} submits were refused, {len(answers) - len(refused)} were not."
-            " submit_many(…, return_exceptions=True) returns the answer to each of them."
-        )
-    for error in refused:
-        raise error
+    if refused:
+        if len(answers) > 1:
+            refused[0].add_note(
+                f"{len(refused)} of {len(answers)} submits were refused, {len(answers) - len(refused)} were not."
+                " submit_many(…, return_exceptions=True) returns the answer to each of them."
+            )
+        raise refused[0]
     return [answer.job for answer in answers if isinstance(answer, Added)]
 
 

@@ -85,8 +85,10 @@ class SharedReporter:
         self.urgent = False
         """It holds a checkpoint, or what its code waits for."""
         self._lines_sent = self._numbers = self._dropped = 0
-        self._flushes = self._saved = self._kept = 0
+        self._saved = self._kept = 0
         """Checkpoints that the code has saved, and those that were sent."""
+        self._flushes = 0
+        """How often the sender has sent what there was."""
         self._turns: set[BellTurn] = set()
         """Those that the code waits for."""
 
