@@ -47,7 +47,7 @@ def accepted(answers: Sequence[Added | HeavyliftError]) -> list[Job]:
     if refused:
         if len(answers) > 1:
             refused[0].add_note(
-                f"{len(refused)} of {len(answers)} submits were refused, {len(answers) - len(refused)} were not."
+                f"Refused: {len(refused)} of {len(answers)} submits; the others were accepted."
                 " submit_many(…, return_exceptions=True) returns the answer to each of them."
             )
         raise refused[0]

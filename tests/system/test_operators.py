@@ -50,7 +50,7 @@ async def test_what_a_full_queue_refuses_in_a_batch_is_all_that_is_refused(tmp_p
         await lift.set_queue("small", max_size=2)
         with pytest.raises(QueueFull) as caught:
             await add.using(queue="small").submit_many([(number,) for number in range(5)])
-        assert caught.value.__notes__[0].startswith("3 of 5 submits were refused, 2 were not.")
+        assert caught.value.__notes__[0].startswith("Refused: 3 of 5 submits; the others were accepted.")
         assert [job.args async for job in lift.find(queue="small")] == [b'{"a":1}', b'{"a":0}']
         small, wide = (add.using(queue=name).options for name in ("small", "wide"))
         requests = [("add", b'{"a":7}', options) for options in (small, wide, small, wide)]

@@ -175,7 +175,8 @@ def main(control: int) -> NoReturn:
         if name not in sockets
     ]
     processes.settle_memory()
-    send_message(connection, nanny.hello(warnings))
+    with contextlib.suppress(OSError):  # a worker that was stopped meanwhile is gone, which is seen at once
+        send_message(connection, nanny.hello(warnings))
     nanny.serve()
 
 
